@@ -1,0 +1,72 @@
+"""Every error of the package, by the one question a caller has: what now?
+
+GeminiBatchError
+├── BadInput                 refused, nothing was sent (exit 2)
+├── RunStopped               the run cannot go on by itself (exit 1)
+├── RowError                 this row fails alone, unpaid
+├── IllegalTransition        a defect of ours: the lifecycle has no such step
+└── RemoteError              what the service or the network answered
+    ├── NotSent              no byte of the request left: free to try again
+    ├── Unavailable          no answer, or 408 / 5xx: whether it took effect is unknown
+    ├── Throttled            429: wait, costs no attempt
+    ├── NotFound             404
+    ├── Refused              400, 404 or 409 on a create: will not pass as it is
+    └── Denied               401, 403, refused key, unknown model: stop the run
+"""
+
+
+class GeminiBatchError(Exception):
+    """The root of the tree. The text is for the operator: it names the thing and the fix."""
+
+
+class BadInput(GeminiBatchError):
+    """The request cannot be carried out as given; nothing was sent and nothing was written."""
+
+
+class RunStopped(GeminiBatchError):
+    """The run needs a person: its message says what for. Everything paid for is kept."""
+
+
+class RowError(GeminiBatchError):
+    """One row cannot be sent. `kind` is a value of the dataset's `error.kind`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+class IllegalTransition(GeminiBatchError):
+    """An event that its state does not know."""
+
+
+class RemoteError(GeminiBatchError):
+    """An answer of the service that is not a success. `code` is the HTTP status, 0 where there was none."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotSent(RemoteError):
+    """The connection was never made, so the service cannot have seen the request."""
+
+
+class Unavailable(RemoteError):
+    """Time-out, cut connection, 408 or 5xx. Repeating is safe only for idempotent calls."""
+
+
+class Throttled(RemoteError):
+    """429. The service gives no time to come back (python-genai #1901)."""
+
+
+class NotFound(RemoteError):
+    """404 for a named job or file. Under another project's key everything is 404."""
+
+
+class Refused(RemoteError):
+    """The service read the request and will not do it."""
+
+
+class Denied(RemoteError):
+    """The key, the project or the model is not accepted; every further request would fail alike."""

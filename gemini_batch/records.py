@@ -1,0 +1,199 @@
+"""The words of the project as frozen records: what is planned, asked, sent, learned.
+
+All are immutable and serialise to JSON; a change is a new record. Sizes end in `_bytes`, times are aware UTC.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FORMAT = 1
+"""Version of everything below the run directory. A release reads all formats up to its own."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ShardState(StrEnum):
+    """Where a shard stands. `docs/lifecycle.md` has the picture, `jobs/lifecycle.py` the table."""
+
+    PLANNED = "PLANNED"
+    """Nothing done. The first worker that the quota desk lets in claims it. Dying here costs nothing."""
+    CLAIMED = "CLAIMED"
+    """One worker encodes and uploads it. Free and repeatable; after its death the next claim starts over."""
+    READY = "READY"
+    """The request file lies at the service. Nothing is bought yet; anyone may begin the send."""
+    SENDING = "SENDING"
+    """The create may be on the wire. Only the process that wrote this record may send, once. After its death:
+    UNKNOWN."""
+    UNKNOWN = "UNKNOWN"
+    """A create whose outcome nobody saw. Ends by adoption, by a late word of the sender, or by the settle rule."""
+    SUBMITTED = "SUBMITTED"
+    """The job's name is recorded. Polling moves it on; any process may."""
+    ENDED = "ENDED"
+    """The job is terminal, or there is nothing to send. What it holds is fetched, kept raw, and parsed."""
+    COLLECTED = "COLLECTED"
+    """The part is published. Final."""
+
+
+IN_FLIGHT = frozenset(
+    {ShardState.CLAIMED, ShardState.READY, ShardState.SENDING, ShardState.UNKNOWN, ShardState.SUBMITTED}
+)
+"""States that hold a place at the quota desk."""
+
+
+class ShardPlan(Frozen):
+    """One row of `plan-0000.parquet`."""
+
+    shard: int
+    first_index: int
+    rows: int
+    requests: int
+    request_bytes: int
+    tokens: int
+
+
+class SchemaSpec(Frozen):
+    """What `result` must look like, without code: `ref` is only ever imported by whoever may."""
+
+    ref: str | None
+    """`module:Name`, or None for a schema file and for classes that no other process can import."""
+    json_schema: dict[str, Any]
+    validate_by: Literal["model", "json-schema"]
+
+
+class Asked(Frozen):
+    """What a run asks for: its identity. Two runs with equal values answer the same question."""
+
+    rows: int
+    rows_digest: str
+    model: str
+    response_schema: SchemaSpec | None
+    generation_config: dict[str, Any]
+    system_instruction: str | None
+    media: Literal["inline", "upload", "auto"]
+    n_samples: int
+    endpoint: str
+    project: str
+
+
+class Limits(Frozen):
+    """How a run is carried out; may change on any resume."""
+
+    max_requests_per_shard: int
+    max_bytes_per_shard: int
+    max_tokens_per_shard: int | None
+    max_live_jobs: int
+    max_enqueued_tokens: int | None
+    poll_interval: float
+    settle: float
+    on_unknown: Literal["resubmit", "wait"]
+
+
+class RunRecord(Frozen):
+    """`run.json`, written last: a directory without it is debris."""
+
+    format: int = FORMAT
+    run_id: str
+    nonce: str
+    created_at: datetime
+    version: str
+    manifest: str
+    media_roots: tuple[str, ...]
+    asked: Asked
+    limits: Limits
+    shards: int
+
+
+class Upload(Frozen):
+    """The shard's request file at the service, and the exact bytes it holds."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    lines: int
+    uploaded_at: datetime
+
+
+class Send(Frozen):
+    """One permission to create a job. `display_name` is unique to it, so a lost answer can be found again."""
+
+    number: int
+    display_name: str
+    sha256: str
+    lines: int
+    owner: str
+    began_at: datetime
+
+
+class Job(Frozen):
+    """A remote job as last seen. `created_at` and `ended_at` are the provider's times."""
+
+    name: str
+    display_name: str
+    state: str = "BATCH_STATE_PENDING"
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    requests: int | None = None
+    responses_file: str | None = None
+    error: str | None = None
+
+
+class Absence(Frozen):
+    """How often, and since when in provider time, something recorded was looked for and not seen."""
+
+    first_at: datetime
+    last_at: datetime
+    times: int = 1
+
+
+class Tally(Frozen):
+    """What collecting a shard found. Line counts are of the result file; rows sum to the shard's."""
+
+    rows: int
+    by_status: dict[str, int]
+    by_kind: dict[str, int]
+    received: int = 0
+    missing: int = 0
+    duplicate: int = 0
+    conflicting: int = 0
+    foreign: int = 0
+    broken: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    thoughts_tokens: int = 0
+    raw_sha256: str | None = None
+    part_sha256: str
+
+
+class Snapshot(Frozen):
+    """A version of a history: everything as it is then, its cause, and the nonce that tells whose write it was."""
+
+    format: int = FORMAT
+    version: int = 0
+    nonce: str = ""
+    cause: str = ""
+    at: datetime | None = None
+    owner: str = ""
+
+
+class ShardRecord(Snapshot):
+    """The history of one shard."""
+
+    shard: int
+    state: ShardState = ShardState.PLANNED
+    requests: str | None = None
+    """Name of the object that says, per row, what was encoded or why not."""
+    upload: Upload | None = None
+    sends: tuple[Send, ...] = ()
+    job: Job | None = None
+    twins: tuple[Job, ...] = ()
+    absence: Absence | None = None
+    refusals: int = 0
+    """Creates that the service read and turned down."""
+    problem: str | None = None
+    """Why the shard is where it is, for people."""
+    tally: Tally | None = None

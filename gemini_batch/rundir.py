@@ -1,0 +1,36 @@
+"""Names of the objects in a run directory. Pure: nothing here touches a disk."""
+
+RUN = "run.json"
+PLAN = "plan-0000.parquet"
+REPORT = "report.json"
+SUCCESS = "_SUCCESS"
+CONTROL = "control"
+
+
+def rows_of(shard: int) -> str:
+    """The shard's manifest rows, frozen."""
+    return f"shards/{shard:06d}.parquet"
+
+
+def ledger_of(shard: int) -> str:
+    """The folder of the shard's history."""
+    return f"ledger/{shard:06d}"
+
+
+def requests_of(shard: int, nonce: str) -> str:
+    """Per row: the digest of what was encoded under that claim, or why the row was left out."""
+    return f"requests/{shard:06d}-{nonce}.parquet"
+
+
+def raw_of(shard: int) -> str:
+    """What the provider returned, byte for byte."""
+    return f"raw/{shard:06d}.jsonl.zst"
+
+
+def part_of(shard: int) -> str:
+    """The shard's aligned rows."""
+    return f"parts/{shard:06d}.parquet"
+
+
+def dataset_file(number: int) -> str:
+    return f"dataset/part-{number:06d}.parquet"
