@@ -1,0 +1,63 @@
+"""A history of full snapshots: version v+1 is created once or not at all.
+
+In: records that carry `version` and `nonce`. Out: the last one. Invariant: of two writers of one version exactly one
+wins, and both learn who.
+"""
+
+from typing import Generic, TypeVar
+
+from gemini_batch.ledger.store import Store
+from gemini_batch.records import Snapshot
+
+R = TypeVar("R", bound=Snapshot)
+
+
+class Log(Generic[R]):
+    """The records below one folder of a store."""
+
+    def __init__(self, store: Store, folder: str, record_type: type[R]) -> None:
+        self._store = store
+        self._folder = folder
+        self._type = record_type
+
+    def last(self, known: R | None = None) -> R | None:
+        """The newest record, looked for from `known` on; None when there is none.
+
+        A listing only says where to start: the end is the first version that is absent.
+        """
+        version = known.version if known else self._listed_version()
+        record = known or (self._at(version) if version else None)
+        while (following := self._at(version + 1)) is not None:
+            record, version = following, version + 1
+        return record
+
+    def append(self, record: R) -> bool:
+        """Create the record as its version. False when another writer was first.
+
+        On "exists" and on any error the object is read back: an NFS retransmit or a retried conditional put may report
+        our own success as a failure.
+
+        Raises:
+            OSError: the store could not say.
+        """
+        name = self._name(record.version)
+        try:
+            if self._store.create(name, record.model_dump_json().encode()):
+                return True
+        except OSError:
+            if (written := self._at(record.version)) is None:
+                raise
+        else:
+            written = self._at(record.version)
+        return written is not None and written.nonce == record.nonce
+
+    def _at(self, version: int) -> R | None:
+        body = self._store.read(self._name(version))
+        return None if body is None else self._type.model_validate_json(body)
+
+    def _listed_version(self) -> int:
+        names = [name for name in self._store.names(self._folder) if name.endswith(".json")]
+        return int(names[-1].removesuffix(".json")) if names else 0
+
+    def _name(self, version: int) -> str:
+        return f"{self._folder}/{version:06d}.json"

@@ -1,0 +1,105 @@
+"""A local or shared POSIX directory as a store.
+
+Create-if-absent is temporary file, fsync, `link()`, fsync of the folder: `link` is exclusive and shows only whole
+files, also on NFS, where an O_EXCL file could stay empty after a crash.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from gemini_batch.clock import new_nonce
+from gemini_batch.effects import effect
+
+SCRATCH = ".scratch"
+
+
+class PosixStore:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.url = str(root)
+        self._made: set[Path] = set()
+
+    @effect("store.create")
+    def create(self, name: str, body: bytes) -> bool:
+        target = self._target(name)
+        scratch = self.scratch(target.name)
+        try:
+            _write_durably(scratch, body)
+            os.link(scratch, target)
+        except FileExistsError:
+            return False
+        finally:
+            scratch.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+        return True
+
+    @effect("store.read")
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self.root / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def exists(self, name: str) -> bool:
+        return (self.root / name).exists()
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in os.scandir(self.root / folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    @effect("store.publish")
+    def publish(self, name: str, scratch: Path) -> None:
+        with scratch.open("rb") as stream:
+            os.fsync(stream.fileno())
+        target = self._target(name)
+        scratch.replace(target)
+        _sync_folder(target.parent)
+
+    @effect("store.delete")
+    def delete(self, name: str) -> None:
+        (self.root / name).unlink(missing_ok=True)
+
+    def path(self, name: str) -> Path:
+        return self.root / name
+
+    def scratch(self, name: str) -> Path:
+        folder = self._folder(self.root / SCRATCH)
+        return folder / f"{new_nonce(4)}-{name}"
+
+    def sweep_scratch(self) -> None:
+        shutil.rmtree(self.root / SCRATCH, ignore_errors=True)
+        self._made.discard(self.root / SCRATCH)
+
+    def _target(self, name: str) -> Path:
+        target = self.root / name
+        self._folder(target.parent)
+        return target
+
+    def _folder(self, folder: Path) -> Path:
+        """Make `folder`, durably: a record in a folder that a power cut forgets is no record."""
+        if folder not in self._made:
+            if not folder.is_dir():
+                if folder.parent != folder:
+                    self._folder(folder.parent)
+                folder.mkdir(exist_ok=True)
+                _sync_folder(folder.parent)
+            self._made.add(folder)
+        return folder
+
+
+def _write_durably(path: Path, body: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(body)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,52 @@
+"""Typed access to one run directory: its record, its plan, its shards' histories."""
+
+from collections.abc import Iterator
+
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from gemini_batch import rundir
+from gemini_batch.errors import BadInput
+from gemini_batch.ledger.log import Log
+from gemini_batch.ledger.store import Store
+from gemini_batch.records import FORMAT, RunRecord, ShardPlan, ShardRecord
+
+
+class RunFiles:
+    """A run directory. Reading is cheap and may be done by anyone at any time."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def record(self) -> RunRecord | None:
+        """What was asked; None for a directory that holds no run.
+
+        Raises:
+            BadInput: `run.json` cannot be read by this release.
+        """
+        body = self.store.read(rundir.RUN)
+        if body is None:
+            return None
+        try:
+            record = RunRecord.model_validate_json(body)
+        except ValidationError as error:
+            raise BadInput(f"{self.store.url}/{rundir.RUN} is not a run record of format {FORMAT}: {error}") from None
+        if record.format > FORMAT:
+            raise BadInput(
+                f"{self.store.url} was made by release {record.version} (format {record.format}); this one reads up to "
+                f"{FORMAT}. Upgrade gemini-batch-dist."
+            )
+        return record
+
+    def plan(self) -> list[ShardPlan]:
+        """The shards of round 0 in order."""
+        table = pq.read_table(self.store.path(rundir.PLAN), page_checksum_verification=True)
+        return [ShardPlan.model_validate(row) for row in table.to_pylist()]
+
+    def history(self, shard: int) -> Log[ShardRecord]:
+        return Log(self.store, rundir.ledger_of(shard), ShardRecord)
+
+    def last_records(self, plan: list[ShardPlan]) -> Iterator[ShardRecord]:
+        """The newest record of every shard, one without a history as PLANNED."""
+        for entry in plan:
+            yield self.history(entry.shard).last() or ShardRecord(shard=entry.shard)
