@@ -1,0 +1,85 @@
+"""Whether an answer's text is what was asked for.
+
+In: the text of one answer. Out: the JSON value that goes into `result`, or `Invalid` with the first reason.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema_rs
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from gemini_batch.errors import BadInput
+from gemini_batch.records import SchemaSpec
+from gemini_batch.schema.load import import_type
+from gemini_batch.schema.shape import shape_of
+
+Check = Callable[[str], Any]
+
+MESSAGE_CHARACTERS = 300
+
+
+class Invalid(Exception):
+    """The text does not fit the schema."""
+
+
+def checker(spec: SchemaSpec | None) -> Check:
+    """A function from text to a value of the result column. Compiled once, for any number of answers.
+
+    Raises:
+        BadInput: the model of the spec cannot be imported, or is no longer the one the run began with.
+    """
+    if spec is None:
+        return lambda text: text
+    load = _by_model(spec, spec.ref) if spec.validate_by == "model" and spec.ref else _by_schema(spec)
+    convert = shape_of(spec.json_schema).convert
+    return load if convert is None else _then(load, convert)
+
+
+def _then(load: Check, convert: Callable[[Any], Any]) -> Check:
+    def check(text: str) -> Any:
+        value = load(text)
+        try:
+            return None if value is None else convert(value)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise Invalid(str(error)[:MESSAGE_CHARACTERS]) from None
+
+    return check
+
+
+def _by_schema(spec: SchemaSpec) -> Check:
+    validator = jsonschema_rs.validator_for(spec.json_schema, validate_formats=True)
+
+    def check(text: str) -> Any:
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise Invalid(f"not JSON: {error}") from None
+        if not validator.is_valid(value):
+            raise Invalid(_first_error(validator, value))
+        return value
+
+    return check
+
+
+def _first_error(validator: Any, value: Any) -> str:
+    error = next(iter(validator.iter_errors(value)))
+    path = "/".join(str(step) for step in error.instance_path)
+    return f"{path or 'the value'}: {error.message}"[:MESSAGE_CHARACTERS]
+
+
+def _by_model(spec: SchemaSpec, ref: str) -> Check:
+    adapter: TypeAdapter[Any] = TypeAdapter(import_type(ref))
+    if adapter.json_schema(mode="validation") != spec.json_schema:
+        raise BadInput(f"--schema {ref} has changed since the run began; restore it, or submit anew with --fresh")
+
+    def check(text: str) -> Any:
+        try:
+            return adapter.dump_python(adapter.validate_json(text), mode="json", by_alias=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            path = "/".join(str(step) for step in first["loc"])
+            raise Invalid(f"{path or 'the value'}: {first['msg']}"[:MESSAGE_CHARACTERS]) from None
+
+    return check

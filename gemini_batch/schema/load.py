@@ -1,0 +1,108 @@
+"""Where a schema comes from: `module:Name`, a JSON Schema file, or a type handed over by a program.
+
+Out: a `SchemaSpec`, which is data. Importing happens only here and only for whoever named the module.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+from pydantic import PydanticUserError, TypeAdapter
+
+from gemini_batch.errors import BadInput
+from gemini_batch.records import SchemaSpec
+from gemini_batch.schema.openapi import response_schema
+from gemini_batch.schema.shape import shape_of
+
+IMPORTED_BY_NOBODY = {"__main__", "__mp_main__"}
+
+
+def load_schema(source: str | type[Any] | Any | None) -> SchemaSpec | None:
+    """The spec of what was named; None stays None.
+
+    Args:
+        source: `module:Name`, the path of a `.json` file, or anything that pydantic's TypeAdapter takes.
+
+    Raises:
+        BadInput: it cannot be found, is no schema, or has no form the service understands.
+    """
+    if source is None:
+        return None
+    if not isinstance(source, str):
+        return _of_type(source, _importable_name(source), str(getattr(source, "__name__", source)))
+    if source.endswith(".json") or ":" not in source:
+        return _of_file(Path(source))
+    return _of_type(import_type(source), source, source)
+
+
+def import_type(ref: str) -> Any:
+    """The object that `module:Name` means. The current directory is importable, last in the path.
+
+    Raises:
+        BadInput: no such module or name.
+    """
+    module_name, _, name = ref.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise BadInput(
+            f"--schema {ref}: cannot import {module_name!r}: {error}. Run it where the module lies."
+        ) from None
+    except Exception as error:
+        raise BadInput(f"--schema {ref}: importing {module_name!r} failed: {type(error).__name__}: {error}") from None
+    for step in name.split("."):
+        try:
+            found = getattr(found, step)
+        except AttributeError:
+            raise BadInput(f"--schema {ref}: module {module_name!r} has no {name!r}") from None
+    return found
+
+
+def _of_type(kind: Any, ref: str | None, shown: str) -> SchemaSpec:
+    try:
+        schema = TypeAdapter(kind).json_schema(mode="validation")
+    except PydanticUserError as error:
+        raise BadInput(f"schema {shown}: not a type that pydantic can describe: {error.message}") from None
+    return _checked(SchemaSpec(ref=ref, json_schema=schema, validate_by="model" if ref else "json-schema"), shown)
+
+
+def _of_file(path: Path) -> SchemaSpec:
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(
+            f"--schema {path}: {error.strerror}. Give module:Name of a pydantic model, or a JSON Schema file."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"--schema {path} is not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise BadInput(f"--schema {path}: a JSON Schema is an object, this is a {type(schema).__name__}")
+    return _checked(SchemaSpec(ref=None, json_schema=schema, validate_by="json-schema"), str(path))
+
+
+def _checked(spec: SchemaSpec, shown: str) -> SchemaSpec:
+    """Everything that will be built from the schema later, built once now."""
+    try:
+        jsonschema_rs.validator_for(spec.json_schema)
+        shape_of(spec.json_schema)
+        response_schema(spec.json_schema)
+    except (ValueError, KeyError, TypeError, AttributeError, jsonschema_rs.ReferencingError) as error:
+        raise BadInput(f"schema {shown} is not a usable JSON Schema: {type(error).__name__}: {error}") from None
+    return spec
+
+
+def _importable_name(kind: Any) -> str | None:
+    """`module:Name` if another process can import the same object by it."""
+    module, name = getattr(kind, "__module__", None), getattr(kind, "__qualname__", None)
+    if not module or not name or module in IMPORTED_BY_NOBODY or "<locals>" in name or "[" in name:
+        return None
+    try:
+        return f"{module}:{name}" if import_type(f"{module}:{name}") is kind else None
+    except BadInput:
+        return None
