@@ -1,0 +1,201 @@
+"""Settings, resolved once: flag > environment > TOML > default.
+
+In: what was typed, the environment, a file. Out: frozen `Options` and the `Account` to talk to. Every name is the
+same as a flag, an environment variable (`GEMINI_BATCH_` + capitals), a TOML key and a keyword of the library.
+"""
+
+import difflib
+import hashlib
+import os
+import tomllib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gemini_batch.errors import BadInput
+from gemini_batch.records import Limits
+
+GOOGLE = "https://generativelanguage.googleapis.com"
+ENV_PREFIX = "GEMINI_BATCH_"
+
+MAX_FILE_BYTES = 2_000_000_000
+"""The largest input file of a job (Batch API guide)."""
+
+MAX_LIVE_JOBS = 100
+"""Concurrent batch jobs of a project (Rate limits page, 2026-08-18)."""
+
+Resolution = Literal[
+    "MEDIA_RESOLUTION_LOW", "MEDIA_RESOLUTION_MEDIUM", "MEDIA_RESOLUTION_HIGH", "MEDIA_RESOLUTION_ULTRA_HIGH"
+]
+
+
+class Options(BaseModel):
+    """Everything `plan` and `submit` take. Sizes in bytes, times in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_: str | None = Field(
+        None, alias="schema", description="pydantic model as module:Name, or a JSON Schema file"
+    )
+    model: str = Field("gemini-2.5-flash", description="model that answers", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]*$")
+    system_instruction: str | None = Field(None, description="for every row without one of its own")
+    temperature: float | None = Field(None, ge=0, le=2, description="sampling temperature")
+    top_p: float | None = Field(None, ge=0, le=1, description="nucleus sampling")
+    top_k: int | None = Field(None, ge=1, description="top-k sampling")
+    seed: int | None = Field(None, ge=-(2**31), lt=2**31, description="sampling seed")
+    max_output_tokens: int | None = Field(None, ge=1, description="longest answer, thinking included")
+    stop_sequence: tuple[str, ...] = Field((), max_length=5, description="end the answer here; repeatable")
+    thinking_budget: int | None = Field(None, ge=-1, description="tokens for thinking; 0 none, -1 as the model likes")
+    thinking_level: Literal["minimal", "low", "medium", "high"] | None = Field(None, description="for Gemini 3 models")
+    media_resolution: Resolution | None = Field(None, description="detail of pictures")
+    generation_config: Path | None = Field(None, description="JSON file of raw generationConfig fields")
+    media: Literal["inline", "upload", "auto"] = Field("auto", description="pictures in the request file or uploaded")
+
+    prompt_column: str = Field("prompt", description="column that holds the prompt text")
+    key_column: str = Field("key", description="column that holds the row's key")
+
+    max_requests_per_shard: int = Field(10_000, ge=1, description="most requests in one job")
+    max_bytes_per_shard: int = Field(
+        500_000_000, ge=1_000, le=MAX_FILE_BYTES, description="largest request file of one job, in bytes"
+    )
+    max_tokens_per_shard: int | None = Field(None, ge=1, description="most estimated input tokens in one job")
+    max_live_jobs: int = Field(MAX_LIVE_JOBS, ge=1, description="most jobs in flight")
+    max_enqueued_tokens: int | None = Field(None, ge=1, description="most estimated input tokens in flight")
+    poll_interval: float = Field(60.0, gt=0, description="longest pause between two looks at a job, in seconds")
+    settle: float = Field(3600.0, ge=0, description="seconds a lost create must stay absent before it is sent again")
+    on_unknown: Literal["resubmit", "wait"] = Field("resubmit", description="what to do about a create that stays lost")
+    project: str | None = Field(None, description="name of the Google project; two keys of one project share a run")
+
+    runs: str = Field("./runs", description="where run directories live")
+    out: Path | None = Field(None, description="directory of this run")
+    fresh: bool = Field(False, description="buy anew even if this was asked before")
+    allow_failed: str = Field(
+        "0", pattern=r"^\d+(\.\d+)?%?$", description="failures that still exit 0: 0.5% or a number"
+    )
+
+    @field_validator("stop_sequence", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    def limits(self) -> Limits:
+        return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
+
+    def allowed_failures(self, rows: int) -> float:
+        if self.allow_failed.endswith("%"):
+            return float(self.allow_failed[:-1]) / 100 * rows
+        return float(self.allow_failed)
+
+
+OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs"}
+"""Options that may change on a resume."""
+
+
+def option_name(field_name: str) -> str:
+    """The public name of a field: `schema_` is `schema`."""
+    return Options.model_fields[field_name].alias or field_name
+
+
+def resolve(
+    given: Mapping[str, Any], config: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> Options:
+    """The options in force.
+
+    Args:
+        given: what was typed, by public name; None means not typed.
+        config: a TOML file of flat snake_case keys.
+
+    Raises:
+        BadInput: an unknown name, a value out of range, an unreadable file.
+    """
+    names = {option_name(field) for field in Options.model_fields}
+    typed = {name: value for name, value in given.items() if value is not None}
+    _refuse_unknown(typed, names, "option")
+    from_env = {
+        name: environment[ENV_PREFIX + name.upper()] for name in names if ENV_PREFIX + name.upper() in environment
+    }
+    merged = {**_read_toml(config, names), **from_env, **typed}
+    try:
+        return Options.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        source = "option" if name in typed else ENV_PREFIX + name.upper() if name in from_env else str(config)
+        shown = f"--{name.replace('_', '-')}" if source == "option" else f"{name} in {source}"
+        raise BadInput(f"{shown}: {first['msg']} (got {first['input']!r})") from None
+
+
+def _read_toml(path: Path | None, names: set[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"--config {path} is not TOML: {error}") from None
+    _refuse_unknown(values, names, f"key in {path}")
+    return values
+
+
+def _refuse_unknown(values: Mapping[str, Any], names: set[str], what: str) -> None:
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise BadInput(f"unknown {what}: {name!r}{hint}")
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whose jobs these are. The key is never shown, compared only by its hash."""
+
+    endpoint: str
+    project: str
+    """The project's name, or a hash of the key: jobs are visible only to the project that made them."""
+    key: str = field(repr=False)
+
+    @property
+    def is_loopback(self) -> bool:
+        return _is_loopback(self.endpoint)
+
+
+def resolve_account(
+    project: str | None, environment: Mapping[str, str] = os.environ, key_needed: bool = True
+) -> Account:
+    """The service and the key, from the environment.
+
+    Args:
+        key_needed: False for what talks to nobody.
+
+    Raises:
+        BadInput: no key, and the service is not on this machine.
+    """
+    endpoint = environment.get("GOOGLE_GEMINI_BASE_URL", GOOGLE).rstrip("/")
+    if urlsplit(endpoint).scheme not in {"http", "https"}:
+        raise BadInput(f"GOOGLE_GEMINI_BASE_URL must start with http:// or https:// (got {endpoint!r})")
+    ours, theirs = environment.get("GEMINI_API_KEY"), environment.get("GOOGLE_API_KEY")
+    if ours and theirs and ours != theirs:
+        warnings.warn("GEMINI_API_KEY and GOOGLE_API_KEY differ; GEMINI_API_KEY is used", stacklevel=2)
+    key = ours or theirs or ("loopback" if _is_loopback(endpoint) else None)
+    if key is None and key_needed:
+        raise BadInput(
+            "no API key: set GEMINI_API_KEY (or GOOGLE_API_KEY), or point GOOGLE_GEMINI_BASE_URL at an emulator "
+            "(gemini-batch-dist emulator)"
+        )
+    key = key or ""
+    return Account(endpoint, project or "key-" + hashlib.sha256(key.encode()).hexdigest()[:16], key)
+
+
+def _is_loopback(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,193 @@
+"""The Gemini API through the official SDK: the only module that imports it.
+
+Jobs are read as raw JSON, because the SDK drops `batchStats` and `error` (python-genai #1323). Creating uses a client
+of its own that sends once and never reuses a connection: a server that closes an idle one would leave the outcome
+unknown.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from google import genai
+from google.genai import errors as sdk_errors
+from google.genai import types
+
+from gemini_batch.config import Account
+from gemini_batch.effects import effect
+from gemini_batch.errors import (
+    Denied,
+    NotFound,
+    NotSent,
+    Refused,
+    RemoteError,
+    Throttled,
+    Unavailable,
+)
+from gemini_batch.gemini.remote import Listing, Seen, StoredFile
+from gemini_batch.records import Job
+
+R = TypeVar("R")
+
+CREATE_TIMEOUT_MS = 120_000
+"""The service reads the whole input file during the create (its reply has the request count), so a large one takes a
+while."""
+
+CALL_TIMEOUT_MS = 120_000
+"""Per network read or write, not per call: a long download is many reads."""
+
+LIST_PAGE = 100
+"""The most the service returns (tobert/kaibo `src/batch.rs`)."""
+
+CONNECT_PHASE = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+"""Exceptions of httpx and httpx2 that end before the first byte of a request."""
+
+
+class GeminiClient:
+    """`Remote` over google-genai, for one account. Safe to share between threads."""
+
+    def __init__(self, account: Account) -> None:
+        self._general = _sdk_client(account, CALL_TIMEOUT_MS, {})
+        self._paying = _sdk_client(account, CREATE_TIMEOUT_MS, {"Connection": "close"})
+
+    @effect("remote.upload")
+    def upload(self, path: Path, display_name: str, mime_type: str) -> StoredFile:
+        config = types.UploadFileConfig(display_name=display_name, mime_type=mime_type)
+        with path.open("rb") as stream:  # a handle: the SDK puts a path's name into a header, which must be ASCII
+            file = _mapped(lambda: self._general.files.upload(file=stream, config=config))
+        if file.state is not None and file.state.name == "FAILED":
+            raise Unavailable(f"the service could not process the upload {display_name}")
+        return _stored(file)
+
+    @effect("remote.create_job")
+    def create_job(self, model: str, file_name: str, display_name: str) -> Job:
+        config = types.CreateBatchJobConfig(display_name=display_name)
+        try:
+            made = _mapped(lambda: self._paying.batches.create(model=model, src=file_name, config=config))
+        except NotFound as error:
+            raise _refusal(error.code, str(error)) from None
+        if not made.name:
+            raise Unavailable("the create was answered without a job name")
+        return Job(name=made.name, display_name=display_name, created_at=made.create_time)
+
+    @effect("remote.get_job")
+    def get_job(self, name: str) -> Seen:
+        body, at = self._raw(name)
+        return Seen(_job(body), at)
+
+    @effect("remote.list_jobs")
+    def list_jobs(self) -> Listing:
+        jobs: list[Job] = []
+        token, seen_tokens, first_at = "", set[str](), None
+        while True:
+            body, at = self._raw(f"batches?pageSize={LIST_PAGE}" + (f"&pageToken={quote(token)}" if token else ""))
+            first_at = first_at or at
+            jobs += [_job(entry) for entry in body.get("operations") or ()]
+            token = str(body.get("nextPageToken") or "")
+            if not token:
+                break
+            if token in seen_tokens:
+                raise Unavailable("the list of jobs repeats a page")
+            seen_tokens.add(token)
+        jobs.sort(key=lambda job: (job.created_at or first_at, job.name), reverse=True)
+        return Listing({job.display_name: job for job in jobs}, frozenset(job.name for job in jobs), first_at)
+
+    @effect("remote.get_file")
+    def get_file(self, name: str) -> StoredFile:
+        return _stored(_mapped(lambda: self._general.files.get(name=name)))
+
+    @effect("remote.download")
+    def download(self, name: str, target: Path) -> None:
+        _mapped(lambda: self._general.files.download(file=name, destination=str(target)))
+
+    def _raw(self, path: str) -> tuple[dict[str, Any], datetime]:
+        """GET as JSON with the provider's time. The SDK's public calls give neither (reference 3.4)."""
+        reply = _mapped(lambda: self._general._api_client.request("get", path, {}))
+        headers = {name.lower(): value for name, value in (reply.headers or {}).items()}
+        try:
+            body = json.loads(reply.body or "")
+            at = parsedate_to_datetime(headers["date"])
+        except (ValueError, KeyError, TypeError):
+            raise Unavailable(f"GET {path} was not answered with JSON and a Date header") from None
+        if not isinstance(body, dict):
+            raise Unavailable(f"GET {path} was not answered with a JSON object")
+        return body, at
+
+
+def _sdk_client(account: Account, timeout_ms: int, headers: dict[str, str]) -> genai.Client:
+    options = types.HttpOptions(
+        base_url=account.endpoint,
+        timeout=timeout_ms,
+        headers=headers,
+        client_args={"trust_env": not account.is_loopback},  # a proxy must not see loopback calls
+        retry_options=types.HttpRetryOptions(attempts=1),
+    )
+    return genai.Client(api_key=account.key, vertexai=False, http_options=options)
+
+
+def _mapped(call: Callable[[], R]) -> R:
+    """Run an SDK call; every foreign error becomes a leaf of ours."""
+    try:
+        return call()
+    except sdk_errors.APIError as error:
+        raise _of_status(error.code, f"{error.code} {error.status}: {error.message}", str(error.details)) from None
+    except OSError as error:
+        raise Unavailable(f"{type(error).__name__}: {error}") from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] in {"httpx", "httpx2", "httpcore", "httpcore2"}:
+            leaf = NotSent if type(error).__name__ in CONNECT_PHASE else Unavailable
+            raise leaf(f"{type(error).__name__}: {error}") from None
+        if isinstance(error, ValueError | KeyError):  # not JSON, or a header or field that the SDK expects is missing
+            raise Unavailable(f"the answer was not understood: {type(error).__name__}: {error}") from None
+        raise
+
+
+def _of_status(code: int, text: str, details: str) -> RemoteError:
+    if code in (401, 403) or "API_KEY_INVALID" in details or "API key not valid" in details:
+        return Denied(text, code)
+    if code == 429:
+        return Throttled(text, code)
+    if code == 404:
+        return NotFound(text, code)
+    if code == 408 or code >= 500 or code < 400:
+        return Unavailable(text, code)
+    return Refused(text, code)
+
+
+def _refusal(code: int, text: str) -> RemoteError:
+    """A create's 404 means an unknown model, which no shard can pass, or a missing input file, which a new upload
+    mends."""
+    return Denied(text, code) if "models/" in text else Refused(text, code)
+
+
+def _stored(file: types.File) -> StoredFile:
+    return StoredFile(file.name or "", file.uri or "", file.size_bytes)
+
+
+def _job(body: dict[str, Any]) -> Job:
+    metadata = body.get("metadata") or {}
+    stats = metadata.get("batchStats") or {}
+    output = metadata.get("output") or body.get("response") or {}
+    error = body.get("error") or {}
+    return Job(
+        name=str(body.get("name") or metadata.get("name") or ""),
+        display_name=str(metadata.get("displayName") or ""),
+        state=str(metadata.get("state") or "BATCH_STATE_UNSPECIFIED"),
+        created_at=_instant(metadata.get("createTime")),
+        ended_at=_instant(metadata.get("endTime")),
+        requests=int(stats["requestCount"]) if "requestCount" in stats else None,
+        responses_file=output.get("responsesFile"),
+        error=str(error.get("message") or error.get("code")) if error else None,
+    )
+
+
+def _instant(text: str | None) -> datetime | None:
+    """RFC 3339 with up to nine digits of a second, cut to six."""
+    if not text:
+        return None
+    head, dot, fraction = text.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(head + (dot and dot + fraction[:6].ljust(6, "0")) + "+00:00")

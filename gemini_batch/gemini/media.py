@@ -1,0 +1,100 @@
+"""Pictures: found, checked, hashed over their full content.
+
+In: a row's `path` or `data`. Out: bytes, MIME type and sha256, or a `RowError` that names what is wrong. Only regular
+files inside the allowed roots are opened.
+"""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from gemini_batch.errors import RowError
+
+FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+
+MAX_PICTURE_BYTES = 100_000_000
+"""A picture larger than this cannot be one request of a 2 GB file among others; ours, not the service's."""
+
+MAX_PIXELS = 89_478_485
+"""Pillow's own decompression-bomb bound (`Image.MAX_IMAGE_PIXELS`), which it only warns about."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    body: bytes
+    mime_type: str
+    sha256: str
+
+
+def read_picture(path: str | None, body: bytes | None, roots: Sequence[Path]) -> Picture:
+    """The picture at `path` (absolute, or relative to the first root), or held in `body`.
+
+    Raises:
+        RowError: `media_unreadable` or `oversized`.
+    """
+    if body is None:
+        body = _read_file(path or "", roots)
+    name = repr(path) if path else f"of {len(body):,} bytes"
+    if len(body) > MAX_PICTURE_BYTES:
+        raise RowError("oversized", f"picture {name} has {len(body):,} bytes, the most is {MAX_PICTURE_BYTES:,}")
+    return Picture(body, _mime_type(body, name), hashlib.sha256(body).hexdigest())
+
+
+def locate(path: str, roots: Sequence[Path]) -> Path:
+    """The regular file that `path` means, symbolic links followed, inside one of `roots`.
+
+    Raises:
+        RowError: it does not exist, is no regular file, or lies elsewhere.
+    """
+    try:
+        found = (roots[0] / path).resolve(strict=True) if roots else Path(path).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        raise RowError("media_unreadable", f"picture {path!r} does not exist") from None
+    if not any(found.is_relative_to(root.resolve()) for root in roots):
+        raise RowError("media_unreadable", f"picture {path!r} lies outside {', '.join(map(str, roots))}")
+    if not found.is_file():
+        raise RowError("media_unreadable", f"picture {path!r} is not a regular file")
+    return found
+
+
+def _read_file(path: str, roots: Sequence[Path]) -> bytes:
+    found = locate(path, roots)
+    try:
+        if found.stat().st_size > MAX_PICTURE_BYTES:
+            raise RowError("oversized", f"picture {path!r} is larger than {MAX_PICTURE_BYTES:,} bytes")
+        return found.read_bytes()
+    except OSError as error:
+        raise RowError("media_unreadable", f"picture {path!r} cannot be read: {error.strerror}") from None
+
+
+def _mime_type(body: bytes, name: str) -> str:
+    """The type by content. Decodes at the smallest scale the format offers, which meets a cut or broken file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(io.BytesIO(body), formats=list(FORMATS)) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise RowError("oversized", f"picture {name} has {picture.width}x{picture.height} pixels")
+                kind = FORMATS[picture.format or ""]
+                picture.draft("L", (picture.width // 8, picture.height // 8))
+                picture.load()
+                return kind
+    except UnidentifiedImageError:
+        raise RowError("media_unreadable", f"picture {name} is not JPEG, PNG, WebP or GIF") from None
+    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
+        raise RowError("media_unreadable", f"picture {name} is broken: {error}") from None
+
+
+INLINE_BYTES = 1_000_000
+"""Under `auto`, larger pictures are uploaded: base64 adds a third, and an upload of a repeated picture is paid in
+traffic once. Small ones go inline, where they cannot expire before a late job reads them (Files API guide: 48 h)."""
+
+
+def goes_inline(size_bytes: int, media: str) -> bool:
+    """Whether a picture of this size travels in its request line."""
+    return media == "inline" or (media == "auto" and size_bytes <= INLINE_BYTES)

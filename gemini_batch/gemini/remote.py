@@ -1,0 +1,62 @@
+"""The remote service as we use it: seven calls. `client.py` is the one implementation over the SDK.
+
+Every method raises a leaf of `RemoteError` and nothing else that comes from the network.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from gemini_batch.records import Job
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file at the service. `size_bytes` is None where the service does not say."""
+
+    name: str
+    uri: str
+    size_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A job and the provider's time of the look."""
+
+    job: Job
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every job the key can see, all pages read, at provider time `at`."""
+
+    jobs: Mapping[str, Job]
+    """By display name; of several with one name the oldest."""
+    names: frozenset[str]
+    at: datetime
+
+
+class Remote(Protocol):
+    def upload(self, path: Path, display_name: str, mime_type: str) -> StoredFile:
+        """Upload a file and return it ACTIVE. Free, repeatable."""
+
+    def create_job(self, model: str, file_name: str, display_name: str) -> Job:
+        """Create a batch job: one POST, never repeated. NOT idempotent, costs money.
+
+        Raises:
+            NotSent: the connection was never made.
+            Throttled, Refused, Denied: nothing was created.
+            Unavailable: nobody knows.
+        """
+
+    def get_job(self, name: str) -> Seen: ...
+
+    def list_jobs(self) -> Listing: ...
+
+    def get_file(self, name: str) -> StoredFile: ...
+
+    def download(self, name: str, target: Path) -> None:
+        """Write the file's bytes to `target`. A cut download may end without an error: compare sizes."""

@@ -1,0 +1,206 @@
+"""Request lines out, result lines in: the JSONL of the Batch API, purely.
+
+In: rows and settings, or the bytes of a result line. Out: bytes of a request line, or an `Answer`. A line's key
+carries the run's nonce, so a line of another run can never be taken for one of ours.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gemini_batch.records import Asked
+
+TRANSIENT_CODES = {1, 2, 4, 8, 10, 13, 14}
+"""google.rpc codes that may pass on another try: CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED,
+INTERNAL, UNAVAILABLE (google/rpc/code.proto)."""
+
+ANSWERED = {"STOP", "FINISH_REASON_UNSPECIFIED", ""}
+BLOCKED = {
+    "SAFETY",
+    "RECITATION",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+    "LANGUAGE",
+    "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT",
+    "IMAGE_RECITATION",
+    "IMAGE_OTHER",
+}
+"""Finish reasons that mean the answer was withheld (google-genai `types.FinishReason`)."""
+
+
+class Encoder:
+    """Builds the request lines of one run.
+
+    Line: `{"key": "<nonce>-<index>-<sample>", "request": {GenerateContentRequest}}`, UTF-8, ended by a line feed.
+    """
+
+    def __init__(self, asked: Asked, nonce: str) -> None:
+        self._nonce = nonce.encode()
+        self._system = asked.system_instruction
+        config = orjson.dumps(asked.generation_config, option=orjson.OPT_SORT_KEYS)
+        self._tail = b"}}\n" if config == b"{}" else b',"generationConfig":' + config + b"}}\n"
+        self._basis = hashlib.sha256(asked.model.encode() + b"\0" + config)
+
+    def request(self, parts: bytes, system_instruction: str | None) -> bytes:
+        """The open end of the request object: its own members, without the settings that every line repeats.
+
+        Args:
+            parts: the parts as a JSON list.
+            system_instruction: the row's own, which wins over the run's.
+        """
+        system = self._system if system_instruction is None else system_instruction
+        if system is None:
+            return b'{"contents":[{"role":"user","parts":' + parts + b"}]"
+        said = b',"systemInstruction":{"parts":[{"text":' + orjson.dumps(system) + b"}]}"
+        return b'{"contents":[{"role":"user","parts":' + parts + b"}]" + said
+
+    def line(self, index: int, sample: int, request: bytes) -> bytes:
+        return b'{"key":"%b-%d-%d","request":%b%b' % (self._nonce, index, sample, request, self._tail)
+
+    def line_bytes(self, index: int, request_bytes: int) -> int:
+        """Size of the line of sample 0 without building it."""
+        return len(self._nonce) + len(str(index)) + len(b'{"key":"--0","request":') + request_bytes + len(self._tail)
+
+    def digest(self, content: bytes) -> str:
+        """`request_digest`: model, settings and content, as 32 hex digits."""
+        basis = self._basis.copy()
+        basis.update(content)
+        return basis.hexdigest()[:32]
+
+
+def text_part(text: str) -> bytes:
+    return b'{"text":' + orjson.dumps(text) + b"}"
+
+
+def inline_part(mime_type: str, base64_bytes: bytes, media_resolution: str | None) -> bytes:
+    return _media_part(
+        b'"inlineData":{"mimeType":%b,"data":"%b"}' % (orjson.dumps(mime_type), base64_bytes),
+        media_resolution,
+    )
+
+
+def file_part(mime_type: str | None, uri: str, media_resolution: str | None) -> bytes:
+    mime = b"" if mime_type is None else b'"mimeType":' + orjson.dumps(mime_type) + b","
+    return _media_part(b'"fileData":{%b"fileUri":%b}' % (mime, orjson.dumps(uri)), media_resolution)
+
+
+def _media_part(body: bytes, media_resolution: str | None) -> bytes:
+    if media_resolution is None:
+        return b"{" + body + b"}"
+    return b'{"mediaResolution":{"level":%b},%b}' % (orjson.dumps(media_resolution), body)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one result line says, before any schema has looked at its text."""
+
+    status: str
+    """`ok`, `failed`, `blocked` or `truncated`."""
+    text: str | None = None
+    kind: str | None = None
+    code: int | None = None
+    message: str | None = None
+    finish_reason: str | None = None
+    model_version: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    thoughts_tokens: int | None = None
+
+
+def parse_key(key: object, nonce: str) -> tuple[int, int] | None:
+    """(index, sample) of a key of this run, else None."""
+    if not isinstance(key, str) or not key.startswith(nonce + "-"):
+        return None
+    index, dash, sample = key[len(nonce) + 1 :].partition("-")
+    if not dash or not (index.isdecimal() and sample.isdecimal() and index.isascii() and sample.isascii()):
+        return None
+    return int(index), int(sample)
+
+
+def read_answer(line: dict[str, Any]) -> Answer:
+    """The answer on a result line, in any of the shapes that were recorded (Batch API guide; python-genai #1341)."""
+    try:
+        return _read(line)
+    except (AttributeError, TypeError, KeyError, IndexError):
+        return Answer("failed", kind="unknown", message="the line has a shape that is not understood")
+
+
+def _read(line: dict[str, Any]) -> Answer:
+    response = line.get("response")
+    if isinstance(response, dict) and response:
+        return _read_response(response)
+    error = line.get("error") or line.get("status")
+    if isinstance(error, dict):
+        code = _count(error.get("code"))
+        message = str(error.get("message") or "the service gave no message")
+        return Answer("failed", kind=_kind_of(code, message), code=code, message=message)
+    return Answer("failed", kind="transient", message="the line holds neither a response nor an error")
+
+
+def _kind_of(code: int | None, message: str) -> str:
+    if code in (5, 7) and "file" in message.lower():  # NOT_FOUND, PERMISSION_DENIED
+        return "media_expired"
+    if code == 3:  # INVALID_ARGUMENT
+        return "invalid_argument"
+    return "transient" if code is None or code in TRANSIENT_CODES else "unknown"
+
+
+def _read_response(response: dict[str, Any]) -> Answer:
+    common = _common(response)
+    feedback = response.get("promptFeedback") or {}
+    if reason := feedback.get("blockReason"):
+        return Answer("blocked", kind="blocked_prompt", message=f"the prompt was blocked: {reason}", **common)
+    candidates = response.get("candidates") or []
+    if not candidates:
+        return Answer("failed", kind="transient", message="the response has no candidates", **common)
+    reason = str(candidates[0].get("finishReason") or "")
+    text = _text_of(candidates[0])
+    common["finish_reason"] = reason or None
+    if reason == "MAX_TOKENS":
+        return Answer("truncated", text=text, kind="truncated", message="the answer met the output limit", **common)
+    if reason in BLOCKED:
+        return Answer(
+            "blocked",
+            text=text,
+            kind="blocked_answer",
+            message=f"the answer was withheld: {reason}",
+            **common,
+        )
+    if reason not in ANSWERED:
+        return Answer("failed", text=text, kind="unknown", message=f"the answer ended with {reason}", **common)
+    if text is None:
+        return Answer("failed", kind="transient", message="the answer has no text", **common)
+    return Answer("ok", text=text, **common)
+
+
+def _common(response: dict[str, Any]) -> dict[str, Any]:
+    usage = response.get("usageMetadata") or {}
+    return {
+        "model_version": str(response["modelVersion"]) if "modelVersion" in response else None,
+        "prompt_tokens": _count(usage.get("promptTokenCount")),
+        "cached_tokens": _count(usage.get("cachedContentTokenCount")),
+        "output_tokens": _count(usage.get("candidatesTokenCount")),
+        "thoughts_tokens": _count(usage.get("thoughtsTokenCount")),
+    }
+
+
+def _count(value: object) -> int | None:
+    """A number the service gave, as a number or as text; None for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = int(value)
+    return value if type(value) is int and 0 <= value < 2**31 else None
+
+
+def _text_of(candidate: dict[str, Any]) -> str | None:
+    """All text parts but thoughts, joined; None when there is none."""
+    parts = (candidate.get("content") or {}).get("parts") or ()
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str) and not part.get("thought")]
+    return "".join(texts) if texts else None
