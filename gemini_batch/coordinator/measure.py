@@ -1,0 +1,130 @@
+"""What the rows of a block weigh, before anything is opened or sent.
+
+In: a normalised block. Out: bytes of each request line, estimated tokens, and the rows' share of the run's identity.
+Text is exact to the byte; pictures count by their size on disk, and again when they are really encoded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import xxhash
+
+from gemini_batch.coordinator.plan import Weights
+from gemini_batch.errors import RowError
+from gemini_batch.gemini.media import goes_inline, locate
+from gemini_batch.gemini.wire import Encoder, text_part
+from gemini_batch.records import Asked
+
+BYTES_PER_TOKEN = 4
+"""English text has about 4 characters a token (Token counting guide). In UTF-8 bytes other scripts come out higher,
+as they do."""
+
+PICTURE_TOKENS = {
+    "MEDIA_RESOLUTION_LOW": 280,
+    "MEDIA_RESOLUTION_MEDIUM": 560,
+    "MEDIA_RESOLUTION_ULTRA_HIGH": 2240,
+}
+"""Tokens of a picture by media resolution (Media resolution guide, Gemini 3), the highest of any family that is
+known."""
+
+PICTURE_TOKENS_DEFAULT = 1120
+
+REFERENCE_BYTES = 160
+"""Room for the URI, type and braces of an uploaded file: ids have at most 40 characters (Files reference)."""
+
+PICTURE_BRACES = 80
+"""Room for the member names around an inline picture."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    weights: Weights
+    identity: bytes
+    """A stretch of the byte string whose hash identifies the rows; the same however the rows were cut into blocks."""
+
+
+class Scale:
+    """Weighs blocks for one run."""
+
+    def __init__(self, asked: Asked, nonce: str, roots: Sequence[Path], max_line_bytes: int) -> None:
+        self._encoder = Encoder(asked, nonce)
+        self._media = asked.media
+        self._picture_tokens = PICTURE_TOKENS.get(
+            str(asked.generation_config.get("mediaResolution")), PICTURE_TOKENS_DEFAULT
+        )
+        self._roots = roots
+        self._max_line_bytes = max_line_bytes
+
+    def weigh(self, block: pa.RecordBatch, first_index: int) -> Measured:
+        keys = _values(block, "key")
+        systems = _values(block, "system_instruction") or [None] * block.num_rows
+        if prompts := _values(block, "prompt"):
+            sized = [self._text(text, system) for text, system in zip(prompts, systems, strict=True)]
+        else:
+            parts = block.column("parts").to_pylist()
+            sized = [self._parts(row, system) for row, system in zip(parts, systems, strict=True)]
+        identity = [content for _, _, content in sized]
+        if keys:
+            identity = [orjson.dumps(key) + content for key, content in zip(keys, identity, strict=True)]
+        lines = [self._line(first_index + at, size) for at, (size, _, _) in enumerate(sized)]
+        tokens = [count if line else 0 for line, (_, count, _) in zip(lines, sized, strict=True)]
+        return Measured(Weights(lines, tokens), b"\n".join([*identity, b""]))
+
+    def _line(self, index: int, request_bytes: int) -> int:
+        """Bytes of the line; 0 for a row that will fail, which nothing is sent for."""
+        size = self._encoder.line_bytes(index, request_bytes) if request_bytes else 0
+        return size if size <= self._max_line_bytes else 0
+
+    def _text(self, text: str | None, system: str | None) -> tuple[int, int, bytes]:
+        if not text:
+            return 0, 0, b"null"
+        request = self._encoder.request(b"[" + text_part(text) + b"]", system)
+        return len(request), len(request) // BYTES_PER_TOKEN, request
+
+    def _parts(self, parts: list[dict[str, Any]] | None, system: str | None) -> tuple[int, int, bytes]:
+        if not parts:
+            return 0, 0, b"null"
+        size, tokens = len(self._encoder.request(b"[]", system)), 0
+        for part in parts:
+            part_bytes, part_tokens = self._part(part)
+            size += part_bytes + 1
+            tokens += part_tokens
+        return size, tokens, _identity(parts, system)
+
+    def _part(self, part: dict[str, Any]) -> tuple[int, int]:
+        if part["text"] is not None:
+            size = len(text_part(part["text"]))
+            return size, size // BYTES_PER_TOKEN + 1
+        if part["data"] is not None:
+            return self._picture_bytes(len(part["data"])), self._picture_tokens
+        if part["path"] is not None:
+            return self._picture_bytes(self._size_of(part["path"])), self._picture_tokens
+        return REFERENCE_BYTES + len(part["uri"] or ""), self._picture_tokens
+
+    def _picture_bytes(self, size: int) -> int:
+        if goes_inline(size, self._media):
+            return (size + 2) // 3 * 4 + PICTURE_BRACES
+        return REFERENCE_BYTES
+
+    def _size_of(self, path: str) -> int:
+        """0 for a picture that is not there: its row fails when it is encoded, which says why."""
+        try:
+            return locate(path, self._roots).stat().st_size
+        except (RowError, OSError):
+            return 0
+
+
+def _identity(parts: list[dict[str, Any]], system: str | None) -> bytes:
+    """The row's content as asked: pictures held in the manifest by their bytes, others by their path."""
+    named = [
+        part if part["data"] is None else {**part, "data": xxhash.xxh3_128_hexdigest(part["data"])} for part in parts
+    ]
+    return orjson.dumps([named, system])
+
+
+def _values(block: pa.RecordBatch, name: str) -> list[Any] | None:
+    return block.column(name).to_pylist() if name in block.schema.names else None

@@ -1,0 +1,111 @@
+"""How rows become shards, decided purely.
+
+In: what each row weighs. Out: where one shard ends and the next begins. The cut depends on the rows alone, not on how
+they arrive in blocks, so the same manifest always gives the same plan.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from gemini_batch.records import Limits, ShardPlan
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Per row of a block: bytes of its request line and estimated input tokens, both 0 for a row that cannot be
+    sent."""
+
+    request_bytes: Sequence[int]
+    tokens: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Rows `start` to `stop` of the block belong to the open shard; `full` closes it."""
+
+    start: int
+    stop: int
+    full: ShardPlan | None
+
+
+@dataclass
+class _Open:
+    first_index: int
+    rows: int = 0
+    requests: int = 0
+    request_bytes: int = 0
+    tokens: int = 0
+
+
+@dataclass
+class Splitter:
+    """Fills shards in row order up to the first limit met: requests, bytes or tokens.
+
+    A row that alone passes the token limit gets a shard of its own: the limit is an estimate, the row is not.
+    """
+
+    limits: Limits
+    _shard: int = 0
+    _open: _Open = field(default_factory=lambda: _Open(0))
+
+    def feed(self, weights: Weights) -> Iterator[Cut]:
+        """Place one block of rows."""
+        sums = _Sums(weights)
+        start = 0
+        while start < sums.rows:
+            stop = self._room(sums, start)
+            if stop == start and self._open.rows == 0:
+                stop = start + 1
+            self._add(sums, start, stop)
+            yield Cut(start, stop, self._close() if stop < sums.rows else None)
+            start = stop
+
+    def finish(self) -> ShardPlan | None:
+        """The last, partly filled shard."""
+        return self._close() if self._open.rows else None
+
+    def _room(self, sums: "_Sums", start: int) -> int:
+        """The row before which the open shard is full."""
+        limits, used = self.limits, self._open
+        stop = min(sums.rows, start + limits.max_requests_per_shard - used.rows)
+        stop = min(stop, _fits(sums.request_bytes, start, limits.max_bytes_per_shard - used.request_bytes))
+        if limits.max_tokens_per_shard is not None:
+            stop = min(stop, _fits(sums.tokens, start, limits.max_tokens_per_shard - used.tokens))
+        return max(stop, start)
+
+    def _add(self, sums: "_Sums", start: int, stop: int) -> None:
+        used = self._open
+        used.rows += stop - start
+        used.requests += sums.requests[stop] - sums.requests[start]
+        used.request_bytes += sums.request_bytes[stop] - sums.request_bytes[start]
+        used.tokens += sums.tokens[stop] - sums.tokens[start]
+
+    def _close(self) -> ShardPlan:
+        used = self._open
+        made = ShardPlan(
+            shard=self._shard,
+            first_index=used.first_index,
+            rows=used.rows,
+            requests=used.requests,
+            request_bytes=used.request_bytes,
+            tokens=used.tokens,
+        )
+        self._shard += 1
+        self._open = _Open(used.first_index + used.rows)
+        return made
+
+
+class _Sums:
+    """Prefix sums, so that the end of a shard is one binary search."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.rows = len(weights.request_bytes)
+        self.request_bytes = list(accumulate(weights.request_bytes, initial=0))
+        self.tokens = list(accumulate(weights.tokens, initial=0))
+        self.requests = list(accumulate((size > 0 for size in weights.request_bytes), initial=0))
+
+
+def _fits(sums: list[int], start: int, room: int) -> int:
+    return bisect_right(sums, sums[start] + room) - 1

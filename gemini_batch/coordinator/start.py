@@ -1,0 +1,228 @@
+"""A run begins: the manifest is read, weighed, split; its rows are frozen; `run.json` is written last.
+
+In: a manifest and what is asked. Out: a run directory that holds all a worker needs. Nothing is written before the
+whole manifest has been read without a complaint, and nothing here talks to the service.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from gemini_batch import rundir
+from gemini_batch._version import __version__
+from gemini_batch.clock import Clock, new_nonce
+from gemini_batch.coordinator.keys import KeySpool, first_duplicate
+from gemini_batch.coordinator.manifest import PARTS, Manifest
+from gemini_batch.coordinator.measure import Scale
+from gemini_batch.coordinator.plan import Cut, Splitter
+from gemini_batch.errors import BadInput
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.ledger.store import Store
+from gemini_batch.parquet import Writer
+from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan
+
+NONCE_BYTES = 8
+
+OURS = {
+    "shards",
+    "ledger",
+    "requests",
+    "raw",
+    "parts",
+    "dataset",
+    "control",
+    rundir.PLAN,
+    rundir.REPORT,
+    ".scratch",
+    ".lock",
+}
+"""What a directory without `run.json` may hold and still be taken for the debris of a submit that died."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole manifest, weighed and split."""
+
+    shards: list[ShardPlan]
+    rows_digest: str
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    def totals(self) -> dict[str, int]:
+        names = ("rows", "requests", "request_bytes", "tokens")
+        return {"shards": len(self.shards)} | {name: sum(getattr(s, name) for s in self.shards) for name in names}
+
+
+class Sink(Protocol):
+    """Takes the rows as they are placed."""
+
+    def take(self, rows: pa.RecordBatch, first_index: int, cut: Cut) -> None: ...
+
+
+def scan(manifest: Manifest, asked: Asked, roots: tuple[Path, ...], limits: Limits, sink: Sink | None = None) -> Plan:
+    """Read a manifest once, as a stream, and split it.
+
+    Args:
+        asked: for the size of a request line; its rows and their digest are not looked at.
+        sink: takes every block of placed rows.
+
+    Raises:
+        BadInput: no rows, a key that occurs twice, or whatever the manifest says of itself.
+    """
+    scale = Scale(asked, "0" * 2 * NONCE_BYTES, roots, limits.max_bytes_per_shard)
+    splitter, digest, shards = Splitter(limits), hashlib.sha256(), list[ShardPlan]()
+    rows = 0
+    with KeySpool() as spool:
+        for block in manifest.blocks():
+            if "key" in block.schema.names:
+                spool.add(block.column("key").to_pylist())
+            measured = scale.weigh(block, rows)
+            digest.update(measured.identity)
+            for cut in splitter.feed(measured.weights):
+                if sink:
+                    sink.take(block.slice(cut.start, cut.stop - cut.start), rows + cut.start, cut)
+                shards += [cut.full] if cut.full else []
+            rows += block.num_rows
+        if rows == 0:
+            raise BadInput(f"manifest {manifest.name} has no rows")
+        _refuse_duplicates(manifest, spool.suspects())
+    last = splitter.finish()
+    return Plan([*shards, last] if last else shards, digest.hexdigest())
+
+
+def _refuse_duplicates(manifest: Manifest, suspects: set[int]) -> None:
+    if suspects and (found := first_duplicate(_keys(manifest), suspects)):
+        key, first, second = found
+        raise BadInput(
+            f"manifest {manifest.name}: key {key!r} stands on rows {first} and {second}; keys must be unique"
+        )
+
+
+def _keys(manifest: Manifest) -> Iterator[str]:
+    for block in manifest.blocks():
+        yield from block.column("key").to_pylist()
+
+
+def begin(
+    store: Store,
+    manifest: Manifest,
+    asked: Asked,
+    roots: tuple[Path, ...],
+    limits: Limits,
+    run_id: str,
+    clock: Clock,
+) -> RunRecord:
+    """Make the run in `store`, or find that another coordinator was first with the same one.
+
+    Raises:
+        BadInput: the directory holds something else, or the manifest changed since it was planned.
+    """
+    files = RunFiles(store)
+    _refuse_foreign(store)
+    freezer = _Freezer(store)
+    plan = scan(manifest, asked, roots, limits, freezer)
+    freezer.close()
+    if plan.rows_digest != asked.rows_digest:
+        raise BadInput(f"manifest {manifest.name} changed while it was being read; submit again")
+    _publish_plan(store, plan.shards)
+    record = RunRecord(
+        run_id=run_id,
+        nonce=new_nonce(NONCE_BYTES),
+        created_at=clock.now(),
+        version=__version__,
+        manifest=manifest.name,
+        media_roots=tuple(str(root) for root in roots),
+        asked=asked,
+        limits=limits,
+        shards=len(plan.shards),
+    )
+    store.create(rundir.RUN, record.model_dump_json(indent=1).encode())
+    written = files.record()
+    if written is None:
+        raise BadInput(f"{store.url}/{rundir.RUN} cannot be read back")
+    refuse_other(written, asked, store.url)
+    return written
+
+
+def refuse_other(record: RunRecord, asked: Asked, where: str) -> None:
+    """Raise if the run in a directory asks for something else.
+
+    Raises:
+        BadInput: names each field that differs, old and new.
+    """
+    old, new = record.asked.model_dump(), asked.model_dump()
+    differing = [f"  {name}: {_short(old[name])} -> {_short(new[name])}" for name in old if old[name] != new[name]]
+    if differing:
+        raise BadInput(
+            f"{where} holds another run; give another --out, or repeat what it asked:\n" + "\n".join(differing)
+        )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _refuse_foreign(store: Store) -> None:
+    foreign = [name for name in store.names("") if name not in OURS]
+    if foreign:
+        raise BadInput(f"{store.url} holds no run but {foreign[0]!r}; give an empty or new directory")
+
+
+def _publish_plan(store: Store, shards: list[ShardPlan]) -> None:
+    scratch = store.scratch(rundir.PLAN)
+    table = pa.Table.from_pylist([shard.model_dump() for shard in shards])
+    with Writer(scratch, table.schema) as writer:
+        writer.write(table)
+    store.publish(rundir.PLAN, scratch)
+
+
+class _Freezer:
+    """Writes the rows of each shard to its own file as they are placed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._shard = 0
+        self._writer: Writer | None = None
+        self._scratch = Path()
+
+    def take(self, rows: pa.RecordBatch, first_index: int, cut: Cut) -> None:
+        frozen = _frozen(rows, first_index)
+        if self._writer is None:
+            self._scratch = self._store.scratch(f"{self._shard:06d}.parquet")
+            self._writer = Writer(self._scratch, frozen.schema)
+        if frozen.num_rows:
+            self._writer.write(frozen)
+        if cut.full:
+            self.close()
+
+    def close(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.__exit__(None, None, None)
+        self._store.publish(rundir.rows_of(self._shard), self._scratch)
+        self._shard += 1
+        self._writer = None
+
+
+def _frozen(rows: pa.RecordBatch, first_index: int) -> pa.RecordBatch:
+    """The rows under the fixed columns of a shard file; without a key column the index is the key."""
+    count, have = rows.num_rows, rows.schema.names
+    index = pa.array(range(first_index, first_index + count), pa.int64())
+    return pa.record_batch(
+        {
+            "index": index,
+            "key": rows.column("key") if "key" in have else index.cast(pa.string()),
+            "prompt": rows.column("prompt") if "prompt" in have else pa.nulls(count, pa.string()),
+            "parts": rows.column("parts") if "parts" in have else pa.nulls(count, PARTS),
+            "system_instruction": rows.column("system_instruction")
+            if "system_instruction" in have
+            else pa.nulls(count, pa.string()),
+        }
+    )
