@@ -1,0 +1,287 @@
+"""One unit of work: take a shard as far as it goes now.
+
+Load the last record, ask the lifecycle, perform the one command, record the outcome; until there is something to wait
+for or nothing left to do. Never sleeps. May be called at any time, twice, or by two machines at once: what keeps that
+from costing money is that SENDING is created by exactly one of them.
+"""
+
+import hashlib
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from gemini_batch import rundir
+from gemini_batch.errors import (
+    Denied,
+    NotFound,
+    NotSent,
+    Refused,
+    RemoteError,
+    RunStopped,
+    Throttled,
+    Unavailable,
+)
+from gemini_batch.jobs import lifecycle
+from gemini_batch.jobs.collect import collect
+from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode
+from gemini_batch.jobs.shop import Shop
+from gemini_batch.records import Send, Upload
+
+SEND_WITHIN = timedelta(seconds=30)
+"""A sender that was suspended for longer between recording SENDING and the POST must not send: by then others may
+have looked for its job and not found it."""
+
+GONE_SPACING = timedelta(minutes=4)
+"""Between two looks at a job that answers 404."""
+
+MEDIA_UPLOADS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Come back after `delay`; None means the caller backs off by how often it was told so."""
+
+    reason: str
+    delay: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class AwaitDesk:
+    """The quota desk lets nobody in now; come back when something has ended."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The shard is final."""
+
+
+Verdict = Rest | AwaitDesk | Stop
+Outcome = lifecycle.Event | Rest | AwaitDesk
+
+
+def advance(shop: Shop, shard: int) -> Verdict:
+    """Take a shard as far as it goes now.
+
+    Raises:
+        RunStopped: the run cannot go on without a person.
+    """
+    try:
+        return _Advance(shop, shard).go()
+    except Denied as error:
+        raise RunStopped(f"the service refuses the key, the project or the model: {error}") from None
+    except RemoteError as error:
+        return Rest(f"the service: {error}")
+    except OSError as error:
+        return Rest(f"the run directory: {error}")
+
+
+class _Advance:
+    """One call of `advance`."""
+
+    def __init__(self, shop: Shop, shard: int) -> None:
+        self._shop = shop
+        self._began = shop.clock.boottime()
+        self._record = shop.last(shard)
+        self._claim: str | None = None
+
+    def go(self) -> Verdict:
+        while not self._shop.closing.is_set():
+            command = lifecycle.command(self._record, self._claim, self._shop.clock.now())
+            if isinstance(command, lifecycle.Finish):
+                return Stop()
+            outcome = self._perform(command)
+            if isinstance(outcome, Rest | AwaitDesk):
+                return outcome
+            if outcome is not None:
+                self._save(outcome)
+        return Rest("this process is leaving")
+
+    def _save(self, event: lifecycle.Event) -> bool:
+        self._record, won = self._shop.save(self._record, event)
+        if won and isinstance(event, lifecycle.Claimed):
+            self._claim = self._record.nonce
+        return won
+
+    def _perform(self, command: lifecycle.Command) -> Outcome | None:
+        match command:
+            case lifecycle.Claim():
+                return self._ask_desk()
+            case lifecycle.Prepare():
+                return self._prepare()
+            case lifecycle.SendOnce():
+                return self._send()
+            case lifecycle.Reconcile():
+                return self._reconcile()
+            case lifecycle.Poll():
+                return self._poll()
+            case lifecycle.Collect():
+                return lifecycle.Collected(collect(self._shop, self._record))
+            case lifecycle.Conclude(event):
+                return event
+        raise AssertionError(command)
+
+    # --- before anything is bought
+
+    def _ask_desk(self) -> Outcome:
+        shard = self._shop.plan[self._record.shard]
+        reason = self._shop.desk.ask(shard.shard, shard.tokens)
+        return AwaitDesk(reason) if reason else lifecycle.Claimed()
+
+    def _prepare(self) -> lifecycle.Event:
+        shop, shard = self._shop, self._record.shard
+        task = self._encode_task()
+        try:
+            encoded = self._encode(task)
+            requests = rundir.requests_of(shard, self._record.nonce)
+            shop.files.store.publish(requests, task.requests)
+            if encoded.lines == 0:
+                return lifecycle.NothingToSend(requests)
+            stored = shop.remote.upload(task.lines, self._remote_name("input"), "jsonl")
+        finally:
+            task.lines.unlink(missing_ok=True)
+            shutil.rmtree(task.media, ignore_errors=True)
+        if stored.size_bytes not in (None, encoded.size_bytes):
+            raise Unavailable(f"the upload has {stored.size_bytes:,} bytes, {encoded.size_bytes:,} were sent")
+        upload = Upload(
+            name=stored.name,
+            size_bytes=encoded.size_bytes,
+            sha256=encoded.sha256,
+            lines=encoded.lines,
+            uploaded_at=shop.clock.now(),
+        )
+        return lifecycle.Prepared(upload, requests)
+
+    def _encode_task(self) -> EncodeTask:
+        shop, store, shard = self._shop, self._shop.files.store, self._record.shard
+        return EncodeTask(
+            asked=shop.run.asked,
+            nonce=shop.run.nonce,
+            roots=shop.media_roots,
+            max_bytes=shop.run.limits.max_bytes_per_shard,
+            rows=store.path(rundir.rows_of(shard)),
+            lines=store.scratch(f"{shard:06d}.jsonl"),
+            requests=store.scratch(f"{shard:06d}.requests"),
+            media=store.scratch(f"{shard:06d}.media"),
+        )
+
+    def _encode(self, task: EncodeTask) -> Encoded:
+        """Encode; when pictures have to lie at the service first, upload them, right before the create, and encode
+        again."""
+        encoded = self._shop.pool.run(encode, task)
+        if not encoded.to_upload:
+            return encoded
+        with ThreadPoolExecutor(MEDIA_UPLOADS_AT_ONCE) as uploads:
+            uris = dict(uploads.map(lambda item: self._upload_picture(task.media, item), encoded.to_upload))
+        encoded = self._shop.pool.run(encode, replace(task, uris=uris))
+        if encoded.to_upload:
+            raise Unavailable("pictures changed while they were being uploaded")
+        return encoded
+
+    def _upload_picture(self, folder: Path, item: ToUpload) -> tuple[str, str]:
+        name = self._remote_name(item.sha256[:16])
+        return item.sha256, self._shop.remote.upload(folder / item.sha256, name, item.mime_type).uri
+
+    def _remote_name(self, what: str) -> str:
+        return f"gbd-{self._shop.run.run_id}-{self._record.shard:06d}-{what}"
+
+    # --- the one call that costs money
+
+    def _send(self) -> Outcome | None:
+        upload = self._record.upload
+        if upload is None:
+            raise AssertionError("READY without an upload")
+        began = self._shop.clock.boottime()
+        number = len(self._record.sends) + 1
+        digest = hashlib.sha256(f"{self._shop.run.nonce} {number} {upload.sha256}".encode()).hexdigest()
+        send = Send(
+            number=number,
+            display_name=self._remote_name(f"{number}-{digest[:16]}"),
+            sha256=upload.sha256,
+            lines=upload.lines,
+            owner=self._shop.owner,
+            began_at=self._shop.clock.now(),
+        )
+        if not self._save(lifecycle.SendBegan(send)):
+            return None  # someone else moved the shard; only the writer of SENDING may send
+        waited = timedelta(seconds=self._shop.clock.boottime() - began)
+        if waited > SEND_WITHIN:
+            return lifecycle.SendFailed(number, f"not sent: {waited} passed since SENDING was recorded")
+        return self._post(send, upload.name)
+
+    def _post(self, send: Send, file_name: str) -> Outcome:
+        """The create, once. Whatever is not certainly a refusal leaves the outcome unknown."""
+        try:
+            job = self._shop.remote.create_job(self._shop.run.asked.model, file_name, send.display_name)
+        except (NotSent, Throttled) as error:
+            self._save(lifecycle.SendFailed(send.number, str(error)))
+            return Rest(f"the create was not taken: {error}")
+        except Denied as error:
+            self._save(lifecycle.SendFailed(send.number, str(error)))
+            raise
+        except Refused as error:
+            return self._refused(send, error)
+        except Unavailable as error:
+            return lifecycle.OutcomeUnknown(str(error))
+        return lifecycle.JobLearned(job)
+
+    def _refused(self, send: Send, error: Refused) -> lifecycle.Event:
+        if error.code == 404:
+            return lifecycle.UploadGone(send.number, str(error))
+        if not self._shop.desk.proven:
+            # The pilot: what the service finds wrong here it will most likely find in every shard.
+            self._save(lifecycle.SendFailed(send.number, str(error)))
+            raise RunStopped(f"the service refused the first job of the run, nothing was bought: {error}")
+        return lifecycle.SendRefused(send.number, str(error))
+
+    # --- what became of it
+
+    def _reconcile(self) -> Outcome:
+        shop = self._shop
+        listing = shop.listing(self._began)
+        if unseen := shop.recorded_jobs() - listing.names:
+            return Rest(f"the list of jobs lacks {min(unseen)}, which is recorded: not complete, or another key's")
+        settle = timedelta(seconds=shop.limits.settle) if shop.limits.on_unknown == "resubmit" else None
+        event = lifecycle.reconcile(self._record, dict(listing.jobs), listing.at, settle)
+        delay = timedelta(seconds=min(shop.limits.poll_interval, shop.limits.settle / 4))
+        return event or Rest(f"a create whose answer was lost is being looked for ({self._record.problem})", delay)
+
+    def _poll(self) -> Outcome:
+        job = self._record.job
+        if job is None:
+            raise AssertionError("SUBMITTED without a job")
+        try:
+            seen = self._shop.remote.get_job(job.name)
+        except NotFound:
+            return self._missing(job.name)
+        if ended := lifecycle.looked_at(seen.job, seen.at):
+            return ended
+        delay = lifecycle.poll_delay(seen.at - (seen.job.created_at or seen.at), self._shop.limits.poll_interval)
+        return Rest("jobs are running", delay)
+
+    def _missing(self, name: str) -> Outcome:
+        """404 for a recorded job. Under a wrong key everything is 404, so it counts only if something else is seen."""
+        absence = self._record.absence
+        listing = self._shop.listing(self._began)
+        prefix = f"gbd-{self._shop.run.run_id}-"
+        witnessed = any(display_name.startswith(prefix) for display_name in listing.jobs) or self._sees_upload()
+        resting = Rest(f"the service does not know {name}", min(GONE_SPACING, self._ceiling()))
+        if name in listing.names or not witnessed:
+            return resting
+        if absence and listing.at - absence.last_at < GONE_SPACING:
+            return resting
+        self._save(lifecycle.JobMissing(listing.at))
+        return resting
+
+    def _sees_upload(self) -> bool:
+        upload = self._record.upload
+        try:
+            return upload is not None and bool(self._shop.remote.get_file(upload.name).name)
+        except (NotFound, Denied):  # a file that is gone, or another project's, answers 403
+            return False
+
+    def _ceiling(self) -> timedelta:
+        return timedelta(seconds=self._shop.limits.poll_interval)

@@ -1,0 +1,99 @@
+"""What an ended job holds becomes the shard's part.
+
+Fetch, accept only what is certainly whole, keep it raw, then parse. Every step may be repeated: the raw file is
+published once and is what the part is made from, whatever happens to the service's copy afterwards.
+"""
+
+from pathlib import Path
+
+from gemini_batch import rundir
+from gemini_batch.errors import Unavailable
+from gemini_batch.jobs.parse import NoAnswer, Packed, ParseTask, pack, parse
+from gemini_batch.jobs.shop import Shop
+from gemini_batch.records import Job, ShardRecord, Tally
+
+
+def collect(shop: Shop, record: ShardRecord) -> Tally:
+    """Publish raw and part of an ENDED shard.
+
+    Raises:
+        RemoteError: the results cannot be fetched now.
+        OSError: the store cannot take them now.
+    """
+    store, shard = shop.files.store, record.shard
+    if record.requests is None:
+        raise AssertionError("ENDED without a record of requests")
+    raw = _raw(shop, record)
+    part = store.scratch(f"{shard:06d}.part")
+    task = ParseTask(
+        nonce=shop.run.nonce,
+        response_schema=shop.run.asked.response_schema,
+        rows=store.path(rundir.rows_of(shard)),
+        requests=store.path(record.requests),
+        raw=raw,
+        part=part,
+        no_answer=_no_answer(record, raw),
+    )
+    tally = shop.pool.run(parse, task)
+    store.publish(rundir.part_of(shard), part)
+    return tally
+
+
+def _raw(shop: Shop, record: ShardRecord) -> Path | None:
+    """The shard's raw results, fetched if they are not here yet; None when the job left none."""
+    store, name = shop.files.store, rundir.raw_of(record.shard)
+    if not store.exists(name):
+        if record.job is None or record.job.responses_file is None:
+            return None
+        packed = _fetch(shop, record.job, record.job.responses_file, record.shard)
+        store.publish(name, packed)
+    return store.path(name)
+
+
+def _fetch(shop: Shop, job: Job, file_name: str, shard: int) -> Path:
+    """Download and pack, accepted only if whole: a cut download can end in HTTP 200.
+
+    The proof is the size the service names, or the job's line count, or the same bytes a second time.
+    """
+    size_bytes = shop.remote.get_file(file_name).size_bytes
+    scratch, packed = _download(shop, file_name, shard)
+    if size_bytes is not None:
+        whole = packed.size_bytes == size_bytes
+    elif job.requests is not None:
+        whole = packed.lines == job.requests
+    else:
+        again, second = _download(shop, file_name, shard)
+        again.unlink()
+        whole = second.sha256 == packed.sha256
+    if not whole:
+        scratch.unlink()
+        raise Unavailable(f"the download of {file_name} was cut at {packed.size_bytes:,} bytes")
+    return scratch
+
+
+def _download(shop: Shop, file_name: str, shard: int) -> tuple[Path, Packed]:
+    store = shop.files.store
+    plain, packed = store.scratch(f"{shard:06d}.jsonl"), store.scratch(f"{shard:06d}.zst")
+    try:
+        shop.remote.download(file_name, plain)
+        return packed, shop.pool.run(_pack, (plain, packed))
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+def _pack(paths: tuple[Path, Path]) -> Packed:
+    return pack(*paths)
+
+
+def _no_answer(record: ShardRecord, raw: Path | None) -> NoAnswer:
+    """Why a row that was sent has no answer."""
+    job = record.job
+    if job is None:
+        return NoAnswer("invalid_argument", record.problem or "the service refused the request")
+    if raw is not None:
+        return NoAnswer("missing", f"the results of {job.name} have no line for this row")
+    kind = "cancelled" if job.state.endswith("CANCELLED") else "transient"
+    return NoAnswer(
+        kind,
+        f"{job.name} ended as {job.state.rpartition('STATE_')[2]}: {record.problem or 'no reason given'}",
+    )

@@ -1,0 +1,158 @@
+"""A shard's frozen rows become its request file. Runs in a process of the CPU pool, which holds no SDK and no network.
+
+In: an `EncodeTask`. Out: the request file and a record of every row (digest, or why it is left out) under the given
+scratch paths; or, where pictures have to be uploaded first, those pictures.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from gemini_batch.errors import RowError
+from gemini_batch.gemini.media import Picture, goes_inline, read_picture
+from gemini_batch.gemini.wire import Encoder, file_part, inline_part, text_part
+from gemini_batch.parquet import Writer, read_blocks
+from gemini_batch.records import Asked
+
+REQUESTS = pa.schema(
+    [
+        pa.field("index", pa.int64(), nullable=False),
+        ("request_digest", pa.string()),
+        ("error_kind", pa.string()),
+        ("error_message", pa.string()),
+    ]
+)
+"""What became of each row: a digest when it was sent, an error when it was not."""
+
+PASSED_ON = ("files/", "https://generativelanguage.googleapis.com/")
+"""URIs of files that already lie at the service."""
+
+
+@dataclass(frozen=True)
+class EncodeTask:
+    asked: Asked
+    nonce: str
+    roots: tuple[Path, ...]
+    max_bytes: int
+    rows: Path
+    lines: Path
+    requests: Path
+    media: Path
+    """Folder for pictures that need an upload, each named by its sha256."""
+    uris: dict[str, str] = field(default_factory=dict)
+    """sha256 -> URI of the pictures already uploaded for this shard."""
+
+
+@dataclass(frozen=True)
+class ToUpload:
+    sha256: str
+    mime_type: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    lines: int
+    size_bytes: int
+    sha256: str
+    to_upload: tuple[ToUpload, ...]
+    """Not empty: nothing was finished, upload these and encode again."""
+
+
+def encode(task: EncodeTask) -> Encoded:
+    """Write the request lines of a shard.
+
+    Raises:
+        OSError: a scratch file cannot be written.
+    """
+    run = _Encoding(task)
+    with task.lines.open("wb") as out, Writer(task.requests, REQUESTS) as record:
+        for block in read_blocks(task.rows):
+            rows = [run.row(row) for row in block.to_pylist()]
+            body = b"".join(line for line, _ in rows)
+            run.digest.update(body)
+            out.write(body)
+            record.write(pa.RecordBatch.from_pylist([outcome for _, outcome in rows], REQUESTS))
+    missing = tuple(ToUpload(sha256, mime_type) for sha256, mime_type in run.missing.items())
+    return Encoded(run.lines, run.size_bytes, run.digest.hexdigest(), missing)
+
+
+class _Encoding:
+    """One pass over a shard."""
+
+    def __init__(self, task: EncodeTask) -> None:
+        self._task = task
+        self._encoder = Encoder(task.asked, task.nonce)
+        self.digest = hashlib.sha256()
+        self.lines = 0
+        self.size_bytes = 0
+        self.missing: dict[str, str] = {}
+
+    def row(self, row: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        """The row's line and its entry in the record; a bad row has an empty line."""
+        try:
+            wire, content = self._parts(row)
+            line = self._encoder.line(row["index"], 0, self._encoder.request(wire, row["system_instruction"]))
+            if self.size_bytes + len(line) > self._task.max_bytes:
+                raise RowError("oversized", f"the request has {len(line):,} bytes, too many for its shard")
+        except RowError as error:
+            return b"", {"index": row["index"], "error_kind": error.kind, "error_message": error.message}
+        self.lines += 1
+        self.size_bytes += len(line)
+        digest = self._encoder.digest(self._encoder.request(content, row["system_instruction"]))
+        return line, {"index": row["index"], "request_digest": digest}
+
+    def _parts(self, row: dict[str, Any]) -> tuple[bytes, bytes]:
+        """The parts as sent, and as what they mean: a picture by its content, however it travels."""
+        if row["parts"] is None:
+            if not row["prompt"]:
+                raise RowError("bad_row", "the row has no prompt")
+            wire = b"[" + text_part(row["prompt"]) + b"]"
+            return wire, wire
+        if not row["parts"]:
+            raise RowError("bad_row", "the row has no parts")
+        pairs = [self._part(part, number) for number, part in enumerate(row["parts"])]
+        return b"[" + b",".join(wire for wire, _ in pairs) + b"]", b"[" + b",".join(same for _, same in pairs) + b"]"
+
+    def _part(self, part: dict[str, Any], number: int) -> tuple[bytes, bytes]:
+        given = [name for name in ("text", "path", "uri", "data") if part[name] is not None]
+        if len(given) != 1:
+            raise RowError(
+                "bad_row",
+                f"part {number} has {' and '.join(given) or 'neither'} of text, path, uri, data; one is due",
+            )
+        if given == ["text"]:
+            wire = text_part(part["text"])
+            return wire, wire
+        if given == ["uri"]:
+            return self._passed_on(part, number)
+        return self._picture(part)
+
+    @staticmethod
+    def _passed_on(part: dict[str, Any], number: int) -> tuple[bytes, bytes]:
+        uri = part["uri"]
+        if not uri.startswith(PASSED_ON):
+            raise RowError("bad_row", f"part {number}: the uri {uri!r} is not a file of the service (files/…)")
+        wire = file_part(part["mime_type"], uri, part["media_resolution"])
+        return wire, wire
+
+    def _picture(self, part: dict[str, Any]) -> tuple[bytes, bytes]:
+        picture = read_picture(part["path"], part["data"], self._task.roots)
+        resolution = part["media_resolution"]
+        meaning = orjson.dumps([picture.mime_type, picture.sha256, resolution])
+        if goes_inline(len(picture.body), self._task.asked.media):
+            return inline_part(picture.mime_type, base64.b64encode(picture.body), resolution), meaning
+        uri = self._task.uris.get(picture.sha256)
+        if uri is None:
+            self._leave_for_upload(picture)
+        return file_part(picture.mime_type, uri or "", resolution), meaning
+
+    def _leave_for_upload(self, picture: Picture) -> None:
+        if picture.sha256 not in self.missing:
+            self._task.media.mkdir(parents=True, exist_ok=True)
+            (self._task.media / picture.sha256).write_bytes(picture.body)
+            self.missing[picture.sha256] = picture.mime_type

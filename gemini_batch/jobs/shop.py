@@ -1,0 +1,118 @@
+"""What a worker has at hand to advance the shards of one run.
+
+Holds no decision: the run's record, its files, the service, the desk, the CPU pool, the clock, and the newest known
+record of each shard.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any, Protocol, TypeVar
+
+from gemini_batch.clock import Clock, new_nonce
+from gemini_batch.errors import IllegalTransition
+from gemini_batch.gemini.remote import Listing, Remote
+from gemini_batch.jobs import lifecycle
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.quota.desk import MemoryDesk
+from gemini_batch.records import Limits, RunRecord, ShardPlan, ShardRecord
+
+R = TypeVar("R")
+
+STAYS_TRUE = (
+    lifecycle.JobLearned,
+    lifecycle.SendFailed,
+    lifecycle.UploadGone,
+    lifecycle.SendRefused,
+)
+"""What a sender learned about its own send, which a record that someone else wrote meanwhile does not change."""
+
+
+class CpuPool(Protocol):
+    def run(self, function: Callable[[Any], R], task: Any) -> R:
+        """The function's result, computed in another process. Blocks."""
+
+
+@dataclass
+class Shop:
+    run: RunRecord
+    limits: Limits
+    files: RunFiles
+    plan: list[ShardPlan]
+    remote: Remote
+    desk: MemoryDesk
+    pool: CpuPool
+    clock: Clock
+    owner: str
+    records: dict[int, ShardRecord] = field(default_factory=dict)
+    closing: Event = field(default_factory=Event)
+    """Set when the process wants to leave: no further step is begun."""
+    _listing: tuple[float, Listing] | None = None
+    _listing_lock: Lock = field(default_factory=Lock)
+
+    @cached_property
+    def media_roots(self) -> tuple[Path, ...]:
+        return tuple(Path(root) for root in self.run.media_roots)
+
+    def last(self, shard: int) -> ShardRecord:
+        """The shard's newest record, read from the ledger."""
+        record = self.files.history(shard).last(self._known(shard)) or ShardRecord(shard=shard)
+        return self._note(record)
+
+    def save(self, record: ShardRecord, event: lifecycle.Event) -> tuple[ShardRecord, bool]:
+        """Record what happened. Returns the newest record, and whether the event is in it by this call's write.
+
+        Raises:
+            OSError: the store could not take it.
+        """
+        history = self.files.history(record.shard)
+        while True:
+            changed = lifecycle.apply(record, event)
+            if changed == record:
+                return record, False
+            written = changed.model_copy(
+                update={
+                    "version": record.version + 1,
+                    "nonce": new_nonce(),
+                    "cause": type(event).__name__,
+                    "at": self.clock.now(),
+                    "owner": self.owner,
+                }
+            )
+            if history.append(written):
+                return self._note(written), True
+            record = self.last(record.shard)
+            if not isinstance(event, STAYS_TRUE) or not _still_fits(record, event):
+                return record, False
+
+    def listing(self, not_before: float) -> Listing:
+        """A complete listing begun at or after `not_before` (boottime); one serves all who wait for it."""
+        with self._listing_lock:
+            if self._listing is None or self._listing[0] < not_before:
+                began = self.clock.boottime()
+                self._listing = (began, self.remote.list_jobs())
+            return self._listing[1]
+
+    def recorded_jobs(self) -> set[str]:
+        """Names of the run's jobs that the service must still know."""
+        jobs = [job for record in self.records.values() for job in (record.job, *record.twins) if job]
+        return {job.name for job in jobs if job.state != lifecycle.GONE}
+
+    def _known(self, shard: int) -> ShardRecord | None:
+        known = self.records.get(shard)
+        return known if known and known.version else None
+
+    def _note(self, record: ShardRecord) -> ShardRecord:
+        self.records[record.shard] = record
+        self.desk.follow(record, self.plan[record.shard].tokens)
+        return record
+
+
+def _still_fits(record: ShardRecord, event: lifecycle.Event) -> bool:
+    try:
+        lifecycle.apply(record, event)
+    except IllegalTransition:
+        return False
+    return True
