@@ -1,0 +1,145 @@
+"""The parts become one dataset: as many rows as the manifest, in its order.
+
+In: a run whose shards are all COLLECTED. Out: `dataset/part-….parquet`, `report.json`, and `_SUCCESS` last, which
+lists what readers may trust. May be repeated after any crash.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from gemini_batch import rundir
+from gemini_batch.clock import Clock
+from gemini_batch.dataset import dataset_schema
+from gemini_batch.errors import RunStopped
+from gemini_batch.ledger.store import Store
+from gemini_batch.parquet import UNREADABLE, Writer, read_blocks
+from gemini_batch.records import RunRecord, ShardPlan, ShardRecord
+
+FILE_ROWS = 1_000_000
+"""Shards are put together up to this many rows a file: few enough files to handle, small enough to rewrite one."""
+
+
+def merge(
+    store: Store, run: RunRecord, plan: list[ShardPlan], records: list[ShardRecord], clock: Clock
+) -> dict[str, Any]:
+    """Write the dataset, the report and `_SUCCESS`. Returns the report.
+
+    Raises:
+        RunStopped: a part is damaged.
+        OSError: the store cannot take them now.
+    """
+    began = clock.boottime()
+    store.delete(rundir.SUCCESS)
+    files = [_write_file(store, run, number, group) for number, group in enumerate(_groups(plan))]
+    report = make_report(run, plan, records, clock.boottime() - began)
+    _publish_json(store, rundir.REPORT, report)
+    success = {
+        "format": run.format,
+        "run_id": run.run_id,
+        "round": 0,
+        "endpoint": run.asked.endpoint,
+        "files": files,
+    }
+    _publish_json(store, rundir.SUCCESS, success)
+    return report
+
+
+def _groups(plan: list[ShardPlan]) -> Iterator[list[ShardPlan]]:
+    """Which shards share a dataset file; depends on the plan alone."""
+    group: list[ShardPlan] = []
+    for shard in plan:
+        if group and sum(member.rows for member in group) + shard.rows > FILE_ROWS:
+            yield group
+            group = []
+        group.append(shard)
+    yield group
+
+
+def _write_file(store: Store, run: RunRecord, number: int, group: list[ShardPlan]) -> dict[str, Any]:
+    name = rundir.dataset_file(number)
+    scratch = store.scratch(f"dataset-{number:06d}.parquet")
+    with Writer(scratch, dataset_schema(run.asked.response_schema)) as writer:
+        for shard in group:
+            _append(writer, store.path(rundir.part_of(shard.shard)), shard)
+    with scratch.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    store.publish(name, scratch)
+    return {"name": name, "rows": writer.rows, "sha256": digest}
+
+
+def _append(writer: Writer, part: Path, shard: ShardPlan) -> None:
+    """Copy a part, holding it to its place: the rows of the shard, in order, none more and none less."""
+    following = shard.first_index
+    try:
+        for block in read_blocks(part):
+            index = block.column("index")
+            if index != pa.array(range(following, following + len(index)), pa.int64()):
+                raise RunStopped(f"{part} does not hold rows {following} and on; delete it and resume")
+            following += len(index)
+            writer.write(block)
+    except UNREADABLE as error:
+        raise RunStopped(f"{part} is damaged: {error}") from None
+    if following != shard.first_index + shard.rows:
+        raise RunStopped(f"{part} ends at row {following}, not at {shard.first_index + shard.rows}")
+
+
+def make_report(
+    run: RunRecord, plan: list[ShardPlan], records: list[ShardRecord], merge_seconds: float
+) -> dict[str, Any]:
+    """`report.json`: what was asked, bought and answered."""
+    tallies = [record.tally for record in records if record.tally]
+    statuses, kinds = Counter[str](), Counter[str]()
+    for tally in tallies:
+        statuses.update(tally.by_status)
+        kinds.update(tally.by_kind)
+    tokens = {
+        name: sum(getattr(tally, f"{name}_tokens") for tally in tallies) for name in ("prompt", "output", "thoughts")
+    }
+    estimated = sum(shard.tokens for shard in plan)
+    lines = {
+        name: sum(getattr(tally, name) for tally in tallies)
+        for name in ("received", "missing", "duplicate", "conflicting", "foreign", "broken")
+    }
+    return {
+        "format": run.format,
+        "run_id": run.run_id,
+        "model": run.asked.model,
+        "endpoint": run.asked.endpoint,
+        "rows": run.asked.rows,
+        "ok": statuses["ok"],
+        "by_status": dict(statuses),
+        "failed": dict(kinds),
+        "shards": len(plan),
+        "jobs": sum(record.job is not None for record in records),
+        "twins": sum(len(record.twins) for record in records),
+        "rounds": 1,
+        "requests_bought": sum(record.sends[-1].lines for record in records if record.job and record.sends),
+        "tokens": tokens,
+        "estimate_error": estimated / tokens["prompt"] - 1 if tokens["prompt"] else None,
+        "lines": lines,
+        "cost_usd": None,
+        "seconds": {"jobs": _seconds(run.created_at, records), "merge": round(merge_seconds, 3)},
+    }
+
+
+def _seconds(began: datetime, records: list[ShardRecord]) -> float:
+    return round(max((record.at - began).total_seconds() for record in records if record.at), 3)
+
+
+def read_json(store: Store, name: str) -> dict[str, Any] | None:
+    """A JSON object of the run directory, None when it is not there."""
+    body = store.read(name)
+    return None if body is None else orjson.loads(body)
+
+
+def _publish_json(store: Store, name: str, value: dict[str, Any]) -> None:
+    scratch = store.scratch(name)
+    scratch.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    store.publish(name, scratch)

@@ -1,0 +1,220 @@
+"""One process drives a whole run: threads for the network, processes for encode and parse, no server.
+
+Level-triggered like the fleet: it looks at a shard whenever it is due and keeps nothing that matters in memory, so
+kill -9 at any moment and a later `resume` end in the same dataset.
+"""
+
+import fcntl
+import heapq
+import os
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gemini_batch import rundir
+from gemini_batch.clock import Clock, SystemClock
+from gemini_batch.cpu import ProcessPool
+from gemini_batch.errors import RunStopped
+from gemini_batch.gemini.remote import Remote
+from gemini_batch.jobs.advance import AwaitDesk, Stop, Verdict, advance
+from gemini_batch.jobs.lifecycle import backoff
+from gemini_batch.jobs.shop import Shop
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.quota.desk import MemoryDesk
+from gemini_batch.records import Limits, ShardState
+from gemini_batch.reducer.merge import merge
+from gemini_batch.status import Status, summarise
+
+THREADS = 16
+"""At once in calls to the service or the disk; each holds at most one shard."""
+
+GLANCE_SECONDS = 0.5
+"""Between two reports of progress, and the longest that an interrupt goes unnoticed."""
+
+Watch = Callable[[Status], None]
+
+
+@dataclass
+class _Due:
+    """When each shard is looked at again. Times are boottime seconds."""
+
+    backlog: deque[int]
+    """Not begun, or turned away by the desk."""
+    timed: list[tuple[float, int]] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+    failures: Counter[int] = field(default_factory=Counter)
+    desk_closed: bool = False
+
+    def pop(self, now: float) -> int | None:
+        if self.timed and self.timed[0][0] <= now:
+            return heapq.heappop(self.timed)[1]
+        return self.backlog.popleft() if self.backlog and not self.desk_closed else None
+
+    def put(self, shard: int, verdict: Verdict, now: float, ceiling: float) -> None:
+        """Place a shard by what its last look said."""
+        self.desk_closed = False
+        if isinstance(verdict, Stop):
+            self.reasons.pop(shard, None)
+            return
+        self.reasons[shard] = verdict.reason
+        if isinstance(verdict, AwaitDesk):
+            self.backlog.appendleft(shard)
+            self.desk_closed = True
+        elif verdict.delay is not None:
+            self.failures.pop(shard, None)
+            heapq.heappush(self.timed, (now + verdict.delay.total_seconds(), shard))
+        else:
+            self.failures[shard] += 1
+            heapq.heappush(self.timed, (now + backoff(self.failures[shard] - 1, ceiling).total_seconds(), shard))
+
+    def until_next(self, now: float) -> float:
+        return max(0.0, min(GLANCE_SECONDS, self.timed[0][0] - now)) if self.timed else GLANCE_SECONDS
+
+
+class Solo:
+    """Drives one run to its end. `close()` from any thread makes `drive` return soon."""
+
+    def __init__(
+        self, files: RunFiles, remote: Remote, limits: Limits | None = None, clock: Clock | None = None
+    ) -> None:
+        run = files.record()
+        if run is None:
+            raise FileNotFoundError(f"{files.store.url} holds no run")
+        self._clock = clock or SystemClock()
+        limits = limits or run.limits
+        self._pool = ProcessPool()
+        self._shop = Shop(
+            run=run,
+            limits=limits,
+            files=files,
+            plan=files.plan(),
+            remote=remote,
+            desk=MemoryDesk(limits),
+            pool=self._pool,
+            clock=self._clock,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+        )
+        self._waiting: dict[int, str] = {}
+        self._stopped: str | None = None
+
+    def close(self) -> None:
+        """Begin no further step. Steps under way are finished; the rest is for `resume`."""
+        self._shop.closing.set()
+
+    def drive(self, watch: Watch | None = None) -> Status:
+        """Advance every shard to its end and merge.
+
+        Args:
+            watch: called with the status about twice a second.
+
+        Raises:
+            RunStopped: a person is needed; all that was learned is recorded.
+        """
+        try:
+            return self._drive(watch)
+        except RunStopped as error:
+            self._stopped = str(error)
+            if watch:
+                watch(self.status())
+            raise
+        finally:
+            self.close()
+            self._pool.close()
+
+    def status(self) -> Status:
+        shop = self._shop
+        finished = shop.files.store.exists(rundir.SUCCESS)
+        records = list(shop.records.values())
+        waiting = Counter(self._waiting.values())
+        return summarise(
+            shop.files.store.url,
+            shop.run,
+            shop.plan,
+            records,
+            finished,
+            self._clock.now(),
+            waiting,
+            self._stopped,
+        )
+
+    def _drive(self, watch: Watch | None) -> Status:
+        shop = self._shop
+        for entry in shop.plan:
+            shop.last(entry.shard)  # leases follow the ledger before anyone asks the desk
+        unfinished = [record for record in shop.records.values() if record.state is not ShardState.COLLECTED]
+        unfinished.sort(key=lambda record: (record.state is ShardState.PLANNED, record.shard))
+        if unfinished:
+            self._advance_all(_Due(deque(record.shard for record in unfinished)), watch)
+        if not shop.closing.is_set() and not shop.files.store.exists(rundir.SUCCESS):
+            merge(shop.files.store, shop.run, shop.plan, list(shop.records.values()), self._clock)
+        status = self.status()
+        if watch:
+            watch(status)
+        return status
+
+    def _advance_all(self, due: _Due, watch: Watch | None) -> None:
+        self._waiting = due.reasons
+        under_way: dict[Future[Verdict], int] = {}
+        last_glance = 0.0
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="shard") as threads:
+            while not self._shop.closing.is_set():
+                now = self._clock.boottime()
+                while len(under_way) < THREADS and (shard := due.pop(now)) is not None:
+                    under_way[threads.submit(advance, self._shop, shard)] = shard
+                if not under_way and not due.timed and not due.backlog:
+                    return
+                self._pause(under_way, due.until_next(now))
+                self._take_in(under_way, due)
+                if watch and now - last_glance >= GLANCE_SECONDS:
+                    last_glance = now
+                    watch(self.status())
+
+    def _pause(self, under_way: dict[Future[Verdict], int], seconds: float) -> None:
+        if under_way:
+            wait(under_way, timeout=seconds, return_when=FIRST_COMPLETED)
+        else:
+            self._shop.closing.wait(seconds)
+
+    def _take_in(self, under_way: dict[Future[Verdict], int], due: _Due) -> None:
+        done = [future for future in under_way if future.done()]
+        try:
+            for future in done:
+                due.put(
+                    under_way.pop(future),
+                    future.result(),
+                    self._clock.boottime(),
+                    self._shop.limits.poll_interval,
+                )
+        except BaseException:
+            self.close()  # threads under way see it at their next step
+            raise
+
+
+@contextmanager
+def sole_driver(root: Path) -> Iterator[bool]:
+    """Whether this process is the only solo driver of a local run directory, while the block lasts.
+
+    A courtesy that keeps two terminals from doing the same work; that nothing is bought twice does not rest on it.
+    """
+    with (root / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def read_status(files: RunFiles, clock: Clock) -> Status | None:
+    """How a run stands, read from its directory; None when there is none."""
+    run = files.record()
+    if run is None:
+        return None
+    plan = files.plan()
+    records: list[Any] = list(files.last_records(plan))
+    return summarise(files.store.url, run, plan, records, files.store.exists(rundir.SUCCESS), clock.now())

@@ -1,0 +1,102 @@
+"""How a run stands, from its records alone. Pure.
+
+Out: the object that `status --json` prints; names and meaning are the contract's.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from gemini_batch.records import FORMAT, RunRecord, ShardPlan, ShardRecord, ShardState
+
+Status = dict[str, Any]
+
+
+def summarise(
+    where: str,
+    run: RunRecord,
+    plan: list[ShardPlan],
+    records: list[ShardRecord],
+    finished: bool,
+    now: datetime,
+    waiting: Mapping[str, int] | None = None,
+    stopped: str | None = None,
+) -> Status:
+    """The status of a run.
+
+    Args:
+        finished: `_SUCCESS` is there.
+        waiting: reason -> shards, from whoever drives the run; otherwise read off the records.
+        stopped: why the run cannot go on, if it cannot.
+    """
+    states = Counter(record.state.value for record in records)
+    statuses = Counter[str]()
+    for record in records:
+        statuses.update(record.tally.by_status if record.tally else {})
+    collected = sum(statuses.values())
+    state = _state(finished, stopped, states)
+    failed = collected - statuses["ok"]
+    live = [record.job for record in records if record.state is ShardState.SUBMITTED and record.job]
+    return {
+        "format": FORMAT,
+        "run": where,
+        "run_id": run.run_id,
+        "state": state,
+        "reason": stopped,
+        "exit_code": _exit_code(state, failed),
+        "endpoint": run.asked.endpoint,
+        "rows": {
+            "total": run.asked.rows,
+            "ok": statuses["ok"],
+            "failed": failed,
+            "pending": run.asked.rows - collected,
+        },
+        "shards": dict(states),
+        "waiting": [
+            {"reason": reason, "shards": shards, "until": None}
+            for reason, shards in (waiting if waiting is not None else _reasons(records)).items()
+        ],
+        "jobs": {
+            "live": len(live),
+            "oldest_age_s": max(
+                (round((now - job.created_at).total_seconds()) for job in live if job.created_at),
+                default=None,
+            ),
+        },
+        "cost_usd": {"spent": None, "reserved": None, "cap": None},
+        "last_progress_at": max((record.at for record in records if record.at), default=run.created_at).isoformat(),
+        "last_looked_at": now.isoformat(),
+        "stalled": False,
+        "workers": [],
+        "problems": [{"what": stopped, "fix": "mend it and run: gemini-batch-dist resume"}] if stopped else [],
+        "dataset": f"{where}/dataset" if finished else None,
+    }
+
+
+def _state(finished: bool, stopped: str | None, states: Counter[str]) -> str:
+    if finished:
+        return "finished"
+    if stopped:
+        return "stopped"
+    moving = {state for state, count in states.items() if count} - {"COLLECTED", "PLANNED"}
+    if not moving and states["PLANNED"]:
+        return "waiting"
+    return "running" if moving else "merging"
+
+
+def _exit_code(state: str, failed: int) -> int:
+    if state == "finished":
+        return 3 if failed else 0
+    return 1 if state == "stopped" else 4
+
+
+def _reasons(records: list[ShardRecord]) -> dict[str, int]:
+    counted = Counter(
+        record.problem
+        for record in records
+        if record.problem and record.state not in {ShardState.COLLECTED, ShardState.ENDED}
+    )
+    if running := sum(record.state is ShardState.SUBMITTED for record in records):
+        counted["jobs are running"] += running
+    return {str(reason): count for reason, count in counted.items()}
