@@ -1,0 +1,3 @@
+from gemini_batch.cli import main
+
+main()

@@ -1,0 +1,304 @@
+"""The command `gemini-batch-dist`: arguments in, exit code out, everything else is done elsewhere.
+
+Results for programs go to stdout, words for people to stderr. Every error of ours is one message without a traceback.
+"""
+
+import inspect
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn, get_args, get_origin
+
+import typer
+from rich.console import Console
+
+from gemini_batch._version import __version__
+from gemini_batch.config import OPERATIONAL, Options, option_name, resolve, resolve_account
+from gemini_batch.errors import BadInput, GeminiBatchError, RunStopped
+
+app = typer.Typer(
+    name="gemini-batch-dist",
+    help="A manifest of prompts in, one aligned dataset out, over the Gemini Batch API. Nothing is paid for twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+err = Console(stderr=True)
+
+EXIT_STOPPED, EXIT_BAD_INPUT, EXIT_SOME_FAILED = 1, 2, 3
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
+RunName = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="path or id; the newest below --runs if not given")
+]
+
+
+class Interrupted(BaseException):
+    """SIGTERM; like KeyboardInterrupt, but says which."""
+
+
+def main() -> NoReturn:
+    """Run the command and exit with a code of the contract."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        app()
+    except RunStopped as error:
+        _fail(str(error), EXIT_STOPPED)
+    except GeminiBatchError as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_STOPPED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Interrupted:
+        sys.exit(143)
+    sys.exit(0)
+
+
+def _on_sigterm(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    err.print(f"[red]error[/]: {_plain(message)}", soft_wrap=True, highlight=False)
+    sys.exit(code)
+
+
+def _plain(text: str) -> str:
+    """Text that no console markup or control character can hide in."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text).replace("[", r"\[")
+
+
+# --- options: declared once, in config.Options ------------------------------------------------------------------------
+
+
+def with_options(only: frozenset[str] | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command a flag for every field of `Options` (or of `only`), passed on as the dict `options`."""
+    fields = {name: field for name, field in Options.model_fields.items() if only is None or name in only}
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+        flags = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name))
+            for name in fields
+        ]
+
+        @wraps(command)
+        def wrapped(**given: Any) -> Any:
+            typed = {option_name(name): given.pop(name) or None for name in fields if name in given}
+            return command(**given, options=typed)
+
+        kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        wrapped.__signature__ = inspect.Signature([*kept, *flags])  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate
+
+
+def _flag(name: str) -> Any:
+    """A field of `Options` as a typer annotation. Types and ranges are checked by `Options`, in one place."""
+    field = Options.model_fields[name]
+    flag = "--" + option_name(name).replace("_", "-")
+    default = "" if field.default in (None, (), False) else f" (default {field.default})"
+    about = (field.description or "") + default
+    if field.annotation is bool:
+        return Annotated[bool | None, typer.Option(flag, help=about)]
+    if get_origin(field.annotation) is tuple:
+        return Annotated[list[str] | None, typer.Option(flag, help=about)]
+    return Annotated[str | None, typer.Option(flag, help=about, metavar=_metavar(field.annotation))]
+
+
+def _metavar(annotation: Any) -> str:
+    choices = [
+        value for part in (annotation, *get_args(annotation)) for value in get_args(part) if isinstance(value, str)
+    ]
+    if choices:
+        return "|".join(choices)
+    kinds = {int: "N", float: "X", Path: "PATH"}
+    return next((kinds[kind] for kind in (annotation, *get_args(annotation)) if kind in kinds), "TEXT")
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+@with_options()
+def plan(
+    manifest: Annotated[Path, typer.Argument(help="Parquet, JSONL or Arrow file of prompts")],
+    config: Config = None,
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Show how a manifest would be split. Sends nothing, writes nothing."""
+    from gemini_batch import runs  # noqa: PLC0415 - the commands import what they need, so that --help is quick
+
+    settings = resolve(options, config)
+    request = runs.read_request(manifest, settings, resolve_account(settings.project, key_needed=False))
+    totals = request.plan.totals()
+    if as_json:
+        shards = [shard.model_dump() for shard in request.plan.shards]
+        typer.echo(json.dumps({**totals, "model": settings.model, "plan": shards}))
+        return
+    typer.echo(f"{totals['rows']:,} rows of {manifest} for {settings.model}")
+    for name, unit in (("shards", "jobs"), ("requests", ""), ("request_bytes", "bytes"), ("tokens", "estimated input")):
+        typer.echo(f"  {name.replace('request_', ''):<9}{totals[name]:>16,}  {unit}".rstrip())
+    if bad := totals["rows"] - totals["requests"]:
+        typer.echo(f"  {bad:,} rows cannot be sent and will be marked failed, unpaid")
+
+
+@app.command()
+@with_options()
+def submit(
+    manifest: Annotated[Path, typer.Argument(help="Parquet, JSONL or Arrow file of prompts")],
+    config: Config = None,
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Plan, run and merge. The same command again resumes and buys nothing."""
+    from gemini_batch import runs  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    account = resolve_account(settings.project)
+    files = runs.start(runs.read_request(manifest, settings, account))
+    typed = {option_name(name) for name in OPERATIONAL if options.get(option_name(name)) is not None}
+    _drive(files, settings, typed, as_json)
+
+
+@app.command()
+@with_options(OPERATIONAL | {"project"})
+def resume(run: RunName = None, config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
+    """Go on with a run, whatever ended it."""
+    from gemini_batch import runs  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    typed = {name for name, value in options.items() if value is not None}
+    _drive(runs.find(run, settings.runs), settings, typed, as_json)
+
+
+@app.command()
+@with_options(frozenset({"runs"}))
+def status(run: RunName = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
+    """How a run stands. Looks only at its directory."""
+    from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.solo import read_status  # noqa: PLC0415
+
+    now = read_status(runs.find(run, resolve(options).runs), SystemClock())
+    if now is None:
+        raise BadInput("the run has gone")
+    if as_json:
+        typer.echo(json.dumps(now))
+        return
+    for text in _told(now):
+        typer.echo(text)
+
+
+@app.command()
+def emulator(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8765,
+    seed: Annotated[int, typer.Option(help="answers depend on it and on the request alone")] = 0,
+    job_seconds: Annotated[float, typer.Option(min=0, help="from a job's create to its end")] = 0.0,
+    max_live_jobs: Annotated[int, typer.Option(min=1, help="more get 429")] = 100,
+) -> None:
+    """A Gemini Batch API on this machine, for trying and testing without a key."""
+    try:
+        from gemini_batch.emulator.server import EmulatorError, EmulatorSettings, serve  # noqa: PLC0415
+    except ImportError as error:
+        raise BadInput(
+            f"the emulator needs an extra: pip install 'gemini-batch-dist[emulator]' ({error.name})"
+        ) from None
+    try:
+        serve(EmulatorSettings(port=port, seed=seed, job_seconds=job_seconds, max_live_jobs=max_live_jobs))
+    except EmulatorError as error:
+        raise BadInput(str(error)) from None
+
+
+@app.command()
+def demo(
+    rows: Annotated[int, typer.Option(min=1, help="prompts")] = 10_000,
+    keep: Annotated[
+        Path | None, typer.Option(help="directory for the manifest and the run; a new one if not given")
+    ] = None,
+) -> None:
+    """10,000 prompts of real text and pictures through the local emulator."""
+    from gemini_batch.demo import run_demo  # noqa: PLC0415
+
+    run_demo(rows, keep)
+
+
+# --- driving ----------------------------------------------------------------------------------------------------------
+
+
+def _drive(files: Any, settings: Options, typed: set[str], as_json: bool) -> NoReturn:
+    """Drive a run in this process until it ends or is interrupted, and exit by the contract."""
+    from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.progress import progress_for  # noqa: PLC0415
+
+    record = runs.record_of(files)
+    limits = record.limits.model_copy(
+        update={name: getattr(settings, name) for name in typed if name in type(record.limits).model_fields}
+    )
+    if not files.store.exists("_SUCCESS"):
+        err.print(f"run {record.run_id} in {_plain(files.store.url)}", highlight=False, soft_wrap=True)
+    solo = runs.driver(files, resolve_account(settings.project), limits)
+    try:
+        with progress_for(err, SystemClock()) as watch:
+            final = solo.drive(watch)
+    except (KeyboardInterrupt, Interrupted) as interrupt:
+        _detach(solo, 143 if isinstance(interrupt, Interrupted) else 130)
+    _finish(final, settings, as_json)
+
+
+def _detach(solo: Any, code: int) -> NoReturn:
+    """Leave at once, whatever is under way: nothing that matters is in memory alone."""
+    solo.close()
+    run = solo.status()
+    err.print(
+        f"\ndetached; jobs at the service go on. Finish with:\n  gemini-batch-dist resume {_plain(run['run'])}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _finish(final: dict[str, Any], settings: Options, as_json: bool) -> NoReturn:
+    failed, total = final["rows"]["failed"], final["rows"]["total"]
+    if final["exit_code"] == EXIT_SOME_FAILED and failed <= settings.allowed_failures(total):
+        final = {**final, "exit_code": 0}
+    if as_json:
+        typer.echo(json.dumps(final))
+    else:
+        for text in _told(final):
+            err.print(_plain(text), highlight=False, soft_wrap=True)
+    sys.exit(final["exit_code"])
+
+
+def _told(status: dict[str, Any]) -> list[str]:
+    """A status in a few lines."""
+    from gemini_batch.progress import line  # noqa: PLC0415
+
+    said = [f"run {status['run_id']} in {status['run']}", line(status)]
+    if status["dataset"]:
+        said.append(f"dataset: {status['dataset']}")
+    if status["rows"]["failed"]:
+        said.append("rows that are not ok say why in the columns status and error")
+    return said

@@ -1,0 +1,285 @@
+"""The library: prompts in, answers out, by the same run that the command makes."""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter
+
+from gemini_batch import rundir, runs
+from gemini_batch.clock import SystemClock
+from gemini_batch.config import OPERATIONAL, resolve, resolve_account
+from gemini_batch.coordinator.manifest import PARTS
+from gemini_batch.errors import BadInput, RunStopped
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.parquet import read_blocks
+from gemini_batch.records import Limits
+from gemini_batch.reducer.merge import read_json
+from gemini_batch.solo import Solo, read_status
+from gemini_batch.status import Status
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the dataset; fields as its columns."""
+
+    index: int
+    key: str
+    status: str
+    result: Any
+    text: str | None
+    error: dict[str, Any] | None
+    n_valid: int
+    agreement: float | None
+    disagreements: list[str] | None
+    samples: list[dict[str, Any]] | None
+    attempts: int
+    round: int
+    usage: dict[str, int] | None
+    cost_usd: float | None
+    finish_reason: str | None
+    model_version: str | None
+    request_digest: str | None
+
+
+class Run:
+    """A run directory, being worked on or finished."""
+
+    def __init__(self, files: RunFiles) -> None:
+        self._files = files
+        self._solo: Solo | None = None
+        self._thread: Thread | None = None
+        self._failure: BaseException | None = None
+
+    @classmethod
+    def open(cls, run: str | Path, runs_root: str = "./runs") -> "Run":
+        """Come back to a run by path or id.
+
+        Raises:
+            BadInput: there is none.
+        """
+        return cls(runs.find(str(run), runs_root))
+
+    @property
+    def path(self) -> Path:
+        return Path(self._files.store.url)
+
+    @property
+    def dataset_path(self) -> Path:
+        """The directory of the dataset. Complete once `_SUCCESS` lies beside it."""
+        return self.path / "dataset"
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """`report.json`; None until the run has finished."""
+        return read_json(self._files.store, rundir.REPORT)
+
+    def status(self) -> Status:
+        """The object of `status --json`."""
+        status = read_status(self._files, SystemClock())
+        if status is None:
+            raise BadInput(f"{self.path} holds no run")
+        return status
+
+    def resume(self, *, project: str | None = None, **options: Any) -> "Run":
+        """Go on in the background of this process. Does nothing if it already does.
+
+        Args:
+            project: as the run was made with, if it was.
+            options: anything that says how a run is carried out, such as `max_live_jobs`.
+        """
+        if self._thread is None or not self._thread.is_alive():
+            limits = changed_limits(runs.record_of(self._files).limits, options)
+            self._solo = runs.driver(self._files, resolve_account(project), limits)
+            self._failure = None
+            self._thread = Thread(target=self._drive, args=(self._solo,), name="gemini-batch-run", daemon=True)
+            self._thread.start()
+        return self
+
+    def wait(self, timeout: float | None = None) -> Status:
+        """Block until the run has finished, or for `timeout` seconds. KeyboardInterrupt detaches: `resume` goes on.
+
+        Raises:
+            RunStopped: it cannot go on without a person.
+        """
+        if self._thread is None and self.status()["state"] != "finished":
+            self.resume()
+        try:
+            if self._thread is not None:
+                self._thread.join(timeout)
+        except KeyboardInterrupt:
+            self.detach()
+            raise
+        if self._failure is not None:
+            raise self._failure
+        return self.status()
+
+    def detach(self) -> None:
+        """Stop working on the run in this process; what is at the service goes on."""
+        if self._solo is not None:
+            self._solo.close()
+
+    def results(self) -> Iterator[Row]:
+        """The rows in order, a block in memory at a time.
+
+        Raises:
+            RunStopped: the run has not finished.
+        """
+        for path in self._dataset_files():
+            for block in read_blocks(path):
+                yield from (Row(**row) for row in block.to_pylist())
+
+    def to_table(self) -> pa.Table:
+        """The whole dataset in memory."""
+        return pa.concat_tables(pq.read_table(path, page_checksum_verification=True) for path in self._dataset_files())
+
+    def _dataset_files(self) -> list[Path]:
+        success = read_json(self._files.store, rundir.SUCCESS)
+        if success is None:
+            raise RunStopped(f"run {self.path} has not finished; wait() for it")
+        return [self._files.store.path(entry["name"]) for entry in success["files"]]
+
+    def _drive(self, solo: Solo) -> None:
+        try:
+            solo.drive()
+        except BaseException as error:
+            self._failure = error
+
+
+def distributed_batch_process(
+    prompts: Sequence[Sequence[Any]] | str | Path | pa.Table,
+    schema: Any = None,
+    *,
+    n_samples: int = 1,
+    broker: str | None = None,
+    max_cost: float | None = None,
+    wait: bool = True,
+    return_metadata: bool = False,
+    **options: Any,
+) -> Any:
+    """Ask the same of every prompt, as Gemini Batch jobs, and get the answers in the order of the prompts.
+
+    Args:
+        prompts: a list of prompts, each a list of str, Path, PIL.Image, bytes or `types.Part`; or the path of a
+        manifest;
+            or an Arrow table with its columns.
+        schema: a pydantic model, or anything TypeAdapter takes, or `module:Name`, or a schema file; None for text.
+        wait: False returns at once; the run goes on in the background of this process.
+        return_metadata: for a list, return `(results, rows)`.
+        options: every option of the command under the same name: `model`, `out`, `temperature`, `max_live_jobs`, …
+
+    Returns:
+        For a list and `wait=True`: a list of the same length, an instance of `schema` (or str) per prompt, None where
+        it failed. Otherwise a `Run`.
+
+    Raises:
+        BadInput: something cannot be carried out as given; nothing was sent.
+        RunStopped: the service refuses the key, the model or the form of the request.
+    """
+    _refuse_unbuilt(n_samples=(n_samples, 1), broker=(broker, None), max_cost=(max_cost, None))
+    settings = resolve(options)
+    request = runs.read_request(_source(prompts), settings, resolve_account(settings.project), schema, _roots(prompts))
+    run = Run(runs.start(request))
+    run.resume(project=settings.project, **{name: options[name] for name in options if name in Limits.model_fields})
+    if not wait:
+        return run
+    run.wait()
+    if not _is_list(prompts):
+        return run
+    rows = list(run.results())
+    results = _instances(rows, settings.schema_ if schema is None else schema)
+    return (results, rows) if return_metadata else results
+
+
+def changed_limits(limits: Limits, options: dict[str, Any]) -> Limits:
+    """The run's limits with those options that were given now.
+
+    Raises:
+        BadInput: an option that may not change, or a value out of range.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in OPERATIONAL:
+            raise BadInput(f"{name} belongs to what the run asks for and cannot change; submit anew")
+    checked = resolve(given, environment={})
+    return limits.model_copy(update={name: getattr(checked, name) for name in given if name in Limits.model_fields})
+
+
+def _refuse_unbuilt(**given: tuple[Any, Any]) -> None:
+    for name, (value, default) in given.items():
+        if value != default:
+            raise BadInput(f"{name}={value!r}: this release knows only {name}={default!r}")
+
+
+def _is_list(prompts: Any) -> bool:
+    return not isinstance(prompts, str | Path | pa.Table)
+
+
+def _source(prompts: Any) -> Path | pa.Table:
+    if isinstance(prompts, pa.Table):
+        return prompts
+    if not _is_list(prompts):
+        return Path(prompts)
+    if not prompts:
+        raise BadInput("prompts is empty")
+    parts = [
+        [_part(part, row, at) for at, part in enumerate(_prompt(prompt, row))] for row, prompt in enumerate(prompts)
+    ]
+    return pa.table({"parts": pa.array(parts, PARTS)})
+
+
+def _roots(prompts: Any) -> tuple[Path, ...] | None:
+    """A list's paths were written by the caller and may lie anywhere; they are made absolute."""
+    return (Path("/"),) if _is_list(prompts) else None
+
+
+def _prompt(prompt: Any, row: int) -> Sequence[Any]:
+    if isinstance(prompt, list | tuple):
+        return prompt
+    raise BadInput(f"prompt {row} is a {type(prompt).__name__}; a prompt is a list of parts, such as [{prompt!r:.40}]")
+
+
+def _part(part: Any, row: int, at: int) -> dict[str, Any]:
+    """One part of a list prompt as a part of the manifest."""
+    if isinstance(part, str):
+        return {"text": part}
+    if isinstance(part, Path):
+        return {"path": str(part.absolute())}
+    if isinstance(part, bytes | bytearray | memoryview):
+        return {"data": bytes(part)}
+    if hasattr(part, "save") and hasattr(part, "convert"):  # PIL.Image without importing it for text-only callers
+        return {"data": _png(part)}
+    if type(part).__name__ == "Part" and type(part).__module__.startswith("google.genai"):
+        return _of_sdk_part(part, row, at)
+    raise BadInput(
+        f"prompt {row}, part {at} is a {type(part).__name__}; parts are str, Path, PIL.Image, bytes or types.Part"
+    )
+
+
+def _of_sdk_part(part: Any, row: int, at: int) -> dict[str, Any]:
+    if part.text is not None:
+        return {"text": part.text}
+    if part.inline_data is not None:
+        return {"data": part.inline_data.data, "mime_type": part.inline_data.mime_type}
+    if part.file_data is not None:
+        return {"uri": part.file_data.file_uri, "mime_type": part.file_data.mime_type}
+    raise BadInput(f"prompt {row}, part {at}: a types.Part of text, inline_data or file_data is due")
+
+
+def _png(picture: Any) -> bytes:
+    body = io.BytesIO()
+    picture.save(body, "PNG")
+    return body.getvalue()
+
+
+def _instances(rows: list[Row], schema: Any) -> list[Any]:
+    """Results as instances of a Python type; a schema given by name or file gives what the dataset holds."""
+    if schema is None or isinstance(schema, str):
+        return [row.result for row in rows]
+    adapter = TypeAdapter(schema)
+    return [adapter.validate_json(row.text) if row.status == "ok" and row.text else None for row in rows]

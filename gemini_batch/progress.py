@@ -1,0 +1,138 @@
+"""Progress for people: a live block on a terminal, a plain line now and then elsewhere. Everything goes to stderr."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gemini_batch.clock import Clock
+from gemini_batch.status import Status
+
+PLAIN_SECONDS = 10.0
+"""Between two plain lines; a change of state is told at once."""
+
+RATE_SECONDS = 30.0
+"""Rows/s is the mean over this long."""
+
+
+class Progress(Protocol):
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def __call__(self, status: Status) -> None: ...
+
+
+def progress_for(console: Console, clock: Clock) -> Progress:
+    """What suits the console."""
+    return LiveProgress(console, clock) if console.is_terminal else PlainProgress(console, clock)
+
+
+class Rate:
+    """Rows a second over the last while."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._now: Callable[[], float] = clock.boottime
+        self._marks: list[tuple[float, int]] = []
+
+    def __call__(self, rows_done: int) -> float:
+        now = self._now()
+        self._marks.append((now, rows_done))
+        while len(self._marks) > 2 and now - self._marks[0][0] > RATE_SECONDS:
+            self._marks.pop(0)
+        (began, before), elapsed = self._marks[0], now - self._marks[0][0]
+        del began
+        return (rows_done - before) / elapsed if elapsed > 0 else 0.0
+
+
+class LiveProgress:
+    """A block that is drawn over itself."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._rate = Rate(clock)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, status: Status) -> None:
+        self._live.update(_block(status, self._rate(rows_done(status))))
+
+
+class PlainProgress:
+    """One line when the state changes, and every so often."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console = console
+        self._clock = clock
+        self._rate = Rate(clock)
+        self._last: tuple[str, float] = ("", 0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __call__(self, status: Status) -> None:
+        rate, now = self._rate(rows_done(status)), self._clock.boottime()
+        state, told_at = self._last
+        if status["state"] != state or now - told_at >= PLAIN_SECONDS:
+            self._last = (status["state"], now)
+            self._console.print(line(status, rate), soft_wrap=True, highlight=False, markup=False)
+
+
+def rows_done(status: Status) -> int:
+    return int(status["rows"]["ok"]) + int(status["rows"]["failed"])
+
+
+def line(status: Status, rate: float | None = None) -> str:
+    """A status in one line."""
+    rows = status["rows"]
+    said = [f"{status['state']}: {rows_done(status):,} of {rows['total']:,} rows"]
+    if rows["failed"]:
+        said.append(f"{rows['failed']:,} not ok")
+    if rate:
+        said.append(f"{rate:,.0f} rows/s")
+    said.append("shards " + (shard_counts(status) or "none looked at yet"))
+    said += reasons(status)
+    return ", ".join(said)
+
+
+def shard_counts(status: Status) -> str:
+    return " ".join(f"{name} {count:,}" for name, count in sorted(status["shards"].items()))
+
+
+def reasons(status: Status) -> list[str]:
+    """Why it waits, the most common first."""
+    waiting = sorted(status["waiting"], key=lambda entry: -entry["shards"])
+    said = [f"{entry['shards']:,} wait: {entry['reason']}" for entry in waiting[:3]]
+    return [f"stopped: {status['reason']}", *said] if status["reason"] else said
+
+
+def _block(status: Status, rate: float) -> Table:
+    rows, done = status["rows"], rows_done(status)
+    block = Table.grid(padding=(0, 1))
+    block.add_column(style="bold", no_wrap=True)
+    block.add_column()
+    block.add_row("run", Text(f"{status['run_id']}  {status['state']}", overflow="ellipsis"))
+    block.add_row("", ProgressBar(total=max(rows["total"], 1), completed=done, width=50))
+    failed = f", {rows['failed']:,} not ok" if rows["failed"] else ""
+    block.add_row("rows", Text(f"{done:,} of {rows['total']:,}{failed}, {rate:,.0f} rows/s"))
+    block.add_row("shards", Text(shard_counts(status)))
+    for reason in reasons(status):
+        block.add_row("", Text(reason, style="dim"))
+    return block

@@ -1,0 +1,175 @@
+"""Runs by what the user calls them: plan, start or find again, drive. The command and the library are thin over
+this."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from gemini_batch import rundir
+from gemini_batch.clock import SystemClock, new_nonce
+from gemini_batch.config import Account, Options
+from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest, open_manifest
+from gemini_batch.coordinator.start import Plan, begin, refuse_other, scan
+from gemini_batch.errors import BadInput
+from gemini_batch.gemini.generation import generation_config
+from gemini_batch.ledger.posix import PosixStore
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.records import Asked, Limits, RunRecord
+from gemini_batch.schema.load import load_schema
+from gemini_batch.solo import Solo
+
+ID_DIGITS = 12
+"""48 bits of the identity's digest: two of ten thousand runs meet with a chance of 2 in 10 million."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something to be asked, read and weighed; nothing is written yet."""
+
+    manifest: Manifest
+    roots: tuple[Path, ...]
+    options: Options
+    account: Account
+    asked: Asked
+    plan: Plan
+
+
+def read_request(
+    source: Path | pa.Table,
+    options: Options,
+    account: Account,
+    schema: Any = None,
+    roots: tuple[Path, ...] | None = None,
+) -> Request:
+    """Read a manifest and everything that is asked of it.
+
+    Args:
+        source: a manifest file, or a table whose relative paths start in the current directory.
+        schema: wins over the options' own.
+        roots: where pictures may lie; by default the manifest's directory.
+
+    Raises:
+        BadInput: whatever is wrong with any of it.
+    """
+    columns = Columns(options.prompt_column, options.key_column)
+    manifest = (
+        open_manifest(source, columns)
+        if isinstance(source, Path)
+        else TableManifest(source, "the table", Path.cwd(), columns)
+    )
+    spec = load_schema(options.schema_ if schema is None else schema)
+    asked = Asked(
+        rows=0,
+        rows_digest="",
+        model=options.model,
+        response_schema=spec,
+        generation_config=generation_config(options, spec),
+        system_instruction=options.system_instruction,
+        media=options.media,
+        n_samples=1,
+        endpoint=account.endpoint,
+        project=account.project,
+    )
+    roots = roots or (manifest.root,)
+    plan = scan(manifest, asked, roots, options.limits())
+    asked = asked.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
+    return Request(manifest, roots, options, account, asked, plan)
+
+
+def start(request: Request) -> RunFiles:
+    """The run that answers a request: the one that is already there, or a new one.
+
+    Raises:
+        BadInput: the directory holds another run, or something else.
+    """
+    root, run_id = _place(request)
+    files = RunFiles(PosixStore(root))
+    if record := files.record():
+        refuse_other(record, request.asked, str(root))
+        return files
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"cannot make the run directory {root}: {error.strerror}; give another --out or --runs"
+        ) from None
+    begin(
+        files.store,
+        request.manifest,
+        request.asked,
+        request.roots,
+        request.options.limits(),
+        run_id,
+        SystemClock(),
+    )
+    return files
+
+
+def _place(request: Request) -> tuple[Path, str]:
+    """Directory and id. Without --out or --fresh the id is the identity's digest, so the same command finds its run."""
+    run_id = hashlib.sha256(orjson.dumps(request.asked.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest()[
+        :ID_DIGITS
+    ]
+    if request.options.out is not None:
+        if request.options.fresh and (request.options.out / rundir.RUN).exists():
+            raise BadInput(f"--fresh: {request.options.out} holds a run; give a new --out, or leave --out away")
+        return request.options.out, f"{run_id}-{new_nonce(4)}"
+    if request.options.fresh:
+        run_id = f"{run_id}-{new_nonce(4)}"
+    return Path(request.options.runs) / run_id, run_id
+
+
+def find(run: str | None, runs: str) -> RunFiles:
+    """A run by path or id; the newest below `runs` when not named.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if run is None:
+        return RunFiles(PosixStore(_newest(Path(runs))))
+    for root in (Path(run), Path(runs) / run):
+        if (root / rundir.RUN).exists():
+            return RunFiles(PosixStore(root))
+    raise BadInput(f"no run {run!r}: neither a run directory nor a run id below {runs} (--runs)")
+
+
+def _newest(runs: Path) -> Path:
+    records = list(runs.glob(f"*/{rundir.RUN}"))
+    if not records:
+        raise BadInput(f"no runs below {runs}; name one, or say where they live with --runs")
+    return max(records, key=lambda path: path.stat().st_mtime_ns).parent
+
+
+def driver(files: RunFiles, account: Account, limits: Limits | None = None) -> Solo:
+    """A solo driver of an existing run.
+
+    Raises:
+        BadInput: the run belongs to another endpoint or project: its jobs would all look gone.
+    """
+    from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
+
+    refuse_stranger(record_of(files), account)
+    return Solo(files, GeminiClient(account), limits)
+
+
+def record_of(files: RunFiles) -> RunRecord:
+    record = files.record()
+    if record is None:
+        raise BadInput(f"{files.store.url} holds no run")
+    return record
+
+
+def refuse_stranger(record: RunRecord, account: Account) -> None:
+    for name, theirs, ours in (
+        ("endpoint", record.asked.endpoint, account.endpoint),
+        ("project", record.asked.project, account.project),
+    ):
+        if theirs != ours:
+            raise BadInput(
+                f"run {record.run_id} was made for the {name} {theirs}, this process would use {ours}; its jobs are "
+                "not visible there. Set the API key (or --project, or GOOGLE_GEMINI_BASE_URL) it was made with."
+            )
