@@ -1,6 +1,7 @@
 """The demo: real text and pictures that any machine has, through the emulator, with structured output.
 
-Prompts are docstrings of the standard library; pictures are bar charts of their letters. Everything runs as a user would run
+Prompts are docstrings of the standard library; pictures are bar charts of their letters. Everything runs as a user
+would run
 it: the manifest is a file, the service is only reached by HTTP, `submit` is the command itself.
 """
 
@@ -83,7 +84,8 @@ def _entry(number: int, name: str, text: str) -> dict[str, object]:
 
 
 def _docstrings() -> Iterator[tuple[str, str]]:
-    """(name, docstring) of modules, classes and functions of the standard library, read from source without importing."""
+    """(name, docstring) of modules, classes and functions of the standard library, read from source without
+    importing."""
     import ast  # noqa: PLC0415 - only the demo parses sources
 
     root = Path(os.__file__).parent

@@ -90,6 +90,8 @@ class PlainProgress:
     def __call__(self, status: Status) -> None:
         rate, now = self._rate(rows_done(status)), self._clock.boottime()
         state, told_at = self._last
+        if status["state"] == "finished":
+            return  # the command's last words say it
         if status["state"] != state or now - told_at >= PLAIN_SECONDS:
             self._last = (status["state"], now)
             self._console.print(line(status, rate), soft_wrap=True, highlight=False, markup=False)

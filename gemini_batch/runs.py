@@ -4,6 +4,7 @@ this."""
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import orjson
@@ -13,14 +14,14 @@ from gemini_batch import rundir
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options
 from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest, open_manifest
-from gemini_batch.coordinator.start import Plan, begin, refuse_other, scan
+from gemini_batch.coordinator.start import Plan, begin, refuse_foreign, refuse_other, scan
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.generation import generation_config
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Asked, Limits, RunRecord
 from gemini_batch.schema.load import load_schema
-from gemini_batch.solo import Solo
+from gemini_batch.solo import JOIN_SECONDS, Solo
 
 ID_DIGITS = 12
 """48 bits of the identity's digest: two of ten thousand runs meet with a chance of 2 in 10 million."""
@@ -88,32 +89,32 @@ def start(request: Request) -> RunFiles:
     """
     root, run_id = _place(request)
     files = RunFiles(PosixStore(root))
-    if record := files.record():
-        refuse_other(record, request.asked, str(root))
-        return files
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        if not files.record():
+            refuse_foreign(files.store)
+        _begin_alone(files, request, run_id)
     except OSError as error:
         raise BadInput(
-            f"cannot make the run directory {root}: {error.strerror}; give another --out or --runs"
+            f"run directory {root}: {error.strerror or error}; mend it, or give another --out or --runs"
         ) from None
-    begin(
-        files.store,
-        request.manifest,
-        request.asked,
-        request.roots,
-        request.options.limits(),
-        run_id,
-        SystemClock(),
-    )
     return files
+
+
+def _begin_alone(files: RunFiles, request: Request, run_id: str) -> None:
+    """Plan into the directory; while another process does, wait and then find its run."""
+    limits, pause = request.options.limits(), Event()
+    while not (record := files.record()):
+        with files.store.held() as alone:
+            if alone:
+                begin(files, request.manifest, request.asked, request.roots, limits, run_id, SystemClock())
+        pause.wait(0 if alone else JOIN_SECONDS)
+    refuse_other(record, request.asked, files.store.url)
 
 
 def _place(request: Request) -> tuple[Path, str]:
     """Directory and id. Without --out or --fresh the id is the identity's digest, so the same command finds its run."""
-    run_id = hashlib.sha256(orjson.dumps(request.asked.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest()[
-        :ID_DIGITS
-    ]
+    identity = orjson.dumps(request.asked.model_dump(), option=orjson.OPT_SORT_KEYS)
+    run_id = hashlib.sha256(identity).hexdigest()[:ID_DIGITS]
     if request.options.out is not None:
         if request.options.fresh and (request.options.out / rundir.RUN).exists():
             raise BadInput(f"--fresh: {request.options.out} holds a run; give a new --out, or leave --out away")

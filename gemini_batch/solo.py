@@ -4,7 +4,6 @@ Level-triggered like the fleet: it looks at a shard whenever it is due and keeps
 kill -9 at any moment and a later `resume` end in the same dataset.
 """
 
-import fcntl
 import heapq
 import os
 import socket
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from gemini_batch import rundir
@@ -35,6 +33,9 @@ THREADS = 16
 
 GLANCE_SECONDS = 0.5
 """Between two reports of progress, and the longest that an interrupt goes unnoticed."""
+
+JOIN_SECONDS = 1.0
+"""Between two looks at a run that another process drives."""
 
 Watch = Callable[[Status], None]
 
@@ -116,7 +117,10 @@ class Solo:
             RunStopped: a person is needed; all that was learned is recorded.
         """
         try:
-            return self._drive(watch)
+            with self._alone(watch):
+                return self._drive(watch)
+        except OSError as error:
+            raise RunStopped(f"{self._shop.files.store.url}: {error}; mend it and resume") from error
         except RunStopped as error:
             self._stopped = str(error)
             if watch:
@@ -141,6 +145,24 @@ class Solo:
             waiting,
             self._stopped,
         )
+
+    @contextmanager
+    def _alone(self, watch: Watch | None) -> Iterator[None]:
+        """Hold the run directory; while another process drives it, watch that one and take over when it goes."""
+        store = self._shop.files.store
+        while not self._shop.closing.is_set():
+            with store.held() as alone:
+                if alone:
+                    store.sweep_scratch()
+                    yield
+                    return
+            if watch:
+                self._waiting = {}
+                for entry in self._shop.plan:
+                    self._shop.last(entry.shard)
+                watch(self.status())
+            self._shop.closing.wait(JOIN_SECONDS)
+        yield
 
     def _drive(self, watch: Watch | None) -> Status:
         shop = self._shop
@@ -193,21 +215,6 @@ class Solo:
         except BaseException:
             self.close()  # threads under way see it at their next step
             raise
-
-
-@contextmanager
-def sole_driver(root: Path) -> Iterator[bool]:
-    """Whether this process is the only solo driver of a local run directory, while the block lasts.
-
-    A courtesy that keeps two terminals from doing the same work; that nothing is bought twice does not rest on it.
-    """
-    with (root / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
 
 
 def read_status(files: RunFiles, clock: Clock) -> Status | None:

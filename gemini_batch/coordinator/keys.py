@@ -28,8 +28,8 @@ class KeySpool:
         self._buckets: list[IO[bytes]] = []
 
     def __enter__(self) -> Self:
-        spools = (tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) for _ in range(BUCKETS))
-        self._buckets = [self._stack.enter_context(spool) for spool in spools]
+        for _ in range(BUCKETS):
+            self._buckets.append(self._stack.enter_context(tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)))
         return self
 
     def __exit__(

@@ -82,13 +82,14 @@ class Scale:
     def _text(self, text: str | None, system: str | None) -> tuple[int, int, bytes]:
         if not text:
             return 0, 0, b"null"
-        request = self._encoder.request(b"[" + text_part(text) + b"]", system)
-        return len(request), len(request) // BYTES_PER_TOKEN, request
+        part = text_part(text)
+        request = self._encoder.request(b"[" + part + b"]", system)
+        return len(request), _text_tokens(part, system), request
 
     def _parts(self, parts: list[dict[str, Any]] | None, system: str | None) -> tuple[int, int, bytes]:
         if not parts:
             return 0, 0, b"null"
-        size, tokens = len(self._encoder.request(b"[]", system)), 0
+        size, tokens = len(self._encoder.request(b"[]", system)), _text_tokens(b"", system)
         for part in parts:
             part_bytes, part_tokens = self._part(part)
             size += part_bytes + 1
@@ -97,8 +98,8 @@ class Scale:
 
     def _part(self, part: dict[str, Any]) -> tuple[int, int]:
         if part["text"] is not None:
-            size = len(text_part(part["text"]))
-            return size, size // BYTES_PER_TOKEN + 1
+            wire = text_part(part["text"])
+            return len(wire), _text_tokens(wire, None)
         if part["data"] is not None:
             return self._picture_bytes(len(part["data"])), self._picture_tokens
         if part["path"] is not None:
@@ -116,6 +117,11 @@ class Scale:
             return locate(path, self._roots).stat().st_size
         except (RowError, OSError):
             return 0
+
+
+def _text_tokens(part: bytes, system: str | None) -> int:
+    """Estimated tokens of a text part and of the row's own system instruction."""
+    return 1 + (len(part) - len(b'{"text":""}') + len(system or "")) // BYTES_PER_TOKEN
 
 
 def _identity(parts: list[dict[str, Any]], system: str | None) -> bytes:

@@ -110,21 +110,22 @@ def _keys(manifest: Manifest) -> Iterator[str]:
 
 
 def begin(
-    store: Store,
+    files: RunFiles,
     manifest: Manifest,
     asked: Asked,
     roots: tuple[Path, ...],
     limits: Limits,
     run_id: str,
     clock: Clock,
-) -> RunRecord:
-    """Make the run in `store`, or find that another coordinator was first with the same one.
+) -> None:
+    """Make the run in a directory. If another coordinator is first, its `run.json` stays.
 
     Raises:
         BadInput: the directory holds something else, or the manifest changed since it was planned.
     """
-    files = RunFiles(store)
-    _refuse_foreign(store)
+    store = files.store
+    refuse_foreign(store)
+    store.sweep_scratch()
     freezer = _Freezer(store)
     plan = scan(manifest, asked, roots, limits, freezer)
     freezer.close()
@@ -143,11 +144,6 @@ def begin(
         shards=len(plan.shards),
     )
     store.create(rundir.RUN, record.model_dump_json(indent=1).encode())
-    written = files.record()
-    if written is None:
-        raise BadInput(f"{store.url}/{rundir.RUN} cannot be read back")
-    refuse_other(written, asked, store.url)
-    return written
 
 
 def refuse_other(record: RunRecord, asked: Asked, where: str) -> None:
@@ -169,7 +165,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _refuse_foreign(store: Store) -> None:
+def refuse_foreign(store: Store) -> None:
+    """Raise if a directory without a run holds anything that is not ours.
+
+    Raises:
+        BadInput: names it.
+    """
     foreign = [name for name in store.names("") if name not in OURS]
     if foreign:
         raise BadInput(f"{store.url} holds no run but {foreign[0]!r}; give an empty or new directory")

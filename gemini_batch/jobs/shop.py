@@ -70,8 +70,8 @@ class Shop:
         history = self.files.history(record.shard)
         while True:
             changed = lifecycle.apply(record, event)
-            if changed == record:
-                return record, False
+            if changed == record and isinstance(event, lifecycle.JobLearned):
+                return record, False  # known already; a new claim, though, says as much as the old one and is news
             written = changed.model_copy(
                 update={
                     "version": record.version + 1,

@@ -4,14 +4,18 @@ Create-if-absent is temporary file, fsync, `link()`, fsync of the folder: `link`
 files, also on NFS, where an O_EXCL file could stay empty after a crash.
 """
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gemini_batch.clock import new_nonce
 from gemini_batch.effects import effect
 
 SCRATCH = ".scratch"
+LOCK = ".lock"
 
 
 class PosixStore:
@@ -68,6 +72,16 @@ class PosixStore:
     def scratch(self, name: str) -> Path:
         folder = self._folder(self.root / SCRATCH)
         return folder / f"{new_nonce(4)}-{name}"
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        with (self._folder(self.root) / LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+            else:
+                yield True
 
     def sweep_scratch(self) -> None:
         shutil.rmtree(self.root / SCRATCH, ignore_errors=True)

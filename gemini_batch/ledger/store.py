@@ -4,6 +4,7 @@
 the object is complete and durable.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,9 @@ class Store(Protocol):
 
     def scratch(self, name: str) -> Path:
         """A fresh path for a file on its way in; what a dead process leaves there is debris."""
+
+    def held(self) -> AbstractContextManager[bool]:
+        """Whether this process has the run for itself while the block lasts. A courtesy: no promise rests on it."""
 
     def sweep_scratch(self) -> None:
         """Remove debris. Only for a process that has the run for itself."""
