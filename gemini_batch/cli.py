@@ -55,6 +55,8 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_STOPPED)
+    except OSError as error:
+        _fail(str(error), EXIT_STOPPED)
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted:
@@ -176,8 +178,7 @@ def submit(
     settings = resolve(options, config)
     account = resolve_account(settings.project)
     files = runs.start(runs.read_request(manifest, settings, account))
-    typed = {option_name(name) for name in OPERATIONAL if options.get(option_name(name)) is not None}
-    _drive(files, settings, typed, as_json)
+    _drive(files, settings, as_json)
 
 
 @app.command()
@@ -187,8 +188,7 @@ def resume(run: RunName = None, config: Config = None, as_json: AsJson = False, 
     from gemini_batch import runs  # noqa: PLC0415
 
     settings = resolve(options, config)
-    typed = {name for name, value in options.items() if value is not None}
-    _drive(runs.find(run, settings.runs), settings, typed, as_json)
+    _drive(runs.find(run, settings.runs), settings, as_json)
 
 
 @app.command()
@@ -245,22 +245,23 @@ def demo(
 # --- driving ----------------------------------------------------------------------------------------------------------
 
 
-def _drive(files: Any, settings: Options, typed: set[str], as_json: bool) -> NoReturn:
+def _drive(files: Any, settings: Options, as_json: bool) -> NoReturn:
     """Drive a run in this process until it ends or is interrupted, and exit by the contract."""
     from gemini_batch import runs  # noqa: PLC0415
     from gemini_batch.clock import SystemClock  # noqa: PLC0415
     from gemini_batch.progress import progress_for  # noqa: PLC0415
 
     record = runs.record_of(files)
-    limits = record.limits.model_copy(
-        update={name: getattr(settings, name) for name in typed if name in type(record.limits).model_fields}
-    )
     if not files.store.exists("_SUCCESS"):
         err.print(f"run {record.run_id} in {_plain(files.store.url)}", highlight=False, soft_wrap=True)
-    solo = runs.driver(files, resolve_account(settings.project), limits)
+    solo = runs.driver(files, resolve_account(settings.project), settings.changed(record.limits))
     try:
         with progress_for(err, SystemClock()) as watch:
             final = solo.drive(watch)
+    except RunStopped:
+        if as_json:
+            typer.echo(json.dumps(solo.status()))
+        raise
     except (KeyboardInterrupt, Interrupted) as interrupt:
         _detach(solo, 143 if isinstance(interrupt, Interrupted) else 130)
     _finish(final, settings, as_json)

@@ -87,6 +87,11 @@ class Options(BaseModel):
     def limits(self) -> Limits:
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
+    def changed(self, limits: Limits) -> Limits:
+        """`limits` with whatever was given by flag, environment or file, and not by default."""
+        given = self.model_fields_set & set(Limits.model_fields)
+        return limits.model_copy(update={name: getattr(self, name) for name in given})
+
     def allowed_failures(self, rows: int) -> float:
         if self.allow_failed.endswith("%"):
             return float(self.allow_failed[:-1]) / 100 * rows

@@ -10,6 +10,7 @@ from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 
 from loky import ProcessPoolExecutor
+from loky.backend import resource_tracker
 from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
 from gemini_batch.errors import Unavailable
@@ -50,6 +51,7 @@ class ProcessPool:
     def _started(self) -> ProcessPoolExecutor:
         with self._lock:
             if self._executor is None:
+                _start_quiet_tracker()
                 self._executor = ProcessPoolExecutor(self._processes, initializer=_leave_with, initargs=(os.getpid(),))
             return self._executor
 
@@ -57,6 +59,20 @@ class ProcessPool:
         with self._lock:
             if self._executor is executor:
                 self._executor = None
+
+
+def _start_quiet_tracker() -> None:
+    """loky's tracker cleans up after a process that was killed, and says so on the user's terminal: it need not."""
+    name = "PYTHONWARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = ",".join(filter(None, [before, "ignore::UserWarning:loky.backend.resource_tracker"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _leave_with(parent: int) -> None:

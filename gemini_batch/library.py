@@ -206,8 +206,7 @@ def changed_limits(limits: Limits, options: dict[str, Any]) -> Limits:
     for name in given:
         if name not in OPERATIONAL:
             raise BadInput(f"{name} belongs to what the run asks for and cannot change; submit anew")
-    checked = resolve(given, environment={})
-    return limits.model_copy(update={name: getattr(checked, name) for name in given if name in Limits.model_fields})
+    return resolve(given, environment={}).changed(limits)
 
 
 def _refuse_unbuilt(**given: tuple[Any, Any]) -> None:

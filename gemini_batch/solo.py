@@ -20,6 +20,7 @@ from gemini_batch.cpu import ProcessPool
 from gemini_batch.errors import RunStopped
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import AwaitDesk, Stop, Verdict, advance
+from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.lifecycle import backoff
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.ledger.run import RunFiles
@@ -173,17 +174,25 @@ class Solo:
         if unfinished:
             self._advance_all(_Due(deque(record.shard for record in unfinished)), watch)
         if not shop.closing.is_set() and not shop.files.store.exists(rundir.SUCCESS):
+            self._restore_parts()
             merge(shop.files.store, shop.run, shop.plan, list(shop.records.values()), self._clock)
         status = self.status()
         if watch:
             watch(status)
         return status
 
+    def _restore_parts(self) -> None:
+        """A part that someone deleted is made again from the raw results."""
+        store = self._shop.files.store
+        for record in self._shop.records.values():
+            if not store.exists(rundir.part_of(record.shard)):
+                collect(self._shop, record)
+
     def _advance_all(self, due: _Due, watch: Watch | None) -> None:
         self._waiting = due.reasons
         under_way: dict[Future[Verdict], int] = {}
         last_glance = 0.0
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="shard") as threads:
+        with self._threads() as threads:
             while not self._shop.closing.is_set():
                 now = self._clock.boottime()
                 while len(under_way) < THREADS and (shard := due.pop(now)) is not None:
@@ -191,30 +200,38 @@ class Solo:
                 if not under_way and not due.timed and not due.backlog:
                     return
                 self._pause(under_way, due.until_next(now))
-                self._take_in(under_way, due)
+                for future in [future for future in under_way if future.done()]:
+                    ceiling = self._shop.limits.poll_interval
+                    due.put(under_way.pop(future), future.result(), self._clock.boottime(), ceiling)
                 if watch and now - last_glance >= GLANCE_SECONDS:
                     last_glance = now
                     watch(self.status())
+
+    @contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor]:
+        """Threads that begin no further step once the block is left.
+
+        After an error the steps under way are awaited, so that what they learn is recorded; after an interrupt they
+        are not.
+        """
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="shard")
+        try:
+            yield threads
+        except Exception:
+            self.close()
+            threads.shutdown(cancel_futures=True)
+            raise
+        except BaseException:
+            self.close()
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+        threads.shutdown()
 
     def _pause(self, under_way: dict[Future[Verdict], int], seconds: float) -> None:
         if under_way:
             wait(under_way, timeout=seconds, return_when=FIRST_COMPLETED)
         else:
             self._shop.closing.wait(seconds)
-
-    def _take_in(self, under_way: dict[Future[Verdict], int], due: _Due) -> None:
-        done = [future for future in under_way if future.done()]
-        try:
-            for future in done:
-                due.put(
-                    under_way.pop(future),
-                    future.result(),
-                    self._clock.boottime(),
-                    self._shop.limits.poll_interval,
-                )
-        except BaseException:
-            self.close()  # threads under way see it at their next step
-            raise
 
 
 def read_status(files: RunFiles, clock: Clock) -> Status | None:

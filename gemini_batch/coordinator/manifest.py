@@ -146,10 +146,19 @@ class JsonlManifest:
         return row
 
     def _to_batch(self, rows: list[dict[str, Any]], first: int, form: "_Form | None") -> pa.RecordBatch:
-        """The columns of the first block are those of the file; later rows may leave some out."""
-        wanted = (self._columns.key, self._columns.prompt, "parts", "system_instruction")
-        names = form.needed if form else [name for name in wanted if any(name in row for row in rows)]
-        return pa.record_batch({name: self._column(name, rows, first) for name in names})
+        """The columns of the first block are those of the file; later rows may leave some out, but not add one."""
+        decisive = (self._columns.key, self._columns.prompt, "parts")
+        names = [name for name in decisive if any(name in row for row in rows)]
+        if form:
+            self._refuse_new(names, form, rows, first)
+            names = [name for name in form.needed if name != "system_instruction"]
+        return pa.record_batch({name: self._column(name, rows, first) for name in (*names, "system_instruction")})
+
+    def _refuse_new(self, names: list[str], form: "_Form", rows: list[dict[str, Any]], first: int) -> None:
+        for name in names:
+            if name not in form.needed:
+                row = first + next(at for at, row in enumerate(rows) if name in row)
+                raise BadInput(f"manifest {self.name}, row {row}: has {name!r}, which the first rows do not have")
 
     def _column(self, name: str, rows: list[dict[str, Any]], first: int) -> pa.Array:
         values = [row.get(name) for row in rows]

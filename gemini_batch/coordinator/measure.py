@@ -33,11 +33,12 @@ known."""
 
 PICTURE_TOKENS_DEFAULT = 1120
 
-REFERENCE_BYTES = 160
-"""Room for the URI, type and braces of an uploaded file: ids have at most 40 characters (Files reference)."""
+PICTURE_BRACES = 150
+"""Room for all that stands around a picture in its line, a media resolution included. Too much is harmless; with
+too little the last rows of a full shard would no longer fit."""
 
-PICTURE_BRACES = 80
-"""Room for the member names around an inline picture."""
+REFERENCE_BYTES = 400
+"""The same for an uploaded file, with its URI: ids have at most 40 characters (Files reference)."""
 
 
 @dataclass(frozen=True)

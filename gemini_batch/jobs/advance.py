@@ -246,7 +246,7 @@ class _Advance:
             return Rest(f"the list of jobs lacks {min(unseen)}, which is recorded: not complete, or another key's")
         settle = timedelta(seconds=shop.limits.settle) if shop.limits.on_unknown == "resubmit" else None
         event = lifecycle.reconcile(self._record, dict(listing.jobs), listing.at, settle)
-        delay = timedelta(seconds=min(shop.limits.poll_interval, shop.limits.settle / 4))
+        delay = timedelta(seconds=max(0.2, min(shop.limits.poll_interval, shop.limits.settle / 4)))
         return event or Rest(f"a create whose answer was lost is being looked for ({self._record.problem})", delay)
 
     def _poll(self) -> Outcome:
