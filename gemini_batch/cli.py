@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 err = Console(stderr=True)
+
+LEAVE_SECONDS = 10.0
 
 EXIT_STOPPED, EXIT_BAD_INPUT, EXIT_SOME_FAILED = 1, 2, 3
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
@@ -268,7 +271,7 @@ def _drive(files: Any, settings: Options, as_json: bool) -> NoReturn:
 
 
 def _detach(solo: Any, code: int) -> NoReturn:
-    """Leave at once, whatever is under way: nothing that matters is in memory alone."""
+    """Leave, whatever is under way: nothing that matters is in memory alone. Only creates on the wire get a moment."""
     solo.close()
     run = solo.status()
     err.print(
@@ -276,6 +279,8 @@ def _detach(solo: Any, code: int) -> NoReturn:
         highlight=False,
         soft_wrap=True,
     )
+    with suppress(KeyboardInterrupt, Interrupted):
+        solo.let_sends_end(LEAVE_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 from gemini_batch import rundir
@@ -107,6 +108,15 @@ class Solo:
     def close(self) -> None:
         """Begin no further step. Steps under way are finished; the rest is for `resume`."""
         self._shop.closing.set()
+
+    def let_sends_end(self, seconds: float) -> None:
+        """Wait for creates that are on the wire, at most so long. One that is cut would have to be looked for for an hour."""
+        deadline, pause = self._clock.boottime() + seconds, Event()
+        mine = self._shop.owner
+        while self._clock.boottime() < deadline and any(
+            record.state is ShardState.SENDING and record.owner == mine for record in self._shop.records.values()
+        ):
+            pause.wait(0.05)
 
     def drive(self, watch: Watch | None = None) -> Status:
         """Advance every shard to its end and merge.
