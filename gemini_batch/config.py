@@ -30,6 +30,9 @@ MAX_FILE_BYTES = 2_000_000_000
 MAX_LIVE_JOBS = 100
 """Concurrent batch jobs of a project (Rate limits page, 2026-08-18)."""
 
+LONGEST_SECONDS = 30 * 86_400
+"""Nothing here waits longer than results are kept: six weeks, by other reports days (Batch API guide)."""
+
 Resolution = Literal[
     "MEDIA_RESOLUTION_LOW", "MEDIA_RESOLUTION_MEDIUM", "MEDIA_RESOLUTION_HIGH", "MEDIA_RESOLUTION_ULTRA_HIGH"
 ]
@@ -67,8 +70,12 @@ class Options(BaseModel):
     max_tokens_per_shard: int | None = Field(None, ge=1, description="most estimated input tokens in one job")
     max_live_jobs: int = Field(MAX_LIVE_JOBS, ge=1, description="most jobs in flight")
     max_enqueued_tokens: int | None = Field(None, ge=1, description="most estimated input tokens in flight")
-    poll_interval: float = Field(60.0, gt=0, description="longest pause between two looks at a job, in seconds")
-    settle: float = Field(3600.0, ge=0, description="seconds a lost create must stay absent before it is sent again")
+    poll_interval: float = Field(
+        60.0, gt=0, le=LONGEST_SECONDS, description="longest pause between two looks at a job, in seconds"
+    )
+    settle: float = Field(
+        3600.0, ge=0, le=LONGEST_SECONDS, description="seconds a lost create must stay absent before it is sent again"
+    )
     on_unknown: Literal["resubmit", "wait"] = Field("resubmit", description="what to do about a create that stays lost")
     project: str | None = Field(None, description="name of the Google project; two keys of one project share a run")
 
@@ -78,6 +85,11 @@ class Options(BaseModel):
     allow_failed: str = Field(
         "0", pattern=r"^\d+(\.\d+)?%?$", description="failures that still exit 0: 0.5% or a number"
     )
+
+    @field_validator("allow_failed", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) else value
 
     @field_validator("stop_sequence", mode="before")
     @classmethod
@@ -183,8 +195,7 @@ def resolve_account(
         BadInput: no key, and the service is not on this machine.
     """
     endpoint = environment.get("GOOGLE_GEMINI_BASE_URL", GOOGLE).rstrip("/")
-    if urlsplit(endpoint).scheme not in {"http", "https"}:
-        raise BadInput(f"GOOGLE_GEMINI_BASE_URL must start with http:// or https:// (got {endpoint!r})")
+    _check_endpoint(endpoint)
     ours, theirs = environment.get("GEMINI_API_KEY"), environment.get("GOOGLE_API_KEY")
     if ours and theirs and ours != theirs:
         warnings.warn("GEMINI_API_KEY and GOOGLE_API_KEY differ; GEMINI_API_KEY is used", stacklevel=2)
@@ -196,6 +207,18 @@ def resolve_account(
         )
     key = key or ""
     return Account(endpoint, project or "key-" + hashlib.sha256(key.encode()).hexdigest()[:16], key)
+
+
+def _check_endpoint(endpoint: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        usable, parts = False, None
+    if parts is not None and (parts.username or parts.password):
+        raise BadInput("GOOGLE_GEMINI_BASE_URL must not hold a user or password: it is written into the run")
+    if not usable:
+        raise BadInput(f"GOOGLE_GEMINI_BASE_URL must be http:// or https:// and a host (got {endpoint!r})")
 
 
 def _is_loopback(endpoint: str) -> bool:

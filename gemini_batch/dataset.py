@@ -26,7 +26,7 @@ SAMPLE = pa.struct(
 
 def result_type(spec: SchemaSpec | None) -> pa.DataType:
     """Type of `result`: what the schema says, or text."""
-    return pa.string() if spec is None else shape_of(spec.json_schema).type
+    return pa.string() if spec is None else shape_of(spec.shape_schema).type
 
 
 def dataset_schema(spec: SchemaSpec | None) -> pa.Schema:

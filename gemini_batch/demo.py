@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gemini_batch import rundir
-from gemini_batch.coordinator.manifest import PARTS
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.parquet import read_blocks
+from gemini_batch.parts import PARTS
 
 PICTURE_EVERY = 20
 """One prompt in so many carries a picture."""

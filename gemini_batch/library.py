@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 from gemini_batch import rundir, runs
 from gemini_batch.clock import SystemClock
 from gemini_batch.config import OPERATIONAL, resolve, resolve_account
-from gemini_batch.coordinator.manifest import PARTS
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import read_blocks
+from gemini_batch.parts import PARTS
 from gemini_batch.records import Limits
 from gemini_batch.reducer.merge import read_json
 from gemini_batch.solo import Solo, read_status

@@ -62,7 +62,15 @@ class SchemaSpec(Frozen):
     ref: str | None
     """`module:Name`, or None for a schema file and for classes that no other process can import."""
     json_schema: dict[str, Any]
+    """What an answer has to fit."""
+    result_schema: dict[str, Any] | None = None
+    """What a model makes of an answer (names and types as it serialises), where that differs."""
     validate_by: Literal["model", "json-schema"]
+
+    @property
+    def shape_schema(self) -> dict[str, Any]:
+        """The schema of the `result` column."""
+        return self.result_schema or self.json_schema
 
 
 class Asked(Frozen):
@@ -125,6 +133,8 @@ class Send(Frozen):
     display_name: str
     sha256: str
     lines: int
+    requests: str
+    """Name of the object that says, per row, what these lines hold."""
     owner: str
     began_at: datetime
 
@@ -186,7 +196,7 @@ class ShardRecord(Snapshot):
     shard: int
     state: ShardState = ShardState.PLANNED
     requests: str | None = None
-    """Name of the object that says, per row, what was encoded or why not."""
+    """Name of the object that says, per row, what was encoded or why not: of the job if there is one."""
     upload: Upload | None = None
     sends: tuple[Send, ...] = ()
     job: Job | None = None

@@ -110,7 +110,7 @@ class Solo:
         self._shop.closing.set()
 
     def let_sends_end(self, seconds: float) -> None:
-        """Wait for creates that are on the wire, at most so long. One that is cut would have to be looked for for an hour."""
+        """Wait for creates that are on the wire, at most so long: one that is cut is looked for for an hour."""
         deadline, pause = self._clock.boottime() + seconds, Event()
         mine = self._shop.owner
         while self._clock.boottime() < deadline and any(

@@ -35,7 +35,7 @@ def summarise(
     for record in records:
         statuses.update(record.tally.by_status if record.tally else {})
     collected = sum(statuses.values())
-    state = _state(finished, stopped, states)
+    state = _state(finished, stopped, states, len(plan))
     failed = collected - statuses["ok"]
     live = [record.job for record in records if record.state is ShardState.SUBMITTED and record.job]
     return {
@@ -74,15 +74,14 @@ def summarise(
     }
 
 
-def _state(finished: bool, stopped: str | None, states: Counter[str]) -> str:
+def _state(finished: bool, stopped: str | None, states: Counter[str], shards: int) -> str:
     if finished:
         return "finished"
     if stopped:
         return "stopped"
-    moving = {state for state, count in states.items() if count} - {"COLLECTED", "PLANNED"}
-    if not moving and states["PLANNED"]:
+    if states["PLANNED"] + states["COLLECTED"] == sum(states.values()) and states["PLANNED"]:
         return "waiting"
-    return "running" if moving else "merging"
+    return "merging" if states["COLLECTED"] == shards else "running"
 
 
 def _exit_code(state: str, failed: int) -> int:

@@ -7,7 +7,7 @@ In: a Parquet or JSONL file, or an Arrow table. Out: record batches of `key` (st
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,18 +20,7 @@ import pyarrow.parquet as pq
 
 from gemini_batch.errors import BadInput
 from gemini_batch.parquet import BLOCK_ROWS, UNREADABLE, read_blocks
-
-PART = pa.struct(
-    [
-        ("text", pa.string()),
-        ("path", pa.string()),
-        ("uri", pa.string()),
-        ("data", pa.binary()),
-        ("mime_type", pa.string()),
-        ("media_resolution", pa.string()),
-    ]
-)
-PARTS = pa.list_(PART)
+from gemini_batch.parts import FIELDS, PART, PARTS
 
 JSONL_SUFFIXES = {".jsonl", ".ndjson", ".json"}
 ARROW_SUFFIXES = {".arrow", ".feather", ".ipc"}
@@ -117,13 +106,14 @@ class JsonlManifest:
         self.root = path.parent.resolve()
         self._path = path
         self._columns = columns
+        self._fields: list[str] = []
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         form: _Form | None = None
         row = 0
         for rows in self._row_blocks():
             table = self._to_batch(rows, row, form)
-            form = form or _Form(self.name, table.schema, self._columns)
+            form = form or _Form(self.name, table.schema, self._columns, self._fields)
             yield form.normalised(table, row)
             row += table.num_rows
 
@@ -147,6 +137,8 @@ class JsonlManifest:
 
     def _to_batch(self, rows: list[dict[str, Any]], first: int, form: "_Form | None") -> pa.RecordBatch:
         """The columns of the first block are those of the file; later rows may leave some out, but not add one."""
+        if form is None:
+            self._fields = sorted({name for row in rows for name in row})
         decisive = (self._columns.key, self._columns.prompt, "parts")
         names = [name for name in decisive if any(name in row for row in rows)]
         if form:
@@ -186,7 +178,7 @@ class JsonlManifest:
     def _part(part: dict[str, Any], where: str) -> dict[str, Any]:
         for name, content in part.items():
             if PART.get_field_index(name) < 0:
-                raise BadInput(f"{where} has the unknown field {name!r}; known are {', '.join(_PART_FIELDS)}")
+                raise BadInput(f"{where} has the unknown field {name!r}; known are {', '.join(FIELDS)}")
             if content is not None and not isinstance(content, str):
                 raise BadInput(f"{where}: {name} is not text")
         if part.get("data") is None:
@@ -195,9 +187,6 @@ class JsonlManifest:
             return {**part, "data": base64.b64decode(part["data"], validate=True)}
         except (binascii.Error, ValueError):
             raise BadInput(f"{where}: data is not base64") from None
-
-
-_PART_FIELDS = [field.name for field in PART]
 
 
 def _key_text(value: Any) -> str | None:
@@ -210,40 +199,55 @@ def _key_text(value: Any) -> str | None:
 class _Form:
     """The columns a manifest has, and how a block of it becomes ours."""
 
-    def __init__(self, name: str, schema: pa.Schema, columns: Columns) -> None:
+    def __init__(self, name: str, schema: pa.Schema, columns: Columns, shown: list[str] | None = None) -> None:
         self._name = name
-        present = set(schema.names)
-        self._content = self._content_column(present, columns)
-        self._key = columns.key if columns.key in present else None
+        self._shown = schema.names if shown is None else shown
+        self._content = self._content_column(set(schema.names), columns)
+        self._key = columns.key if columns.key in schema.names else None
         if self._key is None and columns.key != Columns.key:
-            raise BadInput(f"manifest {name} has no column {columns.key!r}; it has {_listed(schema.names)}")
-        self._system = "system_instruction" if "system_instruction" in present else None
-        self._check_types(schema)
+            raise BadInput(f"manifest {name} has no column {columns.key!r}; it has {_listed(self._shown)}")
+        self._system = "system_instruction" if "system_instruction" in schema.names else None
         self.needed = [column for column in (self._key, self._content, self._system) if column]
+        for column in self.needed:
+            if schema.names.count(column) > 1:
+                raise BadInput(f"manifest {name} has {schema.names.count(column)} columns named {column!r}; keep one")
+        self._check_types(schema)
 
     def normalised(self, block: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         made: dict[str, pa.Array] = {}
         if self._key:
-            made["key"] = self._keys(block.column(self._key), first_row)
-        content = block.column(self._content)
+            made["key"] = self._keys(block, first_row)
         if self._content == "parts":
-            made["parts"] = _canonical_parts(content)
+            made["parts"] = self._readable(block, "parts", _canonical_parts, first_row)
         else:
-            made["prompt"] = content.cast(pa.string())
+            made["prompt"] = self._readable(block, self._content, _as_text, first_row)
         if self._system:
-            made["system_instruction"] = block.column(self._system).cast(pa.string())
+            made["system_instruction"] = self._readable(block, self._system, _as_text, first_row)
         return pa.record_batch(made)
 
+    def _readable(
+        self, block: pa.RecordBatch, column: str, read: Callable[[pa.Array], pa.Array], first_row: int
+    ) -> pa.Array:
+        """The column as ours, every byte of it looked at: writers do not check that text is UTF-8."""
+        values = block.column(column)
+        try:
+            return _validated(read(values))
+        except UNREADABLE as error:
+            at = next((row for row in range(len(values)) if not _reads(read, values.slice(row, 1))), 0)
+            raise BadInput(
+                f"manifest {self._name}, row {first_row + at}: column {column!r} cannot be read: {error}"
+            ) from None
+
     def _content_column(self, present: set[str], columns: Columns) -> str:
-        if columns.prompt in present and "parts" in present:
+        found = [column for column in dict.fromkeys((columns.prompt, "parts")) if column in present]
+        if len(found) > 1:
             raise BadInput(f"manifest {self._name} has both {columns.prompt!r} and 'parts'; keep one of them")
-        for candidate in (columns.prompt, "parts"):
-            if candidate in present:
-                return candidate
-        raise BadInput(
-            f"manifest {self._name} has no column {columns.prompt!r} and no 'parts'; it has "
-            f"{_listed(sorted(present))}. Name the column of prompts with --prompt-column."
-        )
+        if not found:
+            raise BadInput(
+                f"manifest {self._name} has no column {columns.prompt!r} and no 'parts'; it has "
+                f"{_listed(self._shown)}. Name the column of prompts with --prompt-column."
+            )
+        return found[0]
 
     def _check_types(self, schema: pa.Schema) -> None:
         if self._content == "parts":
@@ -261,26 +265,39 @@ class _Form:
             raise BadInput(f"manifest {self._name}: column {column!r} has the type {kind}, it must be {what}")
 
     def _check_parts(self, kind: pa.DataType) -> None:
+        where = f"manifest {self._name}: column 'parts'"
         listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
         if not listed or not pa.types.is_struct(kind.value_type):
-            raise BadInput(f"manifest {self._name}: column 'parts' has the type {kind}, it must be a list of structs")
-        names = [field.name for field in kind.value_type]
-        for name in names:
-            if name not in _PART_FIELDS:
-                raise BadInput(
-                    f"manifest {self._name}: column 'parts' has the unknown field {name!r}; known are "
-                    f"{', '.join(_PART_FIELDS)}"
-                )
+            raise BadInput(f"{where} has the type {kind}, it must be a list of structs")
+        for field in kind.value_type:
+            if field.name not in FIELDS:
+                raise BadInput(f"{where} has the unknown field {field.name!r}; known are {', '.join(FIELDS)}")
+            if not (_is_binary(field.type) if field.name == "data" else _is_text(field.type)):
+                raise BadInput(f"{where}: the field {field.name!r} cannot be {field.type}")
 
-    def _keys(self, column: pa.Array, first_row: int) -> pa.Array:
-        try:
-            keys = column.cast(pa.string())
-        except pa.ArrowException as error:
-            raise BadInput(f"manifest {self._name}: column {self._key!r} cannot be read as text: {error}") from None
+    def _keys(self, block: pa.RecordBatch, first_row: int) -> pa.Array:
+        keys = self._readable(block, self._key or "", _as_text, first_row)
         if keys.null_count:
             row = first_row + pc.index(keys.is_null(), True).as_py()
             raise BadInput(f"manifest {self._name}, row {row}: column {self._key!r} is empty; every row needs a key")
         return keys
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    return column.cast(pa.string())
+
+
+def _validated(column: pa.Array) -> pa.Array:
+    column.validate(full=True)
+    return column
+
+
+def _reads(read: Callable[[pa.Array], pa.Array], column: pa.Array) -> bool:
+    try:
+        _validated(read(column))
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _canonical_parts(column: pa.Array) -> pa.Array:
@@ -305,6 +322,16 @@ def _is_text(kind: pa.DataType) -> bool:
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
         or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
         or pa.types.is_null(kind)
     )
 

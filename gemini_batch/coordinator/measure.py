@@ -17,6 +17,7 @@ from gemini_batch.coordinator.plan import Weights
 from gemini_batch.errors import RowError
 from gemini_batch.gemini.media import goes_inline, locate
 from gemini_batch.gemini.wire import Encoder, text_part
+from gemini_batch.parts import FIELDS, have_content
 from gemini_batch.records import Asked
 
 BYTES_PER_TOKEN = 4
@@ -26,12 +27,15 @@ as they do."""
 PICTURE_TOKENS = {
     "MEDIA_RESOLUTION_LOW": 280,
     "MEDIA_RESOLUTION_MEDIUM": 560,
+    "MEDIA_RESOLUTION_HIGH": 1120,
     "MEDIA_RESOLUTION_ULTRA_HIGH": 2240,
 }
 """Tokens of a picture by media resolution (Media resolution guide, Gemini 3), the highest of any family that is
 known."""
 
 PICTURE_TOKENS_DEFAULT = 1120
+
+NO_PART: dict[str, Any] = dict.fromkeys(FIELDS)
 
 PICTURE_BRACES = 150
 """Room for all that stands around a picture in its line, a media resolution included. Too much is harmless; with
@@ -53,6 +57,7 @@ class Scale:
 
     def __init__(self, asked: Asked, nonce: str, roots: Sequence[Path], max_line_bytes: int) -> None:
         self._encoder = Encoder(asked, nonce)
+        self._system = asked.system_instruction or ""
         self._media = asked.media
         self._picture_tokens = PICTURE_TOKENS.get(
             str(asked.generation_config.get("mediaResolution")), PICTURE_TOKENS_DEFAULT
@@ -63,7 +68,8 @@ class Scale:
     def weigh(self, block: pa.RecordBatch, first_index: int) -> Measured:
         keys = _values(block, "key")
         systems = _values(block, "system_instruction") or [None] * block.num_rows
-        if prompts := _values(block, "prompt"):
+        prompts = _values(block, "prompt")
+        if prompts is not None:
             sized = [self._text(text, system) for text, system in zip(prompts, systems, strict=True)]
         else:
             parts = block.column("parts").to_pylist()
@@ -73,7 +79,7 @@ class Scale:
             identity = [orjson.dumps(key) + content for key, content in zip(keys, identity, strict=True)]
         lines = [self._line(first_index + at, size) for at, (size, _, _) in enumerate(sized)]
         tokens = [count if line else 0 for line, (_, count, _) in zip(lines, sized, strict=True)]
-        return Measured(Weights(lines, tokens), b"\n".join([*identity, b""]))
+        return Measured(Weights(lines, tokens), b"".join(content + b"\n" for content in identity))
 
     def _line(self, index: int, request_bytes: int) -> int:
         """Bytes of the line; 0 for a row that will fail, which nothing is sent for."""
@@ -85,27 +91,32 @@ class Scale:
             return 0, 0, b"null"
         part = text_part(text)
         request = self._encoder.request(b"[" + part + b"]", system)
-        return len(request), _text_tokens(part, system), request
+        return len(request), self._system_tokens(system) + _text_tokens(part), request
 
-    def _parts(self, parts: list[dict[str, Any]] | None, system: str | None) -> tuple[int, int, bytes]:
-        if not parts:
+    def _parts(self, parts: list[dict[str, Any] | None] | None, system: str | None) -> tuple[int, int, bytes]:
+        if parts is None or not have_content(parts):
             return 0, 0, b"null"
-        size, tokens = len(self._encoder.request(b"[]", system)), _text_tokens(b"", system)
+        size, tokens = len(self._encoder.request(b"[]", system)), self._system_tokens(system)
         for part in parts:
-            part_bytes, part_tokens = self._part(part)
+            part_bytes, part_tokens = self._part(part or NO_PART)
             size += part_bytes + 1
             tokens += part_tokens
         return size, tokens, _identity(parts, system)
 
+    def _system_tokens(self, system: str | None) -> int:
+        """Of the instruction in force, which every line repeats and pays for."""
+        return len((self._system if system is None else system).encode()) // BYTES_PER_TOKEN
+
     def _part(self, part: dict[str, Any]) -> tuple[int, int]:
         if part["text"] is not None:
             wire = text_part(part["text"])
-            return len(wire), _text_tokens(wire, None)
+            return len(wire), _text_tokens(wire)
+        tokens = PICTURE_TOKENS.get(part["media_resolution"], self._picture_tokens)
         if part["data"] is not None:
-            return self._picture_bytes(len(part["data"])), self._picture_tokens
+            return self._picture_bytes(len(part["data"])), tokens
         if part["path"] is not None:
-            return self._picture_bytes(self._size_of(part["path"])), self._picture_tokens
-        return REFERENCE_BYTES + len(part["uri"] or ""), self._picture_tokens
+            return self._picture_bytes(self._size_of(part["path"])), tokens
+        return REFERENCE_BYTES + len(orjson.dumps(part["uri"] or "")), tokens
 
     def _picture_bytes(self, size: int) -> int:
         if goes_inline(size, self._media):
@@ -120,15 +131,16 @@ class Scale:
             return 0
 
 
-def _text_tokens(part: bytes, system: str | None) -> int:
-    """Estimated tokens of a text part and of the row's own system instruction."""
-    return 1 + (len(part) - len(b'{"text":""}') + len(system or "")) // BYTES_PER_TOKEN
+def _text_tokens(part: bytes) -> int:
+    """Estimated tokens of a text part, at least one."""
+    return 1 + (len(part) - len(b'{"text":""}')) // BYTES_PER_TOKEN
 
 
-def _identity(parts: list[dict[str, Any]], system: str | None) -> bytes:
+def _identity(parts: list[dict[str, Any] | None], system: str | None) -> bytes:
     """The row's content as asked: pictures held in the manifest by their bytes, others by their path."""
     named = [
-        part if part["data"] is None else {**part, "data": xxhash.xxh3_128_hexdigest(part["data"])} for part in parts
+        part if part is None or part["data"] is None else {**part, "data": xxhash.xxh3_128_hexdigest(part["data"])}
+        for part in parts
     ]
     return orjson.dumps([named, system])
 

@@ -16,13 +16,14 @@ from gemini_batch import rundir
 from gemini_batch._version import __version__
 from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.coordinator.keys import KeySpool, first_duplicate
-from gemini_batch.coordinator.manifest import PARTS, Manifest
+from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.measure import Scale
 from gemini_batch.coordinator.plan import Cut, Splitter
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.ledger.store import Store
 from gemini_batch.parquet import Writer
+from gemini_batch.parts import PARTS
 from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan
 
 NONCE_BYTES = 8

@@ -7,7 +7,7 @@ unknown.
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,7 +153,7 @@ def _of_status(code: int, text: str, details: str) -> RemoteError:
         return Throttled(text, code)
     if code == 404:
         return NotFound(text, code)
-    if code == 408 or code >= 500 or code < 400:
+    if code in (408, 499) or code >= 500 or code < 400:  # 499 is google.rpc CANCELLED: it may have been done
         return Unavailable(text, code)
     return Refused(text, code)
 
@@ -169,6 +169,14 @@ def _stored(file: types.File) -> StoredFile:
 
 
 def _job(body: dict[str, Any]) -> Job:
+    """A job as the service shows it. Unavailable where it is shown in a way that cannot be read."""
+    try:
+        return _read_job(body)
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        raise Unavailable("the service shows a job in a form that is not understood") from None
+
+
+def _read_job(body: dict[str, Any]) -> Job:
     metadata = body.get("metadata") or {}
     stats = metadata.get("batchStats") or {}
     output = metadata.get("output") or body.get("response") or {}
@@ -179,15 +187,15 @@ def _job(body: dict[str, Any]) -> Job:
         state=str(metadata.get("state") or "BATCH_STATE_UNSPECIFIED"),
         created_at=_instant(metadata.get("createTime")),
         ended_at=_instant(metadata.get("endTime")),
-        requests=int(stats["requestCount"]) if "requestCount" in stats else None,
+        requests=int(stats["requestCount"]) if stats.get("requestCount") is not None else None,
         responses_file=output.get("responsesFile"),
         error=str(error.get("message") or error.get("code")) if error else None,
     )
 
 
 def _instant(text: str | None) -> datetime | None:
-    """RFC 3339 with up to nine digits of a second, cut to six."""
+    """RFC 3339 with up to nine digits of a second; what is beyond microseconds is cut."""
     if not text:
         return None
-    head, dot, fraction = text.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(head + (dot and dot + fraction[:6].ljust(6, "0")) + "+00:00")
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -15,7 +15,11 @@ from PIL import Image, UnidentifiedImageError
 
 from gemini_batch.errors import RowError
 
-FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+"""By Pillow's name. MPO is what phones write: a JPEG with a preview behind it."""
+
+OPENED = [name for name in FORMATS if name != "MPO"]
+"""Pillow opens an MPO as JPEG and then calls it by its own name."""
 
 MAX_PICTURE_BYTES = 100_000_000
 """A picture larger than this cannot be one request of a 2 GB file among others; ours, not the service's."""
@@ -76,17 +80,21 @@ def _mime_type(body: bytes, name: str) -> str:
     """The type by content. Decodes at the smallest scale the format offers, which meets a cut or broken file."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with Image.open(io.BytesIO(body), formats=list(FORMATS)) as picture:
+            warnings.simplefilter("ignore")  # odd metadata is no broken picture; the size is looked at below
+            with Image.open(io.BytesIO(body), formats=OPENED) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise RowError("oversized", f"picture {name} has {picture.width}x{picture.height} pixels")
                 kind = FORMATS[picture.format or ""]
                 picture.draft("L", (picture.width // 8, picture.height // 8))
                 picture.load()
                 return kind
+    except RowError:
+        raise
     except UnidentifiedImageError:
         raise RowError("media_unreadable", f"picture {name} is not JPEG, PNG, WebP or GIF") from None
-    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise RowError("oversized", f"picture {name}: {error}") from None
+    except Exception as error:
         raise RowError("media_unreadable", f"picture {name} is broken: {error}") from None
 
 

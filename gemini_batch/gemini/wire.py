@@ -5,8 +5,10 @@ carries the run's nonce, so a line of another run can never be taken for one of 
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -16,7 +18,12 @@ TRANSIENT_CODES = {1, 2, 4, 8, 10, 13, 14}
 """google.rpc codes that may pass on another try: CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED,
 INTERNAL, UNAVAILABLE (google/rpc/code.proto)."""
 
+KEY = re.compile(r".+-([0-9]{1,18})-([0-9]{1,6})-[0-9a-f]{8}")
+
 ANSWERED = {"STOP", "FINISH_REASON_UNSPECIFIED", ""}
+DIGITS = 18
+"""Of any count; Python refuses to read numbers of thousands of digits."""
+
 BLOCKED = {
     "SAFETY",
     "RECITATION",
@@ -32,10 +39,16 @@ BLOCKED = {
 """Finish reasons that mean the answer was withheld (google-genai `types.FinishReason`)."""
 
 
+def line_key(nonce: bytes, index: int, sample: int) -> bytes:
+    """`<nonce>-<index>-<sample>-<check>`. The check keeps a damaged key from naming another row."""
+    name = b"%b-%d-%d" % (nonce, index, sample)
+    return b"%b-%08x" % (name, crc32(name))
+
+
 class Encoder:
     """Builds the request lines of one run.
 
-    Line: `{"key": "<nonce>-<index>-<sample>", "request": {GenerateContentRequest}}`, UTF-8, ended by a line feed.
+    A line: `{"key": "<nonce>-<index>-<sample>-<check>", "request": {GenerateContentRequest}}`, UTF-8, then a line feed
     """
 
     def __init__(self, asked: Asked, nonce: str) -> None:
@@ -59,11 +72,17 @@ class Encoder:
         return b'{"contents":[{"role":"user","parts":' + parts + b"}]" + said
 
     def line(self, index: int, sample: int, request: bytes) -> bytes:
-        return b'{"key":"%b-%d-%d","request":%b%b' % (self._nonce, index, sample, request, self._tail)
+        return b'{"key":"%b","request":%b%b' % (line_key(self._nonce, index, sample), request, self._tail)
 
     def line_bytes(self, index: int, request_bytes: int) -> int:
         """Size of the line of sample 0 without building it."""
-        return len(self._nonce) + len(str(index)) + len(b'{"key":"--0","request":') + request_bytes + len(self._tail)
+        return (
+            len(self._nonce)
+            + len(str(index))
+            + len(b'{"key":"--0-01234567","request":')
+            + request_bytes
+            + len(self._tail)
+        )
 
     def digest(self, content: bytes) -> str:
         """`request_digest`: model, settings and content, as 32 hex digits."""
@@ -117,19 +136,19 @@ class Answer:
 
 def parse_key(key: object, nonce: str) -> tuple[int, int] | None:
     """(index, sample) of a key of this run, else None."""
-    if not isinstance(key, str) or not key.startswith(nonce + "-"):
+    if not isinstance(key, str) or not key.isascii():
         return None
-    index, dash, sample = key[len(nonce) + 1 :].partition("-")
-    if not dash or not (index.isdecimal() and sample.isdecimal() and index.isascii() and sample.isascii()):
+    found = KEY.fullmatch(key)
+    if found is None or line_key(nonce.encode(), int(found[1]), int(found[2])) != key.encode():
         return None
-    return int(index), int(sample)
+    return int(found[1]), int(found[2])
 
 
 def read_answer(line: dict[str, Any]) -> Answer:
     """The answer on a result line, in any of the shapes that were recorded (Batch API guide; python-genai #1341)."""
     try:
         return _read(line)
-    except (AttributeError, TypeError, KeyError, IndexError):
+    except (AttributeError, TypeError, KeyError, IndexError, RecursionError):
         return Answer("failed", kind="unknown", message="the line has a shape that is not understood")
 
 
@@ -184,7 +203,7 @@ def _read_response(response: dict[str, Any]) -> Answer:
 def _common(response: dict[str, Any]) -> dict[str, Any]:
     usage = response.get("usageMetadata") or {}
     return {
-        "model_version": str(response["modelVersion"]) if "modelVersion" in response else None,
+        "model_version": _name(response.get("modelVersion")),
         "prompt_tokens": _count(usage.get("promptTokenCount")),
         "cached_tokens": _count(usage.get("cachedContentTokenCount")),
         "output_tokens": _count(usage.get("candidatesTokenCount")),
@@ -192,9 +211,13 @@ def _common(response: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def _count(value: object) -> int | None:
     """A number the service gave, as a number or as text; None for anything else."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
+    if isinstance(value, str) and len(value) <= DIGITS and value.isascii() and value.isdecimal():
         value = int(value)
     return value if type(value) is int and 0 <= value < 2**31 else None
 

@@ -119,7 +119,7 @@ class _Advance:
             case lifecycle.Poll():
                 return self._poll()
             case lifecycle.Collect():
-                return lifecycle.Collected(collect(self._shop, self._record))
+                return self._collect()
             case lifecycle.Conclude(event):
                 return event
         raise AssertionError(command)
@@ -202,6 +202,7 @@ class _Advance:
             display_name=self._remote_name(f"{number}-{digest[:16]}"),
             sha256=upload.sha256,
             lines=upload.lines,
+            requests=self._record.requests or "",
             owner=self._shop.owner,
             began_at=self._shop.clock.now(),
         )
@@ -259,6 +260,8 @@ class _Advance:
             return self._missing(job.name)
         if ended := lifecycle.looked_at(seen.job, seen.at):
             return ended
+        if self._record.absence:
+            self._save(lifecycle.JobLearned(seen.job))  # seen again: what it was missed for no longer counts
         delay = lifecycle.poll_delay(seen.at - (seen.job.created_at or seen.at), self._shop.limits.poll_interval)
         return Rest("jobs are running", delay)
 
@@ -274,6 +277,25 @@ class _Advance:
         if absence and listing.at - absence.last_at < GONE_SPACING:
             return resting
         self._save(lifecycle.JobMissing(listing.at))
+        return resting
+
+    def _collect(self) -> Outcome:
+        try:
+            return lifecycle.Collected(collect(self._shop, self._record))
+        except (NotFound, Denied) as error:  # an expired file answers 403 (deprecated-generative-ai-python #692)
+            return self._results_missing(error)
+
+    def _results_missing(self, error: RemoteError) -> Outcome:
+        """The result file is refused. That counts only while the same key still sees the job that made it."""
+        job, absence = self._record.job, self._record.absence
+        resting = Rest(f"the results cannot be fetched: {error}", min(GONE_SPACING, self._ceiling()))
+        if job is None:
+            raise error
+        at = self._shop.remote.get_job(job.name).at
+        if absence is None or at - absence.last_at >= GONE_SPACING:
+            self._save(lifecycle.ResultsMissing(at))
+            if self._record.job and self._record.job.responses_file is None:
+                return Rest("the results are given up", timedelta(0))
         return resting
 
     def _sees_upload(self) -> bool:

@@ -17,6 +17,7 @@ from gemini_batch.errors import RowError
 from gemini_batch.gemini.media import Picture, goes_inline, read_picture
 from gemini_batch.gemini.wire import Encoder, file_part, inline_part, text_part
 from gemini_batch.parquet import Writer, read_blocks
+from gemini_batch.parts import CONTENT, have_content
 from gemini_batch.records import Asked
 
 REQUESTS = pa.schema(
@@ -113,14 +114,14 @@ class _Encoding:
                 raise RowError("bad_row", "the row has no prompt")
             wire = b"[" + text_part(row["prompt"]) + b"]"
             return wire, wire
-        if not row["parts"]:
-            raise RowError("bad_row", "the row has no parts")
+        if not have_content(row["parts"]):
+            raise RowError("bad_row", "the row has no parts with content")
         pairs = [self._part(part, number) for number, part in enumerate(row["parts"])]
         return b"[" + b",".join(wire for wire, _ in pairs) + b"]", b"[" + b",".join(same for _, same in pairs) + b"]"
 
-    def _part(self, part: dict[str, Any], number: int) -> tuple[bytes, bytes]:
-        given = [name for name in ("text", "path", "uri", "data") if part[name] is not None]
-        if len(given) != 1:
+    def _part(self, part: dict[str, Any] | None, number: int) -> tuple[bytes, bytes]:
+        given = [name for name in CONTENT if part and part[name] is not None]
+        if part is None or len(given) != 1:
             raise RowError(
                 "bad_row",
                 f"part {number} has {' and '.join(given) or 'neither'} of text, path, uri, data; one is due",

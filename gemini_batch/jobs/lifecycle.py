@@ -36,7 +36,7 @@ TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"})
 GONE = "GONE"
 """Our word for a recorded job that the service has forgotten."""
 
-LIVE = frozenset({"PENDING", "RUNNING", "UNSPECIFIED"})
+LIVE = frozenset({"PENDING", "RUNNING"})
 
 
 # --- what happened ----------------------------------------------------------------------------------------------------
@@ -125,6 +125,13 @@ class JobMissing:
 
 
 @dataclass(frozen=True)
+class ResultsMissing:
+    """The ended job's result file was refused at provider time `at`, while the job itself is still seen."""
+
+    at: datetime
+
+
+@dataclass(frozen=True)
 class JobEnded:
     job: Job
 
@@ -147,6 +154,7 @@ Event = (
     | Absent
     | Settled
     | JobMissing
+    | ResultsMissing
     | JobEnded
     | Collected
 )
@@ -193,6 +201,8 @@ def _changes(record: ShardRecord, event: Event) -> dict[str, object] | None:
             }
         case S.SUBMITTED, JobMissing(at):
             return _missing(record, at)
+        case S.ENDED, ResultsMissing(at):
+            return _results_missing(record, at)
         case S.SUBMITTED, JobEnded(job):
             return {"state": S.ENDED, "job": job, "absence": None, "problem": job.error}
         case S.ENDED, Collected(tally):
@@ -203,9 +213,12 @@ def _changes(record: ShardRecord, event: Event) -> dict[str, object] | None:
 def _learn(record: ShardRecord, job: Job) -> dict[str, object]:
     """The shard's first job is its job, whatever the state; any other is a twin. An adoption is never swapped."""
     if record.job is None and record.state is not S.COLLECTED:
-        return {"state": S.SUBMITTED, "job": job, "absence": None, "problem": None}
+        requests = next(
+            (send.requests for send in record.sends if send.display_name == job.display_name), record.requests
+        )
+        return {"state": S.SUBMITTED, "job": job, "requests": requests, "absence": None, "problem": None}
     if record.job is not None and job.name == record.job.name:
-        return {}
+        return {"absence": None} if record.state is S.SUBMITTED else {}
     return {"twins": (*(twin for twin in record.twins if twin.name != job.name), job)}
 
 
@@ -227,7 +240,7 @@ def _not_created(record: ShardRecord, event: Event, why: str) -> dict[str, objec
 
 def _missing(record: ShardRecord, at: datetime) -> dict[str, object]:
     absence = _seen_again(record.absence, at)
-    if absence.times >= GONE_TRIES and absence.last_at - absence.first_at >= GONE_AFTER:
+    if _believed(absence):
         job = record.job and record.job.model_copy(update={"state": GONE})
         return {
             "state": S.ENDED,
@@ -236,6 +249,18 @@ def _missing(record: ShardRecord, at: datetime) -> dict[str, object]:
             "problem": "the service no longer knows the job",
         }
     return {"absence": absence}
+
+
+def _results_missing(record: ShardRecord, at: datetime) -> dict[str, object]:
+    absence = _seen_again(record.absence, at)
+    if not _believed(absence) or record.job is None:
+        return {"absence": absence}
+    job = record.job.model_copy(update={"responses_file": None})
+    return {"absence": absence, "job": job, "problem": f"the service no longer has {record.job.responses_file}"}
+
+
+def _believed(absence: Absence) -> bool:
+    return absence.times >= GONE_TRIES and absence.last_at - absence.first_at >= GONE_AFTER
 
 
 def _seen_again(absence: Absence | None, at: datetime) -> Absence:
@@ -331,25 +356,25 @@ def reconcile(record: ShardRecord, listed: dict[str, Job], at: datetime, settle:
     for send in record.sends:
         if job := listed.get(send.display_name):
             return JobLearned(job)
-    if record.absence is None:
+    seen = record.absence
+    if seen is None:
         return Absent(at)
-    if settle is not None and record.absence.times >= SETTLE_LISTINGS and at - record.absence.first_at >= settle:
+    spacing = (timedelta(hours=1) if settle is None else settle) / (SETTLE_LISTINGS - 1)
+    if at - seen.last_at < spacing:
+        return None
+    if settle is not None and seen.times + 1 >= SETTLE_LISTINGS and at - seen.first_at >= settle:
         return Settled()
-    spacing = (settle or timedelta(hours=1)) / (SETTLE_LISTINGS + 1)
-    return Absent(at) if at - record.absence.last_at >= spacing and _still_counts(record.absence) else None
-
-
-def _still_counts(absence: Absence) -> bool:
-    """A record per listing would grow for ever under `wait`; the settle rule needs only the first few."""
-    return absence.times < SETTLE_LISTINGS
+    # Under `wait` a record per listing would grow for ever; the first few say all there is to say.
+    return Absent(at) if seen.times < SETTLE_LISTINGS else None
 
 
 def looked_at(job: Job, at: datetime) -> JobEnded | None:
     """Whether a polled job is over. Terminal states are; states nobody knows are bounded by age in provider time."""
     state = job.state.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
     age = at - (job.created_at or at)
-    if state == "SUCCEEDED" and job.responses_file is None and at - (job.ended_at or at) < OUTPUT_GRACE:
-        return None
+    if state == "SUCCEEDED" and job.responses_file is None:
+        waited_long = age > LONGEST_LIFE if job.ended_at is None else at - job.ended_at >= OUTPUT_GRACE
+        return JobEnded(job) if waited_long else None
     if state in TERMINAL:
         return JobEnded(job)
     if state not in LIVE and age > LONGEST_LIFE:

@@ -128,10 +128,24 @@ def _one_by_one(values: list[Any], answers: list[Answer], kind: pa.DataType) -> 
     """Find the value that the column cannot hold, such as an integer beyond 64 bits."""
     for at, value in enumerate(values):
         try:
-            pa.array([value], kind)
+            values[at] = _numbers(value, kind)
+            pa.array([values[at]], kind)
         except (pa.ArrowException, OverflowError) as error:
             values[at], answers[at] = None, _invalid(answers[at], str(error))
     return pa.array(values, kind), answers
+
+
+def _numbers(value: Any, kind: pa.DataType) -> Any:
+    """JSON does not tell 1 from 1.0 and Arrow does: numbers as the column's type wants them."""
+    if value is None:
+        return None
+    if pa.types.is_struct(kind):
+        return {field.name: _numbers(value.get(field.name), field.type) for field in kind}
+    if pa.types.is_list(kind):
+        return [_numbers(item, kind.value_type) for item in value]
+    if pa.types.is_float64(kind):
+        return float(value)
+    return int(value) if pa.types.is_int64(kind) and value == int(value) else value
 
 
 def _invalid(answer: Answer, message: str) -> Answer:

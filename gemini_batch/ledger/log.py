@@ -11,6 +11,8 @@ from gemini_batch.records import Snapshot
 
 R = TypeVar("R", bound=Snapshot)
 
+DIGITS = 6
+
 
 class Log(Generic[R]):
     """The records below one folder of a store."""
@@ -56,8 +58,8 @@ class Log(Generic[R]):
         return None if body is None else self._type.model_validate_json(body)
 
     def _listed_version(self) -> int:
-        names = [name for name in self._store.names(self._folder) if name.endswith(".json")]
-        return int(names[-1].removesuffix(".json")) if names else 0
+        stems = (name.removesuffix(".json") for name in self._store.names(self._folder) if name.endswith(".json"))
+        return max((int(stem) for stem in stems if stem.isdecimal() and len(stem) == DIGITS), default=0)
 
     def _name(self, version: int) -> str:
-        return f"{self._folder}/{version:06d}.json"
+        return f"{self._folder}/{version:0{DIGITS}d}.json"

@@ -120,13 +120,19 @@ def make_report(
         "jobs": sum(record.job is not None for record in records),
         "twins": sum(len(record.twins) for record in records),
         "rounds": 1,
-        "requests_bought": sum(record.sends[-1].lines for record in records if record.job and record.sends),
+        "requests_bought": sum(_lines_bought(record) for record in records),
         "tokens": tokens,
         "estimate_error": estimated / tokens["prompt"] - 1 if tokens["prompt"] else None,
         "lines": lines,
         "cost_usd": None,
         "seconds": {"jobs": _seconds(run.created_at, records), "merge": round(merge_seconds, 3)},
     }
+
+
+def _lines_bought(record: ShardRecord) -> int:
+    """Lines of every create of the shard that the service took."""
+    taken = {job.display_name for job in (record.job, *record.twins) if job}
+    return sum(send.lines for send in record.sends if send.display_name in taken)
 
 
 def _seconds(began: datetime, records: list[ShardRecord]) -> float:

@@ -33,7 +33,7 @@ def checker(spec: SchemaSpec | None) -> Check:
     if spec is None:
         return lambda text: text
     load = _by_model(spec, spec.ref) if spec.validate_by == "model" and spec.ref else _by_schema(spec)
-    convert = shape_of(spec.json_schema).convert
+    convert = shape_of(spec.shape_schema).convert
     return load if convert is None else _then(load, convert)
 
 
@@ -42,7 +42,7 @@ def _then(load: Check, convert: Callable[[Any], Any]) -> Check:
         value = load(text)
         try:
             return None if value is None else convert(value)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
             raise Invalid(str(error)[:MESSAGE_CHARACTERS]) from None
 
     return check
@@ -56,9 +56,13 @@ def _by_schema(spec: SchemaSpec) -> Check:
             value = orjson.loads(text)
         except orjson.JSONDecodeError as error:
             raise Invalid(f"not JSON: {error}") from None
-        if not validator.is_valid(value):
-            raise Invalid(_first_error(validator, value))
-        return value
+        try:
+            if validator.is_valid(value):
+                return value
+            reason = _first_error(validator, value)
+        except ValueError as error:  # nested too deeply
+            reason = str(error)
+        raise Invalid(reason)
 
     return check
 
@@ -81,5 +85,7 @@ def _by_model(spec: SchemaSpec, ref: str) -> Check:
             first = error.errors(include_url=False, include_input=False)[0]
             path = "/".join(str(step) for step in first["loc"])
             raise Invalid(f"{path or 'the value'}: {first['msg']}"[:MESSAGE_CHARACTERS]) from None
+        except Exception as error:  # a validator of the user's may raise anything; it is that row's trouble alone
+            raise Invalid(f"{type(error).__name__}: {error}"[:MESSAGE_CHARACTERS]) from None
 
     return check

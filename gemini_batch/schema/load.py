@@ -54,7 +54,7 @@ def import_type(ref: str) -> Any:
         raise BadInput(
             f"--schema {ref}: cannot import {module_name!r}: {error}. Run it where the module lies."
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"--schema {ref}: importing {module_name!r} failed: {type(error).__name__}: {error}") from None
     for step in name.split("."):
         try:
@@ -66,10 +66,13 @@ def import_type(ref: str) -> Any:
 
 def _of_type(kind: Any, ref: str | None, shown: str) -> SchemaSpec:
     try:
-        schema = TypeAdapter(kind).json_schema(mode="validation")
-    except PydanticUserError as error:
-        raise BadInput(f"schema {shown}: not a type that pydantic can describe: {error.message}") from None
-    return _checked(SchemaSpec(ref=ref, json_schema=schema, validate_by="model" if ref else "json-schema"), shown)
+        adapter = TypeAdapter(kind)
+        schema = adapter.json_schema(mode="validation")
+        result_schema = adapter.json_schema(mode="serialization") if ref else None
+    except (PydanticUserError, SyntaxError, NameError, TypeError) as error:
+        raise BadInput(f"schema {shown}: not a type that pydantic can describe: {error}") from None
+    by = "model" if ref else "json-schema"
+    return _checked(SchemaSpec(ref=ref, json_schema=schema, result_schema=result_schema, validate_by=by), shown)
 
 
 def _of_file(path: Path) -> SchemaSpec:
@@ -79,7 +82,7 @@ def _of_file(path: Path) -> SchemaSpec:
         raise BadInput(
             f"--schema {path}: {error.strerror}. Give module:Name of a pydantic model, or a JSON Schema file."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"--schema {path} is not JSON: {error}") from None
     if not isinstance(schema, dict):
         raise BadInput(f"--schema {path}: a JSON Schema is an object, this is a {type(schema).__name__}")
@@ -90,7 +93,7 @@ def _checked(spec: SchemaSpec, shown: str) -> SchemaSpec:
     """Everything that will be built from the schema later, built once now."""
     try:
         jsonschema_rs.validator_for(spec.json_schema)
-        shape_of(spec.json_schema)
+        shape_of(spec.shape_schema)
         response_schema(spec.json_schema)
     except (ValueError, KeyError, TypeError, AttributeError, jsonschema_rs.ReferencingError) as error:
         raise BadInput(f"schema {shown} is not a usable JSON Schema: {type(error).__name__}: {error}") from None

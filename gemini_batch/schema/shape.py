@@ -1,8 +1,10 @@
 """A JSON Schema read as the shape of a column: Arrow type, and how a JSON value becomes a value of it.
 
-str, enum, UUID, Decimal -> string    int -> int64    float -> float64    bool -> bool    date -> date32
+str, enum, UUID -> string    int -> int64    float -> float64    bool -> bool    date -> date32
 datetime -> timestamp[us, UTC]    list -> list    object with properties -> struct
 dict, union, recursion, anything -> string that holds JSON
+
+A Decimal is a string as a model serialises it, and a union of number and string where only a JSON Schema is known.
 """
 
 from collections.abc import Callable
@@ -59,7 +61,7 @@ def _shape(node: Json, root: Json, within: tuple[str, ...]) -> Shape:
         return _shape(node["allOf"][0], root, within)
     branches = alternatives(node)
     if branches is not None:
-        return _choice(branches, root, within)
+        return _shape(branches[0], root, within) if len(branches) == 1 else _JSON
     match node.get("type"):
         case "object" if node.get("properties"):
             return _struct(node["properties"], root, within)
@@ -70,13 +72,6 @@ def _shape(node: Json, root: Json, within: tuple[str, ...]) -> Shape:
         case str(kind) if kind in _SCALARS:
             return _SCALARS[kind]
     return _of_values(node)
-
-
-def _choice(branches: list[Json], root: Json, within: tuple[str, ...]) -> Shape:
-    if len(branches) == 1:
-        return _shape(branches[0], root, within)
-    kinds = {branch.get("type") for branch in branches}
-    return _DECIMAL if kinds == {"number", "string"} else _JSON
 
 
 def _of_values(node: Json) -> Shape:
@@ -121,7 +116,6 @@ def _to_json(value: Any) -> str:
 
 _STRING = Shape(pa.string())
 _JSON = Shape(pa.string(), _to_json)
-_DECIMAL = Shape(pa.string(), lambda value: value if isinstance(value, str) else _to_json(value))
 _STRINGS = {
     "date": Shape(pa.date32(), date.fromisoformat),
     "date-time": Shape(pa.timestamp("us", tz="UTC"), _to_datetime),

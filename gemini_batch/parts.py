@@ -1,0 +1,28 @@
+"""The parts of a prompt as a column of a manifest and of a shard's rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+PART = pa.struct(
+    [
+        ("text", pa.string()),
+        ("path", pa.string()),
+        ("uri", pa.string()),
+        ("data", pa.binary()),
+        ("mime_type", pa.string()),
+        ("media_resolution", pa.string()),
+    ]
+)
+PARTS = pa.list_(PART)
+
+FIELDS = tuple(field.name for field in PART)
+
+CONTENT = ("text", "path", "uri", "data")
+"""Of these a part has one."""
+
+
+def have_content(parts: Sequence[Mapping[str, Any] | None] | None) -> bool:
+    """Whether there is anything to send but empty text."""
+    return any(part and any(part[name] not in (None, "") for name in CONTENT) for part in parts or ())

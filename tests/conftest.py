@@ -1,0 +1,406 @@
+"""What integration and acceptance tests share: a real emulator, the installed command, and ways to look at a run.
+
+Every process that a test starts carries a mark in its environment, so that one left behind is found by its mark,
+whatever became of its parent.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
+MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an option's name is read
+NOT_INHERITED = ("GEMINI_", "GOOGLE_", "http_proxy", "https_proxy", "all_proxy")
+LONG = 120.0
+
+
+def until(done: Callable[[], Any], what: str, seconds: float = LONG) -> Any:
+    """The first true value of `done()`; fails after `seconds`, which only a defect needs."""
+    pause, looks = threading.Event(), int(seconds / 0.05)
+    for _ in range(looks):
+        if found := done():
+            return found
+        pause.wait(0.05)
+    pytest.fail(f"waited in vain for: {what}")
+
+
+def _marked(mark: str) -> list[int]:
+    """Processes that carry a mark and have not ended."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                found += [int(entry.name)] if state not in "ZX" else []
+        except OSError:
+            continue
+    return found
+
+
+def _kill_marked(mark: str) -> None:
+    for pid in _marked(mark):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+# --- the emulator -----------------------------------------------------------------------------------------------------
+
+
+class Emulator:
+    """A `gemini-batch-dist emulator` in a process of its own, and its admin calls."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._mark = uuid.uuid4().hex
+        self._process = subprocess.Popen(
+            [str(COMMAND), "emulator", "--port", "0", *arguments],
+            env=_environment() | {MARK: self._mark},
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        ready = json.loads(self._process.stdout.readline())
+        assert ready["event"] == "ready"
+        self.url: str = ready["url"]
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def stats(self) -> dict[str, Any]:
+        return self._call("GET", "/admin/stats")
+
+    @property
+    def creates(self) -> int:
+        return int(self.stats()["creates"])
+
+    @property
+    def bought(self) -> int:
+        return int(self.stats()["requests"]["bought_total"])
+
+    def bought_twice(self) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = self._call("GET", "/admin/bought?more_than=1")["lines"]
+        return lines
+
+    def calls(self, name: str) -> int:
+        return int(self.stats()["calls"].get(name, 0))
+
+    def untouched(self) -> bool:
+        stats = self.stats()
+        return not stats["calls"] and not stats["creates"] and not stats["requests"]["bought_total"]
+
+    def fault(self, name: str, times: int | None = None, after: int | None = None) -> None:
+        given = {"name": name, "times": times, "after": after}
+        self._call("POST", "/admin/faults", {k: v for k, v in given.items() if v is not None})
+
+    def pending_faults(self) -> list[str]:
+        return [fault["name"] for fault in self._call("GET", "/admin/faults")["armed"]]
+
+    def clear_faults(self) -> None:
+        self._call("DELETE", "/admin/faults")
+
+    def settings(self, **settings: float) -> None:
+        self._call("POST", "/admin/settings", settings)
+
+    def reset(self) -> None:
+        self._call("POST", "/admin/reset", {})
+        self.settings(job_seconds=0, max_live_jobs=100)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        _kill_marked(self._mark)
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
+        with self._opener.open(request, timeout=30) as reply:
+            return json.loads(reply.read())
+
+
+@pytest.fixture(scope="module")
+def module_emulator() -> Iterator[Emulator]:
+    """Starting one takes longer than most tests; `emulator` makes it as new."""
+    started = Emulator()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def emulator(module_emulator: Emulator) -> Emulator:
+    module_emulator.reset()
+    return module_emulator
+
+
+@pytest.fixture(scope="module")
+def idle_emulator() -> Iterator[Emulator]:
+    """For tests that must not reach it: shared, because nothing happens to it."""
+    started = Emulator()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def start_emulator() -> Iterator[Callable[..., Emulator]]:
+    """For fixtures of a module and for tests that need other arguments."""
+    started: list[Emulator] = []
+
+    def start(*arguments: str) -> Emulator:
+        started.append(Emulator(*arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object that stdout must be."""
+        lines = self.out.splitlines()
+        assert len(lines) == 1, f"stdout is not one line: {self.out!r}; stderr: {self.err}"
+        found: dict[str, Any] = json.loads(lines[0])
+        return found
+
+    @property
+    def words(self) -> str:
+        return self.out + self.err
+
+
+class Running:
+    """A command under way, the leader of its own session. Output goes to files: no pipe can hold anything up."""
+
+    def __init__(self, argv: list[str], env: dict[str, str], cwd: Path, folder: Path) -> None:
+        self._out, self._err = folder / f"{uuid.uuid4().hex}.out", folder / f"{uuid.uuid4().hex}.err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            )
+        self.pid = self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def said(self) -> str:
+        return self._out.read_text() + self._err.read_text()
+
+    def signal(self, number: int, group: bool = False) -> None:
+        (os.killpg if group else os.kill)(self.pid, number)
+
+    def kill(self) -> bool:
+        """SIGKILL to the whole group; whether it was still running."""
+        was_running = self.running
+        if was_running:
+            self.signal(signal.SIGKILL, group=True)
+        self.process.wait(LONG)
+        return was_running
+
+    def ended(self, timeout: float = LONG) -> Done:
+        code = self.process.wait(timeout)
+        return Done(code, self._out.read_text(), self._err.read_text())
+
+
+class Cli:
+    """Runs the installed command with an environment that holds no key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mark = uuid.uuid4().hex
+        self.folder = folder
+        self.env: dict[str, str] = {}
+        self._started: list[Running] = []
+
+    def __call__(
+        self, *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = LONG
+    ) -> Done:
+        return self.start(*arguments, env=env, cwd=cwd).ended(timeout)
+
+    def start(self, *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> Running:
+        return self.python_or_other([str(COMMAND), *map(str, arguments)], env, cwd)
+
+    def python(self, *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> Running:
+        return self.python_or_other([sys.executable, *map(str, arguments)], env, cwd)
+
+    def python_or_other(self, argv: list[str], env: dict[str, str] | None, cwd: Path | None) -> Running:
+        full = _environment() | self.env | (env or {}) | {MARK: self.mark}
+        self._started.append(Running(argv, full, cwd or self.folder, self.folder.parent))
+        return self._started[-1]
+
+    def left(self) -> list[int]:
+        return _marked(self.mark)
+
+    def wait_for_nobody(self) -> None:
+        until(lambda: not self.left(), "every process of the command has gone", 20)
+
+    def close(self) -> None:
+        try:
+            for one in self._started:
+                one.kill()
+            self.wait_for_nobody()
+        finally:
+            _kill_marked(self.mark)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where commands of a test run; their captured output lies outside."""
+    made = tmp_path / "here"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def bare_cli(folder: Path) -> Iterator[Cli]:
+    """The command without a service: neither a key nor a URL."""
+    made = Cli(folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cli(bare_cli: Cli, emulator: Emulator) -> Cli:
+    """The command, pointed at the test's emulator."""
+    bare_cli.env["GOOGLE_GEMINI_BASE_URL"] = emulator.url
+    return bare_cli
+
+
+@pytest.fixture(scope="module")
+def make_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Emulator], Cli]]:
+    """The command for fixtures of a module."""
+    made: list[Cli] = []
+
+    def make(emulator: Emulator) -> Cli:
+        here = tmp_path_factory.mktemp("module") / "here"
+        here.mkdir()
+        made.append(Cli(here))
+        made[-1].env["GOOGLE_GEMINI_BASE_URL"] = emulator.url
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+# --- manifests, requests, runs ----------------------------------------------------------------------------------------
+
+
+class Look:
+    """What a test knows without asking the code under test: requests by the contract, and what is on the disk."""
+
+    until = staticmethod(until)
+
+    @staticmethod
+    def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    @staticmethod
+    def parquet(path: Path, columns: dict[str, Any]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns), path)
+        return path
+
+    def prompts(self, path: Path, rows: int = 10) -> Path:
+        return self.parquet(path, {"prompt": [f"Prompt number {i}" for i in range(rows)]})
+
+    @staticmethod
+    def request(
+        *parts: str | dict[str, Any], config: dict[str, Any] | None = None, system: str | None = None
+    ) -> dict[str, Any]:
+        """The GenerateContentRequest of a row, built from the contract."""
+        made: dict[str, Any] = {
+            "contents": [
+                {"role": "user", "parts": [{"text": part} if isinstance(part, str) else part for part in parts]}
+            ]
+        }
+        if system is not None:
+            made["systemInstruction"] = {"parts": [{"text": system}]}
+        if config:
+            made["generationConfig"] = config
+        return made
+
+    def answer(self, *parts: str | dict[str, Any], **more: Any) -> str:
+        """What the emulator (seed 0) answers to it."""
+        from gemini_batch.emulator.answers import expected_answer  # noqa: PLC0415
+
+        return str(expected_answer(0, self.request(*parts, **more)))
+
+    @staticmethod
+    def json(path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def dataset(self, run: Path) -> pa.Table:
+        """The dataset, each file held against `_SUCCESS`."""
+        success = self.json(run / "_SUCCESS")
+        tables = []
+        for entry in success["files"]:
+            body = (run / entry["name"]).read_bytes()
+            assert hashlib.sha256(body).hexdigest() == entry["sha256"]
+            tables.append(pq.read_table(run / entry["name"]))
+            assert tables[-1].num_rows == entry["rows"]
+        listed = {entry["name"] for entry in success["files"]}
+        assert {f"dataset/{path.name}" for path in (run / "dataset").iterdir()} == listed
+        return pa.concat_tables(tables)
+
+    def rows(self, run: Path) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.dataset(run).to_pylist()
+        assert [row["index"] for row in rows] == list(range(len(rows)))
+        return rows
+
+    @staticmethod
+    def tree(folder: Path) -> dict[str, str]:
+        """Every file below a folder by its content."""
+        return {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "/"
+            for path in sorted(folder.rglob("*"))
+        }
+
+    @staticmethod
+    def only_run(runs: Path) -> Path:
+        (found,) = runs.iterdir()
+        return found
+
+
+@pytest.fixture(scope="session")
+def look() -> Look:
+    return Look()

@@ -1,0 +1,83 @@
+"""Forms of a manifest that are all the same to the user."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+QUICK = ("--poll-interval", "1", "--out", "run", "--json")
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "arrow", "arrow stream", "dictionary", "large_string"])
+def test_every_form_gives_the_same_rows(form: str, cli: Any, look: Any, folder: Path) -> None:
+    prompts = ["eins", 'zwei\u2028und\n"mehr"', None, "\U0001f600 vier", ""]
+    keys = ["b", "a", "ü", "d", "e"]
+    system = [None, "Be brief.", None, None, None]
+    kind = pa.large_string() if form == "large_string" else pa.string()
+    table = pa.table({"prompt": pa.array(prompts, kind), "key": keys, "system_instruction": system, "other": range(5)})
+    path = folder / "m.parquet"
+    if form == "dictionary":
+        table = table.set_column(0, "prompt", table["prompt"].dictionary_encode())
+    if form == "jsonl":
+        path = look.jsonl(folder / "m.jsonl", table.to_pylist())
+    elif form.startswith("arrow"):
+        path = folder / "m.arrow"
+        make = pa.ipc.new_stream if "stream" in form else pa.ipc.new_file
+        with path.open("wb") as sink, make(sink, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pq.write_table(table, path)
+    done = cli("submit", path, "--system-instruction", "Be kind.", *QUICK)
+    assert done.code == 3, done.err
+    rows = look.rows(folder / "run")
+    assert [row["key"] for row in rows] == keys
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed", "ok", "failed"]
+    assert rows[0]["text"] == look.answer(prompts[0], system="Be kind.")
+    assert rows[1]["text"] == look.answer(prompts[1], system="Be brief.")
+    assert rows[3]["text"] == look.answer(prompts[3], system="Be kind.")
+    assert rows[2]["error"]["kind"] == rows[4]["error"]["kind"] == "bad_row"
+
+
+def test_keys_of_any_scalar_type_come_back_as_text(cli: Any, look: Any, folder: Path) -> None:
+    done = cli(
+        "submit",
+        look.parquet(folder / "m.parquet", {"prompt": ["a", "b"], "nr": [7, -3]}),
+        "--key-column",
+        "nr",
+        *QUICK,
+    )
+    assert done.code == 0, done.err
+    assert [row["key"] for row in look.rows(folder / "run")] == ["7", "-3"]
+
+
+def test_what_stands_only_in_late_rows_of_a_jsonl_is_asked_too(cli: Any, look: Any, folder: Path) -> None:
+    rows: list[dict[str, Any]] = [{"prompt": f"p{i}"} for i in range(16_500)]
+    rows[-1]["system_instruction"] = "Answer in French."
+    done = cli("submit", look.jsonl(folder / "m.jsonl", rows), "--max-requests-per-shard", "20000", *QUICK)
+    assert done.code == 0, done.err
+    assert look.rows(folder / "run")[-1]["text"] == look.answer("p16499", system="Answer in French.")
+
+
+def test_a_row_that_no_shard_can_hold_fails_alone_and_unpaid(cli: Any, look: Any, folder: Path, emulator: Any) -> None:
+    manifest = look.parquet(folder / "m.parquet", {"prompt": ["short", "long " * 1000, "short too"]})
+    done = cli("submit", manifest, "--max-bytes-per-shard", "1000", *QUICK)
+    assert done.code == 3, done.err
+    assert [row["status"] for row in look.rows(folder / "run")] == ["ok", "failed", "ok"]
+    assert look.rows(folder / "run")[1]["error"]["kind"] == "oversized"
+    assert emulator.bought == 2
+
+
+def test_shards_end_at_the_first_limit_met(cli: Any, look: Any, folder: Path) -> None:
+    manifest = look.parquet(folder / "m.parquet", {"prompt": ["x" * 400] * 10})
+
+    def shards(*limit: str) -> int:
+        return int(cli("plan", manifest, "--json", *limit).json["shards"])
+
+    assert shards() == 1
+    assert shards("--max-requests-per-shard", "3") == 4
+    assert shards("--max-bytes-per-shard", "1200") == 5
+    assert shards("--max-tokens-per-shard", "250") == 5
+    assert shards("--max-tokens-per-shard", "250", "--max-requests-per-shard", "1") == 10
+    assert shards("--max-tokens-per-shard", "1") == 10

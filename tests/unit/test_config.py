@@ -1,0 +1,194 @@
+"""Settings: flag > environment > TOML > default, every mistake named, and the key never shown."""
+
+import warnings
+
+import pytest
+
+from gemini_batch.config import GOOGLE, Options, resolve, resolve_account
+from gemini_batch.errors import BadInput
+from gemini_batch.records import Limits, RunRecord
+
+
+def toml(folder, text):
+    path = folder / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+# --- precedence -------------------------------------------------------------------------------------------------------
+
+
+def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_path):
+    path = toml(tmp_path, "max_live_jobs = 3")
+    env = {"GEMINI_BATCH_MAX_LIVE_JOBS": "5"}
+    assert resolve({"max_live_jobs": 7}, path, env).max_live_jobs == 7
+    assert resolve({"max_live_jobs": None}, path, env).max_live_jobs == 5
+    assert resolve({}, path, {}).max_live_jobs == 3
+    assert resolve({}, None, {}).max_live_jobs == 100
+
+
+@pytest.mark.parametrize("name", [field.alias or name for name, field in Options.model_fields.items()])
+def test_every_option_can_be_given_in_the_environment(name):
+    """One rule, no exceptions to remember: GEMINI_BATCH_ and the option in capitals."""
+    field = next(known for known in Options.model_fields if known in (name, f"{name}_"))
+    words = {
+        "media": "inline", "on_unknown": "wait", "thinking_level": "low", "media_resolution": "MEDIA_RESOLUTION_LOW",
+        "fresh": "1", "max_bytes_per_shard": "2000",
+    }  # fmt: skip
+    found = resolve({}, None, {f"GEMINI_BATCH_{name.upper()}": words.get(name, "1")})
+    assert found.model_fields_set == {field}
+
+
+def test_the_defaults_are_the_contracts():
+    found = resolve({}, None, {})
+    assert (found.model, found.max_requests_per_shard, found.max_live_jobs) == ("gemini-2.5-flash", 10_000, 100)
+    assert (found.settle, found.on_unknown, found.media, found.runs) == (3600, "resubmit", "auto", "./runs")
+
+
+def test_what_was_not_given_does_not_change_the_limits_of_a_run(limits):
+    """A resume without options must not silently put the defaults back."""
+    old = limits(max_live_jobs=3, settle=7.0)
+    assert resolve({"max_live_jobs": 9}, None, {}).changed(old) == old.model_copy(update={"max_live_jobs": 9})
+
+
+def test_stop_sequences_may_be_one_or_many(tmp_path):
+    assert resolve({"stop_sequence": "END"}, None, {}).stop_sequence == ("END",)
+    assert resolve({"stop_sequence": ["a", "b"]}, None, {}).stop_sequence == ("a", "b")
+    assert resolve({}, toml(tmp_path, 'stop_sequence = ["a"]'), {}).stop_sequence == ("a",)
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_is_refused_with_its_nearest_name(tmp_path):
+    with pytest.raises(BadInput, match=r"max_live_job'.*settings\.toml|settings\.toml.*max_live_job'") as caught:
+        resolve({}, toml(tmp_path, "max_live_job = 3"), {})
+    assert "did you mean 'max_live_jobs'" in str(caught.value)
+    with pytest.raises(BadInput, match="did you mean 'model'"):
+        resolve({"modell": "x"}, None, {})
+    with pytest.raises(BadInput, match="zzz"):
+        resolve({"zzz": 1}, None, {})
+
+
+def test_a_table_in_the_file_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="limits"):
+        resolve({}, toml(tmp_path, "[limits]\nmax_live_jobs = 3"), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", "2.1"), ("temperature", "-1"), ("temperature", "nan"), ("temperature", "warm"),
+        ("top_p", "1.1"), ("top_k", "0"), ("seed", str(2**31)), ("max_output_tokens", "0"), ("max_live_jobs", "0"),
+        ("max_live_jobs", "1.5"), ("max_requests_per_shard", "-1"), ("max_bytes_per_shard", "2000000001"),
+        ("max_tokens_per_shard", "0"), ("poll_interval", "0"), ("poll_interval", "nan"), ("poll_interval", "inf"),
+        ("settle", "-1"), ("settle", "inf"), ("settle", "nan"), ("settle", "1e300"), ("on_unknown", "maybe"),
+        ("media", "both"), ("model", ""), ("model", "a b"), ("model", "a\n"), ("allow_failed", "5%%"),
+        ("allow_failed", "-1"), ("thinking_level", "huge"), ("media_resolution", "HIGH"), ("fresh", "perhaps"),
+        ("stop_sequence", list("abcdef")),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_by_the_name_that_was_used(tmp_path, name, value):
+    """An infinite time cannot be written to run.json, and an hour more than a calendar holds is a crash later."""
+    flag = f"--{name.replace('_', '-')}"
+    with pytest.raises(BadInput) as caught:
+        resolve({name: value}, None, {})
+    assert flag in str(caught.value)
+    if isinstance(value, str):
+        with pytest.raises(BadInput) as caught:
+            resolve({}, None, {f"GEMINI_BATCH_{name.upper()}": value})
+        assert f"GEMINI_BATCH_{name.upper()}" in str(caught.value)
+
+
+def test_a_value_out_of_range_in_the_file_is_refused_with_the_file(tmp_path):
+    with pytest.raises(BadInput, match=r"max_live_jobs.*settings\.toml"):
+        resolve({}, toml(tmp_path, "max_live_jobs = 0"), {})
+
+
+@pytest.mark.parametrize("body", [b"=", b"\xff", b"a = "])
+def test_a_file_that_is_not_toml_is_refused(tmp_path, body):
+    (tmp_path / "settings.toml").write_bytes(body)
+    with pytest.raises(BadInput, match=r"settings\.toml"):
+        resolve({}, tmp_path / "settings.toml", {})
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"absent\.toml"):
+        resolve({}, tmp_path / "absent.toml", {})
+
+
+def test_whatever_is_accepted_survives_the_run_record():
+    """Limits are written to run.json and read back by every worker."""
+    found = resolve({"settle": "0", "poll_interval": "0.001", "max_tokens_per_shard": str(10**15)}, None, {}).limits()
+    assert Limits.model_validate_json(found.model_dump_json()) == found
+    assert RunRecord.model_config["frozen"]
+
+
+@pytest.mark.parametrize(
+    ("given", "rows", "allowed"),
+    [("0", 100, 0), ("0.5%", 1000, 5), ("7", 10, 7), ("100%", 3, 3), (5, 100, 5)],
+)
+def test_allowed_failures_are_a_number_or_a_share(given, rows, allowed):
+    """In TOML and in the library a number is a number."""
+    assert resolve({"allow_failed": given}, None, {}).allowed_failures(rows) == pytest.approx(allowed)
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+def test_gemini_api_key_comes_before_google_api_key_and_a_difference_is_told():
+    both = {"GEMINI_API_KEY": "one", "GOOGLE_API_KEY": "two"}
+    with pytest.warns(UserWarning, match="differ") as told:
+        assert resolve_account(None, both).key == "one"
+    assert all(secret not in str(entry.message) for entry in told for secret in ("one,", "two"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolve_account(None, {"GEMINI_API_KEY": "one", "GOOGLE_API_KEY": "one"}).key == "one"
+        assert resolve_account(None, {"GEMINI_API_KEY": "", "GOOGLE_API_KEY": "two"}).key == "two"
+
+
+def test_google_needs_a_key_and_loopback_does_not():
+    with pytest.raises(BadInput, match="GEMINI_API_KEY"):
+        resolve_account(None, {})
+    assert resolve_account(None, {}, key_needed=False).endpoint == GOOGLE
+    for url in (
+        "http://127.0.0.1:8765",
+        "http://localhost:1/",
+        "http://[::1]:1",
+        "http://LOCALHOST",
+        "http://127.9.9.9",
+    ):
+        account = resolve_account(None, {"GOOGLE_GEMINI_BASE_URL": url})
+        assert (account.is_loopback, account.endpoint) == (True, url.rstrip("/"))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1.example.com", "http://localhost.example.com", "http://10.0.0.1", "https://example.com"]
+)
+def test_a_name_that_only_looks_like_loopback_needs_a_key(url):
+    with pytest.raises(BadInput, match="GEMINI_API_KEY"):
+        resolve_account(None, {"GOOGLE_GEMINI_BASE_URL": url})
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:80", "http://[::1", "file:///etc", "http://"])
+def test_a_base_url_that_is_none_is_refused(url):
+    with pytest.raises(BadInput, match="GOOGLE_GEMINI_BASE_URL"):
+        resolve_account(None, {"GOOGLE_GEMINI_BASE_URL": url, "GEMINI_API_KEY": "k"})
+
+
+def test_the_key_never_shows_and_jobs_are_known_by_project_or_by_its_hash():
+    """repr ends up in tracebacks and logs."""
+    account = resolve_account(None, {"GEMINI_API_KEY": "AIza-very-secret"})
+    assert "secret" not in repr(account) + str(account) + account.project
+    assert account.project != resolve_account(None, {"GEMINI_API_KEY": "other"}).project
+    named = [resolve_account("mine", {"GEMINI_API_KEY": key}).project for key in ("one", "two")]
+    assert named == ["mine", "mine"]
+
+
+def test_a_password_in_the_base_url_reaches_no_run_file():
+    """The endpoint is written to run.json, status and messages."""
+    env = {"GOOGLE_GEMINI_BASE_URL": "https://user:hunter2@proxy.example", "GEMINI_API_KEY": "k"}
+    try:
+        assert "hunter2" not in resolve_account(None, env).endpoint
+    except BadInput as error:
+        assert "hunter2" not in str(error)

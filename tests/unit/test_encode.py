@@ -1,0 +1,244 @@
+"""Frozen rows become request lines; a bad row gets its reason and no line."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gemini_batch.coordinator.manifest import PARTS
+from gemini_batch.gemini.media import INLINE_BYTES
+from gemini_batch.gemini.wire import line_key
+from gemini_batch.jobs.encode import REQUESTS, EncodeTask, encode
+
+
+def key(nonce, index, sample=0):
+    return line_key(nonce.encode(), index, sample).decode()
+
+
+NONCE = "0123456789abcdef"
+ROWS = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("key", pa.string()),
+        ("prompt", pa.string()),
+        ("parts", PARTS),
+        ("system_instruction", pa.string()),
+    ]
+)
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
+
+
+def run(folder, asked, rows, first=0, roots=(), max_bytes=10**9, uris=None):
+    """Encode rows; returns the outcome, the request objects and the record of rows."""
+    table = pa.Table.from_pylist(
+        [{"index": first + at, "key": str(first + at), **row} for at, row in enumerate(rows)], ROWS
+    )
+    pq.write_table(table, folder / "rows")
+    task = EncodeTask(
+        asked,
+        NONCE,
+        tuple(roots),
+        max_bytes,
+        folder / "rows",
+        folder / "lines",
+        folder / "requests",
+        folder / "media",
+        uris or {},
+    )
+    made = encode(task)
+    body = (folder / "lines").read_bytes()
+    assert (made.size_bytes, made.sha256) == (len(body), hashlib.sha256(body).hexdigest())
+    assert made.lines == body.count(b"\n")
+    record = pq.read_table(folder / "requests")
+    assert record.schema.equals(REQUESTS)
+    return made, [json.loads(line) for line in body.split(b"\n")[:-1]], record.to_pylist()
+
+
+def picture(kind, size=(8, 8), **options):
+    body = io.BytesIO()
+    Image.effect_noise(size, 60).convert("RGB").save(body, kind, **options)
+    return body.getvalue()
+
+
+@given(
+    rows=st.lists(st.tuples(TEXT, st.none() | TEXT), min_size=1, max_size=4),
+    system=st.none() | TEXT,
+    config=st.dictionaries(TEXT, st.integers() | TEXT, max_size=2).map(
+        lambda d: {k: v for k, v in d.items() if not isinstance(v, int) or abs(v) < 2**53}
+    ),
+)
+def test_a_line_is_a_key_and_a_generate_content_request(asked, tmp_path_factory, rows, system, config):
+    """The service takes REST GenerateContentRequest and nothing else (reference 4.1)."""
+    what = asked(system_instruction=system, generation_config=config)
+    rows_in = [{"prompt": text, "system_instruction": own} for text, own in rows]
+    _, lines, record = run(tmp_path_factory.mktemp("e"), what, rows_in, first=41)
+    for at, ((text, own), line) in enumerate(zip(rows, lines, strict=True)):
+        request = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
+        if (said := system if own is None else own) is not None:
+            request["systemInstruction"] = {"parts": [{"text": said}]}
+        if config:
+            request["generationConfig"] = config
+        assert line == {"key": key(NONCE, 41 + at), "request": request}
+    assert [row["index"] for row in record] == [41 + at for at in range(len(rows))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mime_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("GIF", "image/gif")]
+)
+def test_a_picture_goes_inline_with_the_type_of_its_content(asked, tmp_path, kind, mime_type):
+    """Names lie: the type is what the bytes are."""
+    body = picture(kind)
+    (tmp_path / "p.xyz").write_bytes(body)
+    _, (line,), _ = run(tmp_path, asked(), [{"parts": [{"text": "look"}, {"path": "p.xyz"}]}], roots=[tmp_path])
+    text, shown = line["request"]["contents"][0]["parts"]
+    assert text == {"text": "look"}
+    assert shown == {"inlineData": {"mimeType": mime_type, "data": base64.b64encode(body).decode()}}
+
+
+def test_a_camera_picture_with_a_second_frame_is_a_jpeg(asked, tmp_path):
+    """Phones write MPO: a JPEG followed by a preview. Every JPEG reader shows the first frame."""
+    body = picture("MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    _, lines, record = run(tmp_path, asked(), [{"parts": [{"data": body}]}, {"prompt": "next"}])
+    assert len(lines) == 2, record
+    assert lines[0]["request"]["contents"][0]["parts"][0]["inlineData"]["mimeType"] == "image/jpeg"
+
+
+def test_media_resolution_stands_on_its_part(asked, tmp_path):
+    part = {"data": picture("PNG"), "media_resolution": "MEDIA_RESOLUTION_HIGH"}
+    _, (line,), _ = run(tmp_path, asked(), [{"parts": [part]}])
+    (shown,) = line["request"]["contents"][0]["parts"]
+    assert shown["mediaResolution"] == {"level": "MEDIA_RESOLUTION_HIGH"}
+    assert set(shown) == {"mediaResolution", "inlineData"}
+
+
+def test_the_uri_of_a_file_at_the_service_is_passed_on(asked, tmp_path):
+    part = {"uri": "files/abc", "mime_type": "image/png"}
+    _, (line,), _ = run(tmp_path, asked(), [{"parts": [part]}])
+    assert line["request"]["contents"][0]["parts"] == [{"fileData": {"mimeType": "image/png", "fileUri": "files/abc"}}]
+
+
+def test_a_picture_to_upload_is_handed_out_once_and_then_sent_by_its_uri(asked, tmp_path):
+    """Equal pictures are one upload, different ones are not, whatever their first bytes."""
+    one, other = picture("PNG"), picture("PNG")
+    rows = [{"parts": [{"data": one}, {"data": other}]}, {"parts": [{"data": one}]}]
+    made, _, _ = run(tmp_path, asked(media="upload"), rows)
+    assert [(item.sha256, item.mime_type) for item in made.to_upload] == [
+        (hashlib.sha256(body).hexdigest(), "image/png") for body in (one, other)
+    ]
+    assert [(tmp_path / "media" / item.sha256).read_bytes() for item in made.to_upload] == [one, other]
+    uris = {item.sha256: f"https://x/files/{item.sha256[:5]}" for item in made.to_upload}
+    again, lines, _ = run(tmp_path, asked(media="upload"), rows, uris=uris)
+    assert again.to_upload == ()
+    sent = [part["fileData"]["fileUri"] for line in lines for part in line["request"]["contents"][0]["parts"]]
+    assert sent == [uris[hashlib.sha256(body).hexdigest()] for body in (one, other, one)]
+
+
+def test_auto_uploads_what_is_too_large_for_a_line(asked, tmp_path):
+    large = picture("PNG", size=(800, 800))
+    assert len(large) > INLINE_BYTES
+    made, _, _ = run(
+        tmp_path, asked(media="auto"), [{"parts": [{"data": large}]}, {"parts": [{"data": picture("PNG")}]}]
+    )
+    assert [item.sha256 for item in made.to_upload] == [hashlib.sha256(large).hexdigest()]
+
+
+def test_the_digest_says_what_was_asked_not_where_or_how(asked, tmp_path):
+    """Equal questions have equal digests: by index, by row of the shard, inline, uploaded, from a file or held."""
+    body = picture("PNG")
+    (tmp_path / "p").write_bytes(body)
+    held, lying = {"parts": [{"data": body}]}, {"parts": [{"path": "p"}]}
+    digests = set()
+    for media, first, uris in (
+        ("inline", 0, {}),
+        ("upload", 7, {}),
+        ("upload", 7, {hashlib.sha256(body).hexdigest(): "u"}),
+    ):
+        _, _, record = run(tmp_path, asked(media=media), [held, lying], first=first, roots=[tmp_path], uris=uris)
+        digests |= {row["request_digest"] for row in record}
+    assert len(digests) == 1
+
+
+def test_the_digest_changes_with_everything_that_is_asked(asked, tmp_path):
+    """Equal digests of different questions would let one's answer stand for the other's."""
+    body = picture("PNG")
+    rows = [
+        {"prompt": "a"},
+        {"prompt": "b"},
+        {"prompt": "a", "system_instruction": "s"},
+        {"parts": [{"data": body}]},
+        {"parts": [{"data": picture("PNG")}]},
+        {"parts": [{"data": body, "media_resolution": "MEDIA_RESOLUTION_LOW"}]},
+    ]
+    digests = []
+    for what in (asked(), asked(model="other"), asked(generation_config={"seed": 1}), asked(system_instruction="x")):
+        digests += [row["request_digest"] for row in run(tmp_path, what, rows)[2]]
+    # A row's own system instruction wins over the run's, so that one row asks the same with and without it.
+    assert len(set(digests)) == len(digests) - 1
+
+
+def bad_rows(folder):
+    outside = folder / "outside.png"
+    outside.write_bytes(picture("PNG"))
+    root = folder / "root"
+    root.mkdir()
+    (root / "text.png").write_text("not a picture at all")
+    (root / "cut.png").write_bytes(picture("PNG")[:-30])
+    (root / "cut.jpg").write_bytes(picture("JPEG", size=(200, 200))[:2000])
+    (root / "empty.png").write_bytes(b"")
+    (root / "link.png").symlink_to(outside)
+    (root / "dangling.png").symlink_to(root / "nowhere")
+    (root / "loop.png").symlink_to(root / "loop.png")
+    (root / "folder.png").mkdir()
+    os.mkfifo(root / "fifo.png")
+    return root, [
+        ({"prompt": None}, "bad_row", "prompt"),
+        ({"prompt": ""}, "bad_row", "prompt"),
+        ({"parts": []}, "bad_row", "parts"),
+        ({"parts": [{}]}, "bad_row", "no parts"),
+        ({"parts": [{"text": "a"}, {"text": "a", "path": "b"}]}, "bad_row", "part 1"),
+        ({"parts": [{"uri": "https://example.com/a.png"}]}, "bad_row", "example.com"),
+        ({"parts": [{"uri": "file:///etc/passwd"}]}, "bad_row", "passwd"),
+        ({"parts": [{"path": "absent.png"}]}, "media_unreadable", "absent.png"),
+        ({"parts": [{"path": "a\0b"}]}, "media_unreadable", "exist"),
+        ({"parts": [{"path": "x" * 5000}]}, "media_unreadable", "exist"),
+        ({"parts": [{"path": "../outside.png"}]}, "media_unreadable", "outside.png"),
+        ({"parts": [{"path": str(outside)}]}, "media_unreadable", "lies outside"),
+        ({"parts": [{"path": "link.png"}]}, "media_unreadable", "lies outside"),
+        ({"parts": [{"path": "dangling.png"}]}, "media_unreadable", "dangling.png"),
+        ({"parts": [{"path": "loop.png"}]}, "media_unreadable", "loop.png"),
+        ({"parts": [{"path": "folder.png"}]}, "media_unreadable", "regular"),
+        ({"parts": [{"path": ""}]}, "media_unreadable", ""),
+        ({"parts": [{"path": "fifo.png"}]}, "media_unreadable", "regular"),
+        ({"parts": [{"path": "text.png"}]}, "media_unreadable", "text.png"),
+        ({"parts": [{"path": "cut.png"}]}, "media_unreadable", "broken"),
+        ({"parts": [{"path": "cut.jpg"}]}, "media_unreadable", "broken"),
+        ({"parts": [{"path": "empty.png"}]}, "media_unreadable", "empty.png"),
+        ({"parts": [{"data": b""}]}, "media_unreadable", ""),
+        ({"parts": [{"data": b"GIF89a"}]}, "media_unreadable", ""),
+        ({"prompt": "x" * 5000}, "oversized", "bytes"),
+    ]
+
+
+def test_a_bad_row_has_its_reason_and_no_line_and_its_neighbours_are_sent(asked, tmp_path):
+    """A bad row fails alone and unpaid."""
+    root, bad = bad_rows(tmp_path)
+    rows = [row for case, _, _ in bad for row in (case, {"prompt": "fine"})]
+    _, lines, record = run(tmp_path, asked(), rows, roots=[root], max_bytes=4500)
+    assert [line["key"] for line in lines] == [key(NONCE, 2 * at + 1) for at in range(len(bad))]
+    for (case, kind, said), outcome in zip(bad, record[::2], strict=True):
+        assert (case, outcome["error_kind"], outcome["request_digest"]) == (case, kind, None)
+        assert said in outcome["error_message"]
+    assert all(outcome["request_digest"] and outcome["error_kind"] is None for outcome in record[1::2])
+
+
+def test_a_shard_of_bad_rows_is_an_empty_file(asked, tmp_path):
+    made, lines, record = run(tmp_path, asked(), [{"prompt": None}] * 3)
+    assert (made.lines, made.size_bytes, lines, len(record)) == (0, 0, [], 3)

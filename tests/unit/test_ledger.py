@@ -1,0 +1,226 @@
+"""The store creates once, and the log knows who won."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemini_batch.ledger.log import Log
+from gemini_batch.ledger.posix import PosixStore
+from gemini_batch.records import ShardRecord
+
+
+def record(version, nonce="n"):
+    return ShardRecord(shard=0, version=version, nonce=nonce)
+
+
+# --- POSIX ------------------------------------------------------------------------------------------------------------
+
+
+def test_of_eight_threads_that_create_one_name_exactly_one_wins(tmp_path):
+    """Safety rests on this operation alone."""
+    gate = Barrier(8)
+
+    def race(number, rounds=20):
+        store = PosixStore(tmp_path)
+        wins = []
+        for turn in range(rounds):
+            gate.wait()
+            wins.append(store.create(f"folder/{turn}", bytes([number]) * 10_000))
+        return wins
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(race, range(8)))
+    for turn, outcomes in enumerate(zip(*results, strict=True)):
+        assert outcomes.count(True) == 1
+        assert (tmp_path / f"folder/{turn}").read_bytes() == bytes([outcomes.index(True)]) * 10_000
+
+
+RACER = """
+import sys
+from pathlib import Path
+from gemini_batch.ledger.posix import PosixStore
+number, store = int(sys.argv[2]), PosixStore(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+print(*[turn for turn in range(100) if store.create(f"{turn}", bytes([number]) * 5_000)])
+"""
+
+
+def test_of_four_processes_that_create_one_name_exactly_one_wins(tmp_path):
+    """Two machines that share a directory are two processes."""
+    command = [sys.executable, "-c", RACER, str(tmp_path)]
+    racers = [
+        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in range(4)
+    ]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    won = {number: racer.communicate()[0].split() for number, racer in enumerate(racers)}
+    assert all(racer.returncode == 0 for racer in racers)
+    assert sorted(int(turn) for turns in won.values() for turn in turns) == list(range(100))
+    for number, turns in won.items():
+        assert all((tmp_path / turn).read_bytes() == bytes([number]) * 5_000 for turn in turns)
+
+
+def test_create_does_not_touch_what_is_there_and_leaves_no_debris(tmp_path):
+    store = PosixStore(tmp_path)
+    assert (store.create("a/b/c", b"one"), store.create("a/b/c", b"two")) == (True, False)
+    assert store.read("a/b/c") == b"one"
+    assert list((tmp_path / ".scratch").iterdir()) == []
+
+
+def test_reading_and_listing_what_is_absent_is_none_and_empty(tmp_path):
+    store = PosixStore(tmp_path)
+    assert (store.read("x"), store.read("x/y"), store.names("x"), store.exists("x")) == (None, None, [], False)
+    store.create("file", b"")
+    assert (store.read("file/below"), store.names("file")) == (None, [])
+    store.delete("absent")
+
+
+def test_names_are_sorted_and_direct(tmp_path):
+    store = PosixStore(tmp_path)
+    for name in ("f/2", "f/1", "f/below/3"):
+        store.create(name, b"")
+    assert store.names("f") == ["1", "2", "below"]
+
+
+def test_publish_replaces_in_one_step_and_takes_the_scratch_file_away(tmp_path):
+    store = PosixStore(tmp_path)
+    for body in (b"old", b"new"):
+        scratch = store.scratch("x")
+        scratch.write_bytes(body)
+        store.publish("folder/x", scratch)
+        assert (store.read("folder/x"), scratch.exists()) == (body, False)
+
+
+def test_a_failed_create_leaves_nothing_behind(tmp_path, monkeypatch):
+    """A full disk in the middle of writing must not leave half a record under its name."""
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    store = PosixStore(tmp_path)
+    store.create("folder/other", b"")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        store.create("folder/x", b"body")
+    assert (store.read("folder/x"), list((tmp_path / ".scratch").iterdir())) == (None, [])
+
+
+def test_scratch_is_usable_again_after_a_sweep(tmp_path):
+    store = PosixStore(tmp_path)
+    store.scratch("x").write_bytes(b"debris")
+    store.sweep_scratch()
+    assert store.create("a", b"") is True
+    assert list((tmp_path / ".scratch").iterdir()) == []
+
+
+def test_one_process_at_a_time_holds_a_directory(tmp_path):
+    with PosixStore(tmp_path).held() as first, PosixStore(tmp_path).held() as second:
+        assert (first, second) == (True, False)
+    with PosixStore(tmp_path).held() as again:
+        assert again is True
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """A store in a dict, whose creates may fail before or after they took effect, with a listing that lags."""
+
+    url = "memory"
+
+    def __init__(self, fail="never", hidden=0):
+        self.objects: dict[str, bytes] = {}
+        self.fail = fail
+        self.hidden = hidden
+
+    def create(self, name, body):
+        if self.fail == "before":
+            raise OSError("cut")
+        created = self.objects.setdefault(name, body) is body
+        if self.fail == "after":
+            raise OSError("timed out")
+        return created and self.fail != "says exists"
+
+    def read(self, name):
+        return self.objects.get(name)
+
+    def names(self, folder):
+        found = sorted(name.removeprefix(f"{folder}/") for name in self.objects)
+        return found[: max(0, len(found) - self.hidden)]
+
+
+def log(store):
+    return Log(store, "ledger", ShardRecord)
+
+
+@pytest.mark.parametrize("fail", ["after", "says exists"])
+def test_a_create_that_reports_failure_after_success_is_recognised_by_its_nonce(fail):
+    """An NFS retransmit answers EEXIST to our own success; taking it for a loss would forget a send."""
+    store = Memory(fail)
+    assert log(store).append(record(1, "mine")) is True
+    assert log(store).append(record(1, "other")) is False
+    assert log(store).last() == record(1, "mine")
+
+
+def test_a_create_that_left_nothing_is_an_error_not_a_loss():
+    """Neither won nor lost: the caller must not go on as if someone else had moved the shard."""
+    with pytest.raises(OSError, match="cut"):
+        log(Memory("before")).append(record(1))
+
+
+def test_an_error_while_another_ones_record_is_there_is_a_loss():
+    store = Memory()
+    log(store).append(record(1, "other"))
+    store.fail = "before"
+    assert log(store).append(record(1, "mine")) is False
+
+
+@given(count=st.integers(0, 12), known=st.integers(0, 12), hidden=st.integers(0, 12))
+def test_the_last_record_is_found_from_any_known_version_and_any_stale_listing(count, known, hidden):
+    """A listing is only a hint; the end is the first version that is absent."""
+    store = Memory(hidden=hidden)
+    for version in range(1, count + 1):
+        assert log(store).append(record(version, f"n{version}"))
+    start = record(known, f"n{known}") if 0 < known <= count else None
+    found = log(store).last(start)
+    assert found == (record(count, f"n{count}") if count else None)
+
+
+def test_an_empty_log_has_no_last_record(tmp_path):
+    assert log(PosixStore(tmp_path)).last() is None
+
+
+def test_other_files_in_the_folder_do_not_end_the_history(tmp_path):
+    """Backup tools and editors leave files behind."""
+    store = PosixStore(tmp_path)
+    for version in (1, 2):
+        log(store).append(record(version))
+    Path(tmp_path / "ledger" / "notes.txt").write_text("x")
+    Path(tmp_path / "ledger" / "notes.json").write_text("{}")
+    assert log(store).last() == record(2)
+
+
+def test_of_racing_appends_exactly_one_is_the_version(tmp_path):
+    gate = Barrier(8)
+
+    def race(number):
+        mine = log(PosixStore(tmp_path))
+        gate.wait()
+        return mine.append(record(1, f"n{number}"))
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(race, range(8)))
+    assert won.count(True) == 1
+    assert log(PosixStore(tmp_path)).last().nonce == f"n{won.index(True)}"

@@ -1,0 +1,202 @@
+"""What a row weighs in the plan is what its line weighs in the request file."""
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gemini_batch.coordinator.manifest import PARTS
+from gemini_batch.coordinator.measure import BYTES_PER_TOKEN, PICTURE_TOKENS, PICTURE_TOKENS_DEFAULT, Scale
+from gemini_batch.gemini.wire import Encoder
+from gemini_batch.jobs.encode import EncodeTask, encode
+from gemini_batch.parquet import Writer
+
+NONCE = "0123456789abcdef"
+TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
+CONFIG = st.fixed_dictionaries(
+    {},
+    optional={
+        "temperature": st.floats(0, 2),
+        "stopSequences": st.lists(TEXT, max_size=3),
+        "responseSchema": st.dictionaries(TEXT, TEXT, max_size=3),
+    },
+)
+
+
+def block(prompts=None, parts=None, systems=None):
+    columns = {"prompt": pa.array(prompts, pa.string())} if parts is None else {"parts": pa.array(parts, PARTS)}
+    if systems is not None:
+        columns["system_instruction"] = pa.array(systems, pa.string())
+    return pa.record_batch(columns)
+
+
+def frozen(rows, first_index):
+    count = rows.num_rows
+    index = pa.array(range(first_index, first_index + count), pa.int64())
+    have = rows.schema.names
+    return pa.record_batch(
+        {
+            "index": index,
+            "key": index.cast(pa.string()),
+            "prompt": rows.column("prompt") if "prompt" in have else pa.nulls(count, pa.string()),
+            "parts": rows.column("parts") if "parts" in have else pa.nulls(count, PARTS),
+            "system_instruction": rows.column("system_instruction")
+            if "system_instruction" in have
+            else pa.nulls(count, pa.string()),
+        }
+    )
+
+
+def encoded_lines(folder: Path, asked, rows, first_index, roots=(), uris=None):
+    table = frozen(rows, first_index)
+    with Writer(folder / "rows", table.schema) as writer:
+        writer.write(table)
+    task = EncodeTask(
+        asked=asked,
+        nonce=NONCE,
+        roots=roots,
+        max_bytes=10**9,
+        rows=folder / "rows",
+        lines=folder / "lines",
+        requests=folder / "requests",
+        media=folder / "media",
+        uris=uris or {},
+    )
+    made = encode(task)
+    return made, (folder / "lines").read_bytes()
+
+
+@given(
+    rows=st.lists(st.tuples(TEXT, st.none() | TEXT), min_size=1, max_size=6),
+    config=CONFIG,
+    system=st.none() | TEXT,
+    first_index=st.sampled_from([0, 7, 9, 99, 99_999_998]),
+)
+def test_text_rows_weigh_exactly_their_encoded_line(asked, tmp_path_factory, rows, config, system, first_index):
+    """The plan fills shards to the byte; an underestimate would push paid-for rows out of the file."""
+    what = asked(generation_config=config, system_instruction=system)
+    rows_block = block([text for text, _ in rows], systems=[own for _, own in rows])
+    weighed = Scale(what, NONCE, (), 10**9).weigh(rows_block, first_index).weights
+    _, body = encoded_lines(tmp_path_factory.mktemp("e"), what, rows_block, first_index)
+    lines = iter(body.split(b"\n")[:-1])
+    for (text, _), size in zip(rows, weighed.request_bytes, strict=True):
+        assert size == (len(next(lines)) + 1 if text else 0)
+    assert next(lines, None) is None
+
+
+@given(
+    index=st.integers(0, 10**9),
+    sample=st.just(0),
+    request=st.binary(max_size=40),
+    config=CONFIG,
+)
+def test_line_bytes_is_the_length_of_the_line(asked, index, sample, request, config):
+    """A size computed without building the line must be the size of the line."""
+    encoder = Encoder(asked(generation_config=config), NONCE)
+    assert encoder.line_bytes(index, len(request)) == len(encoder.line(index, sample, request))
+
+
+@given(parts=st.lists(st.lists(TEXT, min_size=1, max_size=4), min_size=1, max_size=4), system=st.none() | TEXT)
+def test_rows_of_text_parts_never_weigh_less_than_their_line(asked, tmp_path_factory, parts, system):
+    """An underestimate makes the last row of a full shard fail for want of room."""
+    what = asked(system_instruction=system)
+    rows = block(parts=[[{"text": text} for text in row] for row in parts])
+    weighed = Scale(what, NONCE, (), 10**9).weigh(rows, 0).weights.request_bytes
+    _, body = encoded_lines(tmp_path_factory.mktemp("p"), what, rows, 0)
+    sent = [size for size in weighed if size]
+    assert all(size >= len(x) + 1 for size, x in zip(sent, body.split(b"\n")[:-1], strict=True))
+
+
+def png():
+    body = io.BytesIO()
+    Image.new("RGB", (3, 3)).save(body, "PNG")
+    return body.getvalue()
+
+
+@pytest.mark.parametrize("resolution", [None, "MEDIA_RESOLUTION_LOW", "MEDIA_RESOLUTION_ULTRA_HIGH"])
+@pytest.mark.parametrize("media", ["inline", "upload"])
+def test_picture_rows_never_weigh_less_than_their_line(asked, tmp_path, media, resolution):
+    """Rows of pictures fill a shard too; what the plan let in must fit into the file."""
+    what = asked(media=media)
+    rows = block(parts=[[{"data": png(), "media_resolution": resolution}] * 3])
+    (size,) = Scale(what, NONCE, (), 10**9).weigh(rows, 0).weights.request_bytes
+    made, _ = encoded_lines(tmp_path, what, rows, 0)
+    uri = "https://generativelanguage.googleapis.com/v1beta/files/" + "x" * 40
+    _, body = encoded_lines(tmp_path, what, rows, 0, uris={item.sha256: uri for item in made.to_upload})
+    assert len(body) <= size
+
+
+def test_a_row_over_the_line_limit_and_a_row_without_content_weigh_nothing(asked):
+    """Nothing is sent for them, so they must not be counted as requests or tokens."""
+    weights = Scale(asked(), NONCE, (), 200).weigh(block(["x" * 500, None, "", "fine"]), 0).weights
+    assert [size > 0 for size in weights.request_bytes] == [False, False, False, True]
+    assert [tokens > 0 for tokens in weights.tokens] == [False, False, False, True]
+
+
+def test_tokens_of_text_follow_its_bytes_and_pictures_count_a_thousand_each(asked):
+    scale = Scale(asked(), NONCE, (), 10**9)
+    (text_tokens,) = scale.weigh(block(["a" * 4000]), 0).weights.tokens
+    assert 4000 / BYTES_PER_TOKEN <= text_tokens < 4200 / BYTES_PER_TOKEN
+    (with_picture,) = scale.weigh(block(parts=[[{"text": "look"}, {"data": png()}]]), 0).weights.tokens
+    assert PICTURE_TOKENS_DEFAULT < with_picture < PICTURE_TOKENS_DEFAULT + 50
+
+
+@given(st.lists(st.lists(TEXT, min_size=1, max_size=2), min_size=1, max_size=3), st.none() | TEXT)
+def test_no_row_has_less_than_no_tokens(asked, rows, system):
+    """The splitter searches sums that must not fall."""
+    scale = Scale(asked(system_instruction=system), NONCE, (), 10**9)
+    found = scale.weigh(block(parts=[[{"text": text} for text in row] for row in rows]), 0).weights.tokens
+    assert min(found) >= 0
+
+
+@pytest.mark.parametrize("rows", [{"prompts": ["a"]}, {"parts": [[{"text": "a"}]]}], ids=["prompt", "parts"])
+def test_the_runs_own_system_instruction_counts_in_every_row(asked, rows):
+    """It is repeated on every line (reference 4.1) and billed on every line."""
+    what = asked(system_instruction="s" * 4000)
+    (tokens,) = Scale(what, NONCE, (), 10**9).weigh(block(**rows), 0).weights.tokens
+    assert tokens >= 4000 / BYTES_PER_TOKEN
+
+
+def test_a_picture_counts_by_the_resolution_of_its_own_part(asked):
+    """The part's resolution wins over the run's at the service, and ULTRA_HIGH costs twice the default."""
+    part = {"data": png(), "media_resolution": "MEDIA_RESOLUTION_ULTRA_HIGH"}
+    (tokens,) = Scale(asked(), NONCE, (), 10**9).weigh(block(parts=[[part]]), 0).weights.tokens
+    assert tokens >= PICTURE_TOKENS["MEDIA_RESOLUTION_ULTRA_HIGH"]
+
+
+@given(prompts=st.lists(st.none() | TEXT, min_size=1, max_size=8), cut=st.integers(0, 8))
+def test_identity_does_not_depend_on_how_rows_were_cut_into_blocks(asked, prompts, cut):
+    """The same rows must find their run again, whatever wrote the file."""
+    scale = Scale(asked(), NONCE, (), 10**9)
+    cut = min(max(cut, 1), len(prompts))
+    whole = scale.weigh(block(prompts), 0).identity
+    first = scale.weigh(block(prompts[:cut]), 0).identity
+    rest = scale.weigh(block(prompts[cut:]), cut).identity if prompts[cut:] else b""
+    assert whole == first + rest
+
+
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=2, unique=True))
+def test_different_rows_have_different_identities(asked, pair):
+    """Two questions under one identity would make a submit resume the wrong run."""
+    scale = Scale(asked(), NONCE, (), 10**9)
+    marks = [scale.weigh(block([text], systems=[own]), 0).identity for text, own in pair if text]
+    assert len(set(marks)) == len(marks)
+
+
+def test_an_empty_block_weighs_nothing(asked):
+    """Arrow tables may hold empty chunks."""
+    measured = Scale(asked(), NONCE, (), 10**9).weigh(block([]), 0)
+    assert (list(measured.weights.request_bytes), measured.identity) == ([], b"")
+
+
+def test_a_picture_held_in_the_manifest_counts_by_its_bytes(asked):
+    """Two different pictures must not share an identity."""
+    scale = Scale(asked(), NONCE, (), 10**9)
+    one, other = (scale.weigh(block(parts=[[{"data": body}]]), 0).identity for body in (b"one", b"two"))
+    assert one != other
+    assert json.loads(one)

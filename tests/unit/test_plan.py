@@ -1,0 +1,132 @@
+"""Rows to shards: the cut depends on the rows alone and keeps every limit."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemini_batch.coordinator.plan import Cut, Splitter, Weights
+from gemini_batch.records import ShardPlan
+
+MAX_BYTES = 1000
+
+ROW = st.one_of(
+    st.just((0, 0)),
+    st.tuples(st.integers(1, MAX_BYTES), st.integers(0, 60)),
+    st.tuples(st.integers(1, 50), st.integers(0, 400)),
+)
+ROWS = st.lists(ROW, max_size=60)
+BOUNDS = st.tuples(st.integers(1, 12), st.one_of(st.none(), st.integers(1, 100)))
+
+
+def naive(rows, max_requests, max_bytes, max_tokens):
+    """Row by row: close the open shard before the row that would pass a limit."""
+    shards, open_rows, first = [], [], 0
+
+    def close():
+        nonlocal open_rows, first
+        shards.append(
+            ShardPlan(
+                shard=len(shards),
+                first_index=first,
+                rows=len(open_rows),
+                requests=sum(size > 0 for size, _ in open_rows),
+                request_bytes=sum(size for size, _ in open_rows),
+                tokens=sum(tokens for _, tokens in open_rows),
+            )
+        )
+        first, open_rows = first + len(open_rows), []
+
+    for row in rows:
+        size = sum(s for s, _ in open_rows) + row[0]
+        tokens = sum(t for _, t in open_rows) + row[1]
+        over = len(open_rows) + 1 > max_requests or size > max_bytes or (max_tokens is not None and tokens > max_tokens)
+        if open_rows and over:
+            close()
+        open_rows.append(row)
+    if open_rows:
+        close()
+    return shards
+
+
+def feed(splitter, rows, sizes):
+    """Feed rows in blocks of the given sizes, the rest as one. Returns shards and the rows that each got."""
+    shards, placed, open_rows, at = [], [], [], 0
+    for size in [*sizes, len(rows)]:
+        block = rows[at : at + size]
+        covered = 0
+        for cut in splitter.feed(Weights([b for b, _ in block], [t for _, t in block])):
+            assert isinstance(cut, Cut)
+            assert cut.start == covered
+            covered = cut.stop
+            open_rows += range(at + cut.start, at + cut.stop)
+            if cut.full:
+                shards.append(cut.full)
+                placed.append(open_rows)
+                open_rows = []
+        assert covered == len(block)
+        at += len(block)
+    last = splitter.finish()
+    if last:
+        shards.append(last)
+        placed.append(open_rows)
+    return shards, placed
+
+
+@pytest.fixture(scope="session")
+def splitter(limits):
+    def make(max_requests, max_tokens):
+        return Splitter(
+            limits(max_requests_per_shard=max_requests, max_bytes_per_shard=MAX_BYTES, max_tokens_per_shard=max_tokens)
+        )
+
+    return make
+
+
+@given(rows=ROWS, bounds=BOUNDS, sizes=st.lists(st.integers(0, 20), max_size=8))
+def test_the_cut_equals_a_row_by_row_reference_however_rows_arrive_in_blocks(splitter, rows, bounds, sizes):
+    """The same manifest must give the same plan, whatever its Parquet layout."""
+    shards, _ = feed(splitter(*bounds), rows, sizes)
+    assert shards == naive(rows, bounds[0], MAX_BYTES, bounds[1])
+
+
+@given(rows=ROWS, bounds=BOUNDS, sizes=st.lists(st.integers(0, 20), max_size=8))
+def test_every_row_is_in_exactly_one_shard_in_order(splitter, rows, bounds, sizes):
+    """A row in no shard has no answer, a row in two is paid twice."""
+    shards, placed = feed(splitter(*bounds), rows, sizes)
+    assert [row for of_shard in placed for row in of_shard] == list(range(len(rows)))
+    assert [shard.rows for shard in shards] == [len(of_shard) for of_shard in placed]
+    assert [shard.first_index for shard in shards] == [of_shard[0] for of_shard in placed]
+    assert [shard.shard for shard in shards] == list(range(len(shards)))
+    assert all(a.first_index + a.rows == b.first_index for a, b in pairwise(shards))
+
+
+@given(rows=ROWS, bounds=BOUNDS, sizes=st.lists(st.integers(0, 20), max_size=8))
+def test_sums_are_right_and_limits_hold_but_for_one_row_over_the_token_limit(splitter, rows, bounds, sizes):
+    """The service refuses a file over its limit, and the desk counts by these sums."""
+    max_requests, max_tokens = bounds
+    shards, placed = feed(splitter(*bounds), rows, sizes)
+    for shard, of_shard in zip(shards, placed, strict=True):
+        assert shard.requests == sum(rows[at][0] > 0 for at in of_shard)
+        assert shard.request_bytes == sum(rows[at][0] for at in of_shard) <= MAX_BYTES
+        assert shard.tokens == sum(rows[at][1] for at in of_shard)
+        assert 0 < shard.requests <= max_requests or shard.rows <= max_requests
+        assert max_tokens is None or shard.tokens <= max_tokens or shard.rows == 1
+
+
+def test_a_row_over_the_token_limit_gets_a_shard_of_its_own(splitter):
+    """The limit is an estimate, the row is not: it must still be sent."""
+    shards, placed = feed(splitter(10, 50), [(5, 10), (5, 400), (5, 10)], [])
+    assert placed == [[0], [1], [2]]
+    assert [shard.tokens for shard in shards] == [10, 400, 10]
+
+
+def test_rows_that_cannot_be_sent_take_no_room(splitter):
+    """A bad row has no line, so it may stand in a shard whose bytes are used up."""
+    _, placed = feed(splitter(10, None), [(MAX_BYTES, 1), (0, 0), (0, 0), (1, 1)], [])
+    assert placed == [[0, 1, 2], [3]]
+
+
+def test_no_rows_make_no_shard(splitter):
+    assert feed(splitter(10, None), [], [0, 0]) == ([], [])

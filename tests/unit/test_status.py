@@ -1,0 +1,174 @@
+"""The status object is the contract's, and a line of progress says the same to people."""
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from gemini_batch.progress import LiveProgress, PlainProgress, Rate, line, progress_for
+from gemini_batch.records import Job, RunRecord, ShardPlan, ShardRecord, ShardState, Tally
+from gemini_batch.status import summarise
+
+S = ShardState
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+PLAN = [ShardPlan(shard=n, first_index=n * 10, rows=10, requests=10, request_bytes=1, tokens=1) for n in range(3)]
+
+
+@pytest.fixture(scope="module")
+def summary(asked, limits):
+    run = RunRecord(
+        run_id="r", nonce="n", created_at=NOW, version="0", manifest="m", media_roots=(), asked=asked(rows=30),
+        limits=limits(), shards=3,
+    )  # fmt: skip
+
+    def make(*records, finished=False, **more):
+        return summarise("/runs/r", run, PLAN, list(records), finished, NOW, **more)
+
+    return make
+
+
+def shard(number, state=S.PLANNED, **changes):
+    return ShardRecord(shard=number, state=state, **changes)
+
+
+def collected(number, **by_status):
+    tally = Tally(rows=10, by_status=by_status or {"ok": 10}, by_kind={}, part_sha256="p")
+    return shard(number, S.COLLECTED, at=NOW + timedelta(seconds=number), tally=tally)
+
+
+def running(number, **changes):
+    return shard(number, S.SUBMITTED, job=Job(name=f"batches/{number}", display_name="d", **changes))
+
+
+def test_the_object_has_every_key_of_the_contract_and_is_json(summary):
+    status = summary(collected(0), running(1, created_at=NOW - timedelta(seconds=90)), shard(2))
+    assert {
+        "format", "run", "run_id", "state", "reason", "exit_code", "endpoint", "rows", "shards", "waiting", "jobs",
+        "cost_usd", "last_progress_at", "last_looked_at", "stalled", "workers", "problems", "dataset",
+    } <= set(status)  # fmt: skip
+    assert status["rows"] == {"total": 30, "ok": 10, "failed": 0, "pending": 20}
+    assert status["shards"] == {"COLLECTED": 1, "SUBMITTED": 1, "PLANNED": 1}
+    assert status["jobs"] == {"live": 1, "oldest_age_s": 90}
+    assert set(status["cost_usd"]) == {"spent", "reserved", "cap"}
+    assert all(set(entry) == {"reason", "shards", "until"} for entry in status["waiting"])
+    assert datetime.fromisoformat(status["last_progress_at"]) == NOW
+    assert json.loads(json.dumps(status)) == status
+
+
+@pytest.mark.parametrize(
+    ("records", "more", "state", "exit_code"),
+    [
+        ([collected(n) for n in range(3)], {"finished": True}, "finished", 0),
+        ([collected(0, ok=9, invalid=1), collected(1), collected(2)], {"finished": True}, "finished", 3),
+        ([collected(n) for n in range(3)], {}, "merging", 4),
+        ([collected(0), running(1), shard(2)], {}, "running", 4),
+        ([shard(0, S.UNKNOWN), shard(1), shard(2)], {}, "running", 4),
+        ([shard(0, S.ENDED), shard(1), shard(2)], {}, "running", 4),
+        ([shard(n) for n in range(3)], {}, "waiting", 4),
+        ([collected(0), running(1), shard(2)], {"stopped": "refused key"}, "stopped", 1),
+    ],
+)
+def test_state_and_exit_code_follow_the_shards(summary, records, more, state, exit_code):
+    status = summary(*records, **more)
+    assert (status["state"], status["exit_code"]) == (state, exit_code)
+    assert (status["dataset"] is not None) is (state == "finished")
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_run_whose_shards_are_not_all_known_is_not_merging(summary, known):
+    """Before the first look at the ledger nothing is known, least of all that everything is done."""
+    assert summary(*[collected(n) for n in range(known)])["state"] != "merging"
+
+
+def test_every_row_that_is_not_ok_counts_as_failed(summary):
+    rows = summary(collected(0, ok=5, blocked=1, truncated=1, invalid=1, failed=2))["rows"]
+    assert rows == {"total": 30, "ok": 5, "failed": 5, "pending": 20}
+
+
+def test_a_stopped_run_says_what_and_how_to_mend_it(summary):
+    status = summary(shard(0), stopped="refused key")
+    assert status["reason"] == "refused key"
+    assert [set(problem) for problem in status["problems"]] == [{"what", "fix"}]
+
+
+def test_reasons_to_wait_are_counted_from_the_records_or_taken_from_the_driver(summary):
+    quota = {"problem": "quota"}
+    records = [shard(0, S.READY, **quota), shard(1, S.PLANNED, **quota), running(2)]
+    found = {entry["reason"]: entry["shards"] for entry in summary(*records)["waiting"]}
+    assert found == {"quota": 2, "jobs are running": 1}
+    told = summary(*records, waiting={"the desk": 3})["waiting"]
+    assert told == [{"reason": "the desk", "shards": 3, "until": None}]
+
+
+def test_the_age_of_jobs_is_unknown_when_the_service_gave_no_time(summary):
+    assert summary(running(0), running(1))["jobs"] == {"live": 2, "oldest_age_s": None}
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_tells_state_rows_failures_speed_shards_and_reasons(summary):
+    told = line(summary(collected(0, ok=9, invalid=1), running(1), shard(2)), 1234.4)
+    assert told == (
+        "running: 10 of 30 rows, 1 not ok, 1,234 rows/s, shards COLLECTED 1 PLANNED 1 SUBMITTED 1, "
+        "1 wait: jobs are running"
+    )
+
+
+def test_a_line_before_anything_is_known_says_so(summary):
+    assert "none looked at yet" in line(summary(), None)
+
+
+class Clock:
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def boottime(self):
+        return self.seconds
+
+    def now(self):
+        return NOW
+
+
+def test_the_rate_is_the_mean_over_the_last_while():
+    clock = Clock()
+    rate = Rate(clock)
+    assert rate(0) == 0
+    clock.seconds += 10
+    assert rate(100) == 10
+    clock.seconds += 1000
+    assert rate(100) < 1
+    clock.seconds += 10
+    assert rate(300) == pytest.approx(200 / 10, rel=2)
+
+
+def test_a_plain_line_comes_at_a_change_of_state_and_then_seldom(summary):
+    """A log file must not fill up, and a change must not wait."""
+    clock, out = Clock(), io.StringIO()
+    with PlainProgress(Console(file=out, width=20), clock) as watch:
+        for seconds, records in (
+            (0, [shard(0)]), (1, [shard(0)]), (1, [running(0)]), (9, [running(0)]),
+            (2, [running(0)]), (1, [running(0)]),
+        ):  # fmt: skip
+            clock.seconds += seconds
+            watch(summary(*records))
+    assert [text.partition(":")[0] for text in out.getvalue().splitlines()] == ["waiting", "running", "running"]
+
+
+def test_brackets_in_a_reason_are_shown_as_they_are(summary):
+    """Paths and answers of the service may look like console markup."""
+    out = io.StringIO()
+    PlainProgress(Console(file=out), Clock())(summary(shard(0), stopped="[red]x[/red] [/]"))
+    assert "[red]x[/red] [/]" in out.getvalue()
+
+
+def test_a_terminal_gets_a_live_block_and_anything_else_lines(summary):
+    assert isinstance(progress_for(Console(file=io.StringIO()), Clock()), PlainProgress)
+    out = io.StringIO()
+    live = progress_for(Console(file=out, force_terminal=True, width=100), Clock())
+    assert isinstance(live, LiveProgress)
+    with live as watch:
+        watch(summary(collected(0), running(1), stopped="[/] why"))
+    assert "10 of 30" in out.getvalue()

@@ -1,0 +1,244 @@
+"""Result lines in every documented shape, and in any other, become an Answer."""
+
+from zlib import crc32
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemini_batch.gemini.wire import BLOCKED, TRANSIENT_CODES, Answer, line_key, parse_key, read_answer
+
+KINDS = {
+    "transient", "missing", "media_expired", "media_unreadable", "bad_row", "oversized", "invalid_argument",
+    "blocked_prompt", "blocked_answer", "truncated", "schema_invalid", "cancelled", "budget", "unknown",
+}  # fmt: skip
+SCALAR = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=8)
+JSON = st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner))
+
+
+def line(candidate=None, **response):
+    made = {**response, **({} if candidate is None else {"candidates": [candidate]})}
+    return {"key": "k", "response": made}
+
+
+def said(*parts, reason="STOP", **more):
+    return line({"content": {"parts": list(parts), "role": "model"}, "finishReason": reason, "index": 0}, **more)
+
+
+# --- documented shapes (reference 4.3, 4.4) ---------------------------------------------------------------------------
+
+
+def test_the_success_of_the_guide_is_read_with_all_its_numbers():
+    answer = read_answer(
+        said(
+            {"text": '{"a":1}'},
+            {"thoughtSignature": "..."},
+            usageMetadata={
+                "promptTokenCount": 1200,
+                "cachedContentTokenCount": 200,
+                "candidatesTokenCount": 80,
+                "totalTokenCount": 1500,
+                "thoughtsTokenCount": 220,
+            },
+            modelVersion="gemini-3.8-flash",
+            responseId="...",
+        )
+    )
+    assert answer == Answer(
+        "ok",
+        text='{"a":1}',
+        finish_reason="STOP",
+        model_version="gemini-3.8-flash",
+        prompt_tokens=1200,
+        cached_tokens=200,
+        output_tokens=80,
+        thoughts_tokens=220,
+    )
+
+
+@pytest.mark.parametrize("member", ["error", "status"])
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        (13, "An internal error has occurred.", "transient"),
+        (14, "unavailable", "transient"),
+        (8, "quota", "transient"),
+        (3, "Request contains an invalid argument.", "invalid_argument"),
+        (7, "You do not have permission to access the File abc or it may not exist.", "media_expired"),
+        (5, "File abc not found", "media_expired"),
+        (7, "denied", "unknown"),
+        (99, "what", "unknown"),
+        (None, "something", "transient"),
+        ("13", "as text", "transient"),
+    ],
+)
+def test_a_failed_line_says_what_the_service_said(member, code, message, kind):
+    answer = read_answer({"key": "k", member: {"code": code, "message": message}})
+    assert (answer.status, answer.kind, answer.message) == ("failed", kind, message)
+    assert answer.code == (None if code is None else int(code))
+
+
+@pytest.mark.parametrize("code", sorted(TRANSIENT_CODES))
+def test_codes_that_can_pass_are_transient(code):
+    assert read_answer({"error": {"code": code}}).kind == "transient"
+
+
+@pytest.mark.parametrize("found", [{}, {"response": None}, {"response": {}}, {"error": None}, {"request": {}}])
+def test_a_line_that_says_nothing_may_be_asked_again(found):
+    """Met in the wild (langchain4j #4423)."""
+    answer = read_answer({"key": "k", **found})
+    assert (answer.status, answer.kind, answer.text) == ("failed", "transient", None)
+
+
+@pytest.mark.parametrize("reason", ["SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY", "NEW_REASON"])
+def test_a_blocked_prompt_has_no_candidates(reason):
+    answer = read_answer(line(promptFeedback={"blockReason": reason}, usageMetadata={"promptTokenCount": 12}))
+    assert (answer.status, answer.kind, answer.prompt_tokens, answer.text) == ("blocked", "blocked_prompt", 12, None)
+    assert reason in answer.message
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_RECITATION"],
+)
+@pytest.mark.parametrize("content", [{}, {"content": {}}, {"content": {"parts": [{"text": "cut"}]}}])
+def test_a_withheld_answer_is_blocked_with_or_without_content(reason, content):
+    answer = read_answer(line({"finishReason": reason, **content}))
+    assert (answer.status, answer.kind, answer.finish_reason) == ("blocked", "blocked_answer", reason)
+    assert answer.text == ("cut" if content.get("content") else None)
+
+
+@pytest.mark.parametrize("parts", [[{"text": '{"a":'}], []])
+def test_an_answer_at_the_token_limit_is_truncated_even_without_text(parts):
+    """Thinking may consume the whole budget."""
+    answer = read_answer(said(*parts, reason="MAX_TOKENS"))
+    assert (answer.status, answer.kind, answer.text) == ("truncated", "truncated", parts[0]["text"] if parts else None)
+
+
+@pytest.mark.parametrize("reason", ["OTHER", "MALFORMED_FUNCTION_CALL", "NO_IMAGE", "MALFORMED_RESPONSE", "FROM_2031"])
+def test_other_reasons_fail_and_unknown_ones_do_not_crash(reason):
+    answer = read_answer(said({"text": "a"}, reason=reason))
+    assert (answer.status, answer.finish_reason) == ("failed", reason)
+    assert answer.kind in KINDS
+
+
+def test_all_text_parts_of_the_first_candidate_are_joined_without_thoughts():
+    parts = [{"text": "let me see", "thought": True}, {"text": "a"}, {"thoughtSignature": "x"}, {"text": "b"}]
+    found = said(*parts)
+    found["response"]["candidates"].append({"content": {"parts": [{"text": "other"}]}})
+    assert read_answer(found).text == "ab"
+
+
+def test_a_stop_without_any_text_is_no_answer():
+    assert read_answer(said({"text": "t", "thought": True})).status == "failed"
+    assert read_answer(line({"finishReason": "STOP"})).status == "failed"
+    assert read_answer(line(candidates=[])).kind == "transient"
+
+
+def test_an_absent_or_null_model_version_is_null():
+    """The text "None" in the dataset would be a version that does not exist."""
+    assert read_answer(said({"text": "a"})).model_version is None
+    assert read_answer(said({"text": "a"}, modelVersion=None)).model_version is None
+
+
+def test_token_counts_may_be_text_and_nonsense_is_null_not_zero():
+    """Proto JSON writes 64-bit numbers as text; an unknown cost is never zero."""
+    usage = {"promptTokenCount": "7", "candidatesTokenCount": True, "thoughtsTokenCount": -1}
+    answer = read_answer(said({"text": "a"}, usageMetadata=usage))
+    assert (answer.prompt_tokens, answer.output_tokens, answer.thoughts_tokens) == (7, None, None)
+
+
+# --- any shape --------------------------------------------------------------------------------------------------------
+
+
+def well_formed(answer):
+    assert answer.status in {"ok", "failed", "blocked", "truncated"}
+    assert (answer.status == "ok") == (answer.kind is None)
+    assert answer.kind is None or answer.kind in KINDS
+    assert answer.text is None or isinstance(answer.text, str)
+    assert answer.status != "ok" or answer.text is not None
+
+
+MEMBERS = {
+    "": ["response", "error", "status"],
+    "response": ["candidates", "promptFeedback", "usageMetadata", "modelVersion"],
+    "candidate": ["content", "finishReason"],
+}
+
+
+@given(st.dictionaries(st.sampled_from(["key", *MEMBERS[""]]), JSON))
+def test_no_json_object_makes_reading_fail(found):
+    """One odd line must not cost the ten thousand others of its file."""
+    well_formed(read_answer(found))
+
+
+@given(
+    response=st.dictionaries(st.sampled_from(MEMBERS["response"]), JSON),
+    candidate=st.dictionaries(st.sampled_from(MEMBERS["candidate"]), JSON),
+    content=JSON | st.fixed_dictionaries({"parts": JSON | st.lists(JSON | st.fixed_dictionaries({"text": JSON}))}),
+    reason=JSON | st.sampled_from(["STOP", "MAX_TOKENS", "FROM_2031", *sorted(BLOCKED)]),
+    depth=st.integers(0, 2),
+)
+def test_a_wrong_type_in_any_member_makes_no_reading_fail(response, candidate, content, reason, depth):
+    if depth > 0:
+        candidate = {**candidate, "finishReason": reason}
+    if depth > 1:
+        candidate = {**candidate, "content": content}
+    well_formed(read_answer({"response": {**response, "candidates": [candidate]}}))
+
+
+@pytest.mark.parametrize("depth", [100, 1000])
+@pytest.mark.parametrize("where", ["message", "code", "finishReason", "modelVersion", "blockReason"])
+def test_a_deeply_nested_member_makes_no_reading_fail(where, depth):
+    """orjson reads 1,024 levels; Python's repr of that many is a RecursionError."""
+    deep = orjson.loads("[" * depth + "]" * depth)
+    found = {
+        "message": {"error": {"message": deep}},
+        "code": {"error": {"code": deep}},
+        "finishReason": line({"finishReason": deep}),
+        "modelVersion": line({"finishReason": "STOP"}, modelVersion=deep),
+        "blockReason": line(promptFeedback={"blockReason": deep}),
+    }[where]
+    well_formed(read_answer(found))
+
+
+def test_a_number_of_thousands_of_digits_makes_no_reading_fail():
+    """Python refuses to convert more than 4,300 digits."""
+    well_formed(read_answer({"error": {"code": "9" * 5000}}))
+    well_formed(read_answer(said({"text": "a"}, usageMetadata={"promptTokenCount": "9" * 5000})))
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10**12), st.integers(0, 99))
+def test_a_key_is_read_back_as_it_was_made(index, sample):
+    assert parse_key(line_key(b"abc", index, sample).decode(), "abc") == (index, sample)
+
+
+@given(st.integers(0, 10**12), st.integers(0, 40), st.sampled_from("0123456789abcdef-"))
+def test_a_key_with_one_damaged_character_names_no_other_row(index, at, character):
+    """A digit that flips on the way would otherwise put an answer on somebody else's row."""
+    key = line_key(b"abc", index, 0).decode()
+    at %= len(key)
+    assert parse_key(key[:at] + character + key[at + 1 :], "abc") in (None, (index, 0))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None, 1, [], "", "abc", "abc-", "abc-1", "abc-1-", "abc--0", "abc-1-0-0", "abc-1-x", "abc- 1-0", "abc-+1-0",
+        "abc-\u0661-0", "abc-²-0", "abd-1-0", "ABC-1-0", "xabc-1-0", "abc_1-0", "abc-1.0-0", "abc--1-0", "abc-1-0\n",
+        "abc-" + "9" * 5000 + "-0", "abc-1-0-00000000", "abc-01-0-" + f"{crc32(b'abc-01-0'):08x}",
+    ],
+)  # fmt: skip
+def test_anything_else_is_no_key_of_this_run(key):
+    """A foreign line must never be placed on a row of ours, nor stop the reading."""
+    assert parse_key(key, "abc") is None
+
+
+@given(SCALAR | st.text(), st.text(max_size=4))
+def test_no_value_makes_reading_a_key_fail(key, nonce):
+    found = parse_key(key, nonce)
+    assert found is None or all(type(number) is int for number in found)
