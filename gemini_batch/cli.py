@@ -97,7 +97,8 @@ def with_options(only: frozenset[str] | None = None) -> Callable[[Callable[..., 
 
         @wraps(command)
         def wrapped(**given: Any) -> Any:
-            typed = {option_name(name): given.pop(name) or None for name in fields if name in given}
+            typed = {option_name(name): given.pop(name) for name in fields if name in given}
+            typed = {name: value for name, value in typed.items() if value not in (None, [], ())}
             return command(**given, options=typed)
 
         kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
@@ -257,7 +258,7 @@ def _drive(files: Any, settings: Options, as_json: bool) -> NoReturn:
     record = runs.record_of(files)
     if not files.store.exists("_SUCCESS"):
         err.print(f"run {record.run_id} in {_plain(files.store.url)}", highlight=False, soft_wrap=True)
-    solo = runs.driver(files, resolve_account(settings.project), settings.changed(record.limits))
+    solo = runs.driver(files, resolve_account(settings.project), settings)
     try:
         with progress_for(err, SystemClock()) as watch:
             final = solo.drive(watch)
@@ -266,11 +267,11 @@ def _drive(files: Any, settings: Options, as_json: bool) -> NoReturn:
             typer.echo(json.dumps(solo.status()))
         raise
     except (KeyboardInterrupt, Interrupted) as interrupt:
-        _detach(solo, 143 if isinstance(interrupt, Interrupted) else 130)
+        _detach(solo, 143 if isinstance(interrupt, Interrupted) else 130, as_json)
     _finish(final, settings, as_json)
 
 
-def _detach(solo: Any, code: int) -> NoReturn:
+def _detach(solo: Any, code: int, as_json: bool) -> NoReturn:
     """Leave, whatever is under way: nothing that matters is in memory alone. Only creates on the wire get a moment."""
     solo.close()
     run = solo.status()
@@ -279,6 +280,8 @@ def _detach(solo: Any, code: int) -> NoReturn:
         highlight=False,
         soft_wrap=True,
     )
+    if as_json:
+        typer.echo(json.dumps({**run, "exit_code": code}))
     with suppress(KeyboardInterrupt, Interrupted):
         solo.let_sends_end(LEAVE_SECONDS)
     sys.stdout.flush()

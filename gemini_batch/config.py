@@ -86,10 +86,10 @@ class Options(BaseModel):
         "0", pattern=r"^\d+(\.\d+)?%?$", description="failures that still exit 0: 0.5% or a number"
     )
 
-    @field_validator("allow_failed", mode="before")
+    @field_validator("allow_failed", "runs", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int | float) else value
+        return str(value) if isinstance(value, int | float | Path) else value
 
     @field_validator("stop_sequence", mode="before")
     @classmethod
@@ -212,7 +212,7 @@ def resolve_account(
 def _check_endpoint(endpoint: str) -> None:
     try:
         parts = urlsplit(endpoint)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable, parts = False, None
     if parts is not None and (parts.username or parts.password):

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from gemini_batch import rundir, runs
 from gemini_batch.clock import SystemClock
-from gemini_batch.config import OPERATIONAL, resolve, resolve_account
+from gemini_batch.config import OPERATIONAL, Options, resolve, resolve_account
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import read_blocks
@@ -94,8 +94,7 @@ class Run:
             options: anything that says how a run is carried out, such as `max_live_jobs`.
         """
         if self._thread is None or not self._thread.is_alive():
-            limits = changed_limits(runs.record_of(self._files).limits, options)
-            self._solo = runs.driver(self._files, resolve_account(project), limits)
+            self._solo = runs.driver(self._files, resolve_account(project), limits_given(options))
             self._failure = None
             self._thread = Thread(target=self._drive, args=(self._solo,), name="gemini-batch-run", daemon=True)
             self._thread.start()
@@ -192,21 +191,20 @@ def distributed_batch_process(
     if not _is_list(prompts):
         return run
     rows = list(run.results())
-    results = _instances(rows, settings.schema_ if schema is None else schema)
+    results, rows = _instances(rows, settings.schema_ if schema is None else schema)
     return (results, rows) if return_metadata else results
 
 
-def changed_limits(limits: Limits, options: dict[str, Any]) -> Limits:
-    """The run's limits with those options that were given now.
+def limits_given(options: dict[str, Any]) -> Options:
+    """Options that say how a run is carried out.
 
     Raises:
         BadInput: an option that may not change, or a value out of range.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in given:
-        if name not in OPERATIONAL:
+    for name, value in options.items():
+        if value is not None and name not in OPERATIONAL:
             raise BadInput(f"{name} belongs to what the run asks for and cannot change; submit anew")
-    return resolve(given, environment={}).changed(limits)
+    return resolve(options)
 
 
 def _refuse_unbuilt(**given: tuple[Any, Any]) -> None:
@@ -276,9 +274,23 @@ def _png(picture: Any) -> bytes:
     return body.getvalue()
 
 
-def _instances(rows: list[Row], schema: Any) -> list[Any]:
-    """Results as instances of a Python type; a schema given by name or file gives what the dataset holds."""
+def _instances(rows: list[Row], schema: Any) -> tuple[list[Any], list[Row]]:
+    """Results as instances of a Python type, which may refuse what its JSON Schema let pass.
+
+    A schema given by name or file gives what the dataset holds.
+    """
     if schema is None or isinstance(schema, str):
-        return [row.result for row in rows]
+        return [row.result for row in rows], rows
     adapter = TypeAdapter(schema)
-    return [adapter.validate_json(row.text) if row.status == "ok" and row.text else None for row in rows]
+    pairs = [_instance(row, adapter) for row in rows]
+    return [result for result, _ in pairs], [row for _, row in pairs]
+
+
+def _instance(row: Row, adapter: TypeAdapter[Any]) -> tuple[Any, Row]:
+    if row.status != "ok":
+        return None, row
+    try:
+        return adapter.validate_json(row.text or ""), row
+    except Exception as error:  # the class's own validators may raise anything
+        reason = {"kind": "schema_invalid", "code": None, "message": str(error)}
+        return None, replace(row, status="invalid", result=None, error=reason, n_valid=0, agreement=None)

@@ -25,4 +25,5 @@ CONTENT = ("text", "path", "uri", "data")
 
 def have_content(parts: Sequence[Mapping[str, Any] | None] | None) -> bool:
     """Whether there is anything to send but empty text."""
-    return any(part and any(part[name] not in (None, "") for name in CONTENT) for part in parts or ())
+    rest = CONTENT[1:]
+    return any(part and (part["text"] or any(part[name] is not None for name in rest)) for part in parts or ())

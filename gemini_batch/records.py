@@ -116,6 +116,23 @@ class RunRecord(Frozen):
     shards: int
 
 
+class Snapshot(Frozen):
+    """A version of a history: everything as it is then, its cause, and the nonce that tells whose write it was."""
+
+    format: int = FORMAT
+    version: int = 0
+    nonce: str = ""
+    cause: str = ""
+    at: datetime | None = None
+    owner: str = ""
+
+
+class ControlRecord(Snapshot):
+    """What an operator said after the run began. The last one holds."""
+
+    limits: Limits
+
+
 class Upload(Frozen):
     """The shard's request file at the service, and the exact bytes it holds."""
 
@@ -177,17 +194,6 @@ class Tally(Frozen):
     thoughts_tokens: int = 0
     raw_sha256: str | None = None
     part_sha256: str
-
-
-class Snapshot(Frozen):
-    """A version of a history: everything as it is then, its cause, and the nonce that tells whose write it was."""
-
-    format: int = FORMAT
-    version: int = 0
-    nonce: str = ""
-    cause: str = ""
-    at: datetime | None = None
-    owner: str = ""
 
 
 class ShardRecord(Snapshot):

@@ -5,6 +5,8 @@ PLAN = "plan-0000.parquet"
 REPORT = "report.json"
 SUCCESS = "_SUCCESS"
 CONTROL = "control"
+STOPPED = "stopped.json"
+"""Why the last driver gave up, for `status`. A hint: the next driver removes it."""
 
 
 def rows_of(shard: int) -> str:

@@ -19,9 +19,9 @@ from gemini_batch.errors import BadInput
 from gemini_batch.gemini.generation import generation_config
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.records import Asked, Limits, RunRecord
+from gemini_batch.records import Asked, ControlRecord, Limits, RunRecord
 from gemini_batch.schema.load import load_schema
-from gemini_batch.solo import JOIN_SECONDS, Solo
+from gemini_batch.solo import JOIN_SECONDS, OWNER, Solo
 
 ID_DIGITS = 12
 """48 bits of the identity's digest: two of ten thousand runs meet with a chance of 2 in 10 million."""
@@ -145,8 +145,11 @@ def _newest(runs: Path) -> Path:
     return max(records, key=lambda path: path.stat().st_mtime_ns).parent
 
 
-def driver(files: RunFiles, account: Account, limits: Limits | None = None) -> Solo:
+def driver(files: RunFiles, account: Account, options: Options) -> Solo:
     """A solo driver of an existing run.
+
+    Args:
+        options: limits given now (and not by default) are recorded and hold from now on.
 
     Raises:
         BadInput: the run belongs to another endpoint or project: its jobs would all look gone.
@@ -154,7 +157,23 @@ def driver(files: RunFiles, account: Account, limits: Limits | None = None) -> S
     from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
 
     refuse_stranger(record_of(files), account)
-    return Solo(files, GeminiClient(account), limits)
+    return Solo(files, GeminiClient(account), _limits_in_force(files, options))
+
+
+def _limits_in_force(files: RunFiles, options: Options) -> Limits:
+    controls = files.controls()
+    while True:
+        last = controls.last()
+        before = last.limits if last else record_of(files).limits
+        limits = options.changed(before)
+        if limits == before:
+            return limits
+        version = last.version + 1 if last else 1
+        said = ControlRecord(
+            version=version, nonce=new_nonce(), cause="limits", at=SystemClock().now(), owner=OWNER, limits=limits
+        )
+        if controls.append(said):
+            return limits
 
 
 def record_of(files: RunFiles) -> RunRecord:

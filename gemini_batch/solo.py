@@ -10,10 +10,9 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
 
 from gemini_batch import rundir
 from gemini_batch.clock import Clock, SystemClock
@@ -27,7 +26,7 @@ from gemini_batch.jobs.shop import Shop
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import MemoryDesk
 from gemini_batch.records import Limits, ShardState
-from gemini_batch.reducer.merge import merge
+from gemini_batch.reducer.merge import merge, publish_json, read_json
 from gemini_batch.status import Status, summarise
 
 THREADS = 16
@@ -35,6 +34,9 @@ THREADS = 16
 
 GLANCE_SECONDS = 0.5
 """Between two reports of progress, and the longest that an interrupt goes unnoticed."""
+
+OWNER = f"{socket.gethostname()}:{os.getpid()}"
+"""Who writes a record, for people."""
 
 JOIN_SECONDS = 1.0
 """Between two looks at a run that another process drives."""
@@ -82,14 +84,11 @@ class _Due:
 class Solo:
     """Drives one run to its end. `close()` from any thread makes `drive` return soon."""
 
-    def __init__(
-        self, files: RunFiles, remote: Remote, limits: Limits | None = None, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, files: RunFiles, remote: Remote, limits: Limits, clock: Clock | None = None) -> None:
         run = files.record()
         if run is None:
             raise FileNotFoundError(f"{files.store.url} holds no run")
         self._clock = clock or SystemClock()
-        limits = limits or run.limits
         self._pool = ProcessPool()
         self._shop = Shop(
             run=run,
@@ -100,7 +99,7 @@ class Solo:
             desk=MemoryDesk(limits),
             pool=self._pool,
             clock=self._clock,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=OWNER,
         )
         self._waiting: dict[int, str] = {}
         self._stopped: str | None = None
@@ -133,13 +132,21 @@ class Solo:
         except OSError as error:
             raise RunStopped(f"{self._shop.files.store.url}: {error}; mend it and resume") from error
         except RunStopped as error:
-            self._stopped = str(error)
+            self._stop(str(error))
             if watch:
                 watch(self.status())
             raise
         finally:
             self.close()
             self._pool.close()
+
+    def _stop(self, reason: str) -> None:
+        """Leave word for `status`. If not even that can be written, the caller still says it."""
+        self._stopped = reason
+        with suppress(OSError):
+            publish_json(
+                self._shop.files.store, rundir.STOPPED, {"reason": reason, "at": self._clock.now().isoformat()}
+            )
 
     def status(self) -> Status:
         shop = self._shop
@@ -165,6 +172,7 @@ class Solo:
             with store.held() as alone:
                 if alone:
                     store.sweep_scratch()
+                    store.delete(rundir.STOPPED)
                     yield
                     return
             if watch:
@@ -250,5 +258,7 @@ def read_status(files: RunFiles, clock: Clock) -> Status | None:
     if run is None:
         return None
     plan = files.plan()
-    records: list[Any] = list(files.last_records(plan))
-    return summarise(files.store.url, run, plan, records, files.store.exists(rundir.SUCCESS), clock.now())
+    records = list(files.last_records(plan))
+    finished = files.store.exists(rundir.SUCCESS)
+    stopped = (read_json(files.store, rundir.STOPPED) or {}).get("reason")
+    return summarise(files.store.url, run, plan, records, finished, clock.now(), stopped=stopped)

@@ -101,7 +101,7 @@ class Scale:
             part_bytes, part_tokens = self._part(part or NO_PART)
             size += part_bytes + 1
             tokens += part_tokens
-        return size, tokens, _identity(parts, system)
+        return size, tokens, orjson.dumps([[self._identity(part) for part in parts], system])
 
     def _system_tokens(self, system: str | None) -> int:
         """Of the instruction in force, which every line repeats and pays for."""
@@ -115,34 +115,36 @@ class Scale:
         if part["data"] is not None:
             return self._picture_bytes(len(part["data"])), tokens
         if part["path"] is not None:
-            return self._picture_bytes(self._size_of(part["path"])), tokens
+            return self._picture_bytes(self._stat(part["path"])[0]), tokens
         return REFERENCE_BYTES + len(orjson.dumps(part["uri"] or "")), tokens
+
+    def _identity(self, part: dict[str, Any] | None) -> Any:
+        """What a part asks: a picture in the manifest by its bytes, one on disk by its path, size and time of change.
+
+        Two directories may hold different pictures of one name, and a picture may be replaced; to open all of them here
+        would read a large manifest's pictures twice.
+        """
+        if part is None or part["data"] is not None:
+            return part and {**part, "data": xxhash.xxh3_128_hexdigest(part["data"])}
+        return part if part["path"] is None else [part, self._stat(part["path"])]
 
     def _picture_bytes(self, size: int) -> int:
         if goes_inline(size, self._media):
             return (size + 2) // 3 * 4 + PICTURE_BRACES
         return REFERENCE_BYTES
 
-    def _size_of(self, path: str) -> int:
-        """0 for a picture that is not there: its row fails when it is encoded, which says why."""
+    def _stat(self, path: str) -> tuple[int, int]:
+        """Size and time of change; 0 for a picture that is not there: encoding will say why its row fails."""
         try:
-            return locate(path, self._roots).stat().st_size
+            found = locate(path, self._roots).stat()
         except (RowError, OSError):
-            return 0
+            return 0, 0
+        return found.st_size, found.st_mtime_ns
 
 
 def _text_tokens(part: bytes) -> int:
     """Estimated tokens of a text part, at least one."""
     return 1 + (len(part) - len(b'{"text":""}')) // BYTES_PER_TOKEN
-
-
-def _identity(parts: list[dict[str, Any] | None], system: str | None) -> bytes:
-    """The row's content as asked: pictures held in the manifest by their bytes, others by their path."""
-    named = [
-        part if part is None or part["data"] is None else {**part, "data": xxhash.xxh3_128_hexdigest(part["data"])}
-        for part in parts
-    ]
-    return orjson.dumps([named, system])
 
 
 def _values(block: pa.RecordBatch, name: str) -> list[Any] | None:

@@ -38,6 +38,7 @@ OURS = {
     "control",
     rundir.PLAN,
     rundir.REPORT,
+    rundir.STOPPED,
     ".scratch",
     ".lock",
 }

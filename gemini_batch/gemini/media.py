@@ -85,7 +85,7 @@ def _mime_type(body: bytes, name: str) -> str:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise RowError("oversized", f"picture {name} has {picture.width}x{picture.height} pixels")
                 kind = FORMATS[picture.format or ""]
-                picture.draft("L", (picture.width // 8, picture.height // 8))
+                picture.draft("L", (max(1, picture.width // 8), max(1, picture.height // 8)))
                 picture.load()
                 return kind
     except RowError:

@@ -23,6 +23,7 @@ from gemini_batch.errors import (
     Throttled,
     Unavailable,
 )
+from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs import lifecycle
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode
@@ -243,12 +244,27 @@ class _Advance:
     def _reconcile(self) -> Outcome:
         shop = self._shop
         listing = shop.listing(self._began)
-        if unseen := shop.recorded_jobs() - listing.names:
-            return Rest(f"the list of jobs lacks {min(unseen)}, which is recorded: not complete, or another key's")
+        if lacking := self._lacking(listing):
+            return Rest(f"the list of jobs lacks {lacking}, which is recorded: not complete, or another key's")
         settle = timedelta(seconds=shop.limits.settle) if shop.limits.on_unknown == "resubmit" else None
         event = lifecycle.reconcile(self._record, dict(listing.jobs), listing.at, settle)
         delay = timedelta(seconds=max(0.2, min(shop.limits.poll_interval, shop.limits.settle / 4)))
         return event or Rest(f"a create whose answer was lost is being looked for ({self._record.problem})", delay)
+
+    def _lacking(self, listing: Listing) -> str | None:
+        """A recorded job that a complete listing would show, if any. One that no get finds either was deleted."""
+        recorded = self._shop.recorded_jobs()
+        unseen = recorded - listing.names
+        if unseen and unseen == recorded:
+            return min(unseen)  # nothing of the run is seen: no witness that the key is the right one
+        for name in sorted(unseen):
+            try:
+                self._shop.remote.get_job(name)
+            except NotFound:
+                self._shop.deleted_jobs.add(name)
+            else:
+                return name
+        return None
 
     def _poll(self) -> Outcome:
         job = self._record.job

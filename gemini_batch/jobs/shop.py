@@ -49,6 +49,8 @@ class Shop:
     records: dict[int, ShardRecord] = field(default_factory=dict)
     closing: Event = field(default_factory=Event)
     """Set when the process wants to leave: no further step is begun."""
+    deleted_jobs: set[str] = field(default_factory=set)
+    """Recorded jobs that someone deleted at the service: listings need not show them."""
     _listing: tuple[float, Listing] | None = None
     _listing_lock: Lock = field(default_factory=Lock)
 
@@ -98,7 +100,7 @@ class Shop:
     def recorded_jobs(self) -> set[str]:
         """Names of the run's jobs that the service must still know."""
         jobs = [job for record in self.records.values() for job in (record.job, *record.twins) if job]
-        return {job.name for job in jobs if job.state != lifecycle.GONE}
+        return {job.name for job in jobs if job.state != lifecycle.GONE} - self.deleted_jobs
 
     def _known(self, shard: int) -> ShardRecord | None:
         known = self.records.get(shard)

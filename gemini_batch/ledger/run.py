@@ -9,7 +9,7 @@ from gemini_batch import rundir
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.log import Log
 from gemini_batch.ledger.store import Store
-from gemini_batch.records import FORMAT, RunRecord, ShardPlan, ShardRecord
+from gemini_batch.records import FORMAT, ControlRecord, Limits, RunRecord, ShardPlan, ShardRecord
 
 
 class RunFiles:
@@ -45,6 +45,14 @@ class RunFiles:
 
     def history(self, shard: int) -> Log[ShardRecord]:
         return Log(self.store, rundir.ledger_of(shard), ShardRecord)
+
+    def controls(self) -> Log[ControlRecord]:
+        return Log(self.store, rundir.CONTROL, ControlRecord)
+
+    def limits(self, run: RunRecord) -> Limits:
+        """The limits in force: the last that were said."""
+        said = self.controls().last()
+        return said.limits if said else run.limits
 
     def last_records(self, plan: list[ShardPlan]) -> Iterator[ShardRecord]:
         """The newest record of every shard, one without a history as PLANNED."""

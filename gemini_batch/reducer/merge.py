@@ -39,7 +39,7 @@ def merge(
     store.delete(rundir.SUCCESS)
     files = [_write_file(store, run, number, group) for number, group in enumerate(_groups(plan))]
     report = make_report(run, plan, records, clock.boottime() - began)
-    _publish_json(store, rundir.REPORT, report)
+    publish_json(store, rundir.REPORT, report)
     success = {
         "format": run.format,
         "run_id": run.run_id,
@@ -47,7 +47,7 @@ def merge(
         "endpoint": run.asked.endpoint,
         "files": files,
     }
-    _publish_json(store, rundir.SUCCESS, success)
+    publish_json(store, rundir.SUCCESS, success)
     return report
 
 
@@ -145,7 +145,7 @@ def read_json(store: Store, name: str) -> dict[str, Any] | None:
     return None if body is None else orjson.loads(body)
 
 
-def _publish_json(store: Store, name: str, value: dict[str, Any]) -> None:
+def publish_json(store: Store, name: str, value: dict[str, Any]) -> None:
     scratch = store.scratch(name)
     scratch.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     store.publish(name, scratch)
