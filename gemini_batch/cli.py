@@ -37,6 +37,7 @@ LEAVE_SECONDS = 10.0
 EXIT_STOPPED, EXIT_BAD_INPUT, EXIT_SOME_FAILED = 1, 2, 3
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
+ManifestPath = Annotated[Path, typer.Argument(help="Parquet, JSONL or Arrow file of prompts")]
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="path or id; the newest below --runs if not given")
 ]
@@ -144,7 +145,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="print the vers
 @app.command()
 @with_options()
 def plan(
-    manifest: Annotated[Path, typer.Argument(help="Parquet, JSONL or Arrow file of prompts")],
+    manifest: ManifestPath,
     config: Config = None,
     as_json: AsJson = False,
     *,
@@ -170,7 +171,7 @@ def plan(
 @app.command()
 @with_options()
 def submit(
-    manifest: Annotated[Path, typer.Argument(help="Parquet, JSONL or Arrow file of prompts")],
+    manifest: ManifestPath,
     config: Config = None,
     as_json: AsJson = False,
     *,

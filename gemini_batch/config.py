@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gemini_batch.errors import BadInput
+from gemini_batch.inputs import read_text
 from gemini_batch.records import Limits
 
 GOOGLE = "https://generativelanguage.googleapis.com"
@@ -152,10 +153,8 @@ def _read_toml(path: Path | None, names: set[str]) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(read_text("--config", path))
+    except tomllib.TOMLDecodeError as error:
         raise BadInput(f"--config {path} is not TOML: {error}") from None
     _refuse_unknown(values, names, f"key in {path}")
     return values

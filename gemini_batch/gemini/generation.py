@@ -1,11 +1,9 @@
 """Options as the `generationConfig` of a request, in the REST spelling."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from gemini_batch.config import Options
-from gemini_batch.errors import BadInput
+from gemini_batch.inputs import read_json_object
 from gemini_batch.records import SchemaSpec
 from gemini_batch.schema.openapi import response_schema
 
@@ -25,7 +23,7 @@ def generation_config(options: Options, spec: SchemaSpec | None) -> dict[str, An
     Raises:
         BadInput: the file is not a JSON object.
     """
-    config = _read(options.generation_config) if options.generation_config else {}
+    config = read_json_object("--generation-config", options.generation_config) if options.generation_config else {}
     config |= {wire: value for name, wire in FIELDS.items() if (value := getattr(options, name)) is not None}
     if options.stop_sequence:
         config["stopSequences"] = list(options.stop_sequence)
@@ -37,16 +35,4 @@ def generation_config(options: Options, spec: SchemaSpec | None) -> dict[str, An
             "responseMimeType": "application/json",
             "responseSchema": response_schema(spec.json_schema),
         }
-    return config
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"--generation-config {path}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"--generation-config {path} is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise BadInput(f"--generation-config {path}: a JSON object is due, this is a {type(config).__name__}")
     return config

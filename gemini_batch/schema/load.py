@@ -4,7 +4,6 @@ Out: a `SchemaSpec`, which is data. Importing happens only here and only for who
 """
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import jsonschema_rs
 from pydantic import PydanticUserError, TypeAdapter
 
 from gemini_batch.errors import BadInput
+from gemini_batch.inputs import read_json_object
 from gemini_batch.records import SchemaSpec
 from gemini_batch.schema.openapi import response_schema
 from gemini_batch.schema.shape import shape_of
@@ -76,16 +76,7 @@ def _of_type(kind: Any, ref: str | None, shown: str) -> SchemaSpec:
 
 
 def _of_file(path: Path) -> SchemaSpec:
-    try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(
-            f"--schema {path}: {error.strerror}. Give module:Name of a pydantic model, or a JSON Schema file."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"--schema {path} is not JSON: {error}") from None
-    if not isinstance(schema, dict):
-        raise BadInput(f"--schema {path}: a JSON Schema is an object, this is a {type(schema).__name__}")
+    schema = read_json_object("--schema", path)
     return _checked(SchemaSpec(ref=None, json_schema=schema, validate_by="json-schema"), str(path))
 
 

@@ -1,55 +1,19 @@
 """Each fault, as the SDK or a plain HTTP client meets it."""
 
-import contextlib
-import io
 import json
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 from google import genai
 from google.genai import errors
+from sdk_calls import MODEL, finished, jsonl, request_of, upload
 
 from gemini_batch.emulator.answers import expected_text
 from gemini_batch.emulator.faults import FAULTS, FaultBoard, Point
 from gemini_batch.emulator.wire import ApiError
 
-MODEL = "gemini-3.8-flash"
-SERVE = "from gemini_batch.emulator.server import serve, EmulatorSettings; serve(EmulatorSettings())"
 KEYS = [f"r{i}" for i in range(6)]
-
-
-@contextlib.contextmanager
-def running_emulator() -> Iterator[str]:
-    process = subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True)
-    try:
-        yield json.loads(process.stdout.readline())["url"]
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
-
-
-@pytest.fixture(scope="module")
-def url():
-    with running_emulator() as url:
-        yield url
-
-
-@pytest.fixture
-def http(url):
-    with httpx2.Client(base_url=url, headers={"x-goog-api-key": "k"}, trust_env=False) as http:
-        http.post("/admin/reset")
-        yield http
-
-
-@pytest.fixture
-def client(url, http):
-    with genai.Client(api_key="k", http_options={"base_url": url}) as client:
-        yield client
 
 
 @pytest.fixture
@@ -60,30 +24,20 @@ def arm(http):
     return arm
 
 
-def request_of(key: str) -> dict[str, Any]:
-    return {"contents": [{"parts": [{"text": f"prompt {key}"}]}]}
+def prompt_of(key: str) -> dict[str, Any]:
+    return request_of(f"prompt {key}")
 
 
-def upload(client: genai.Client) -> str:
-    content = b"".join(json.dumps({"key": key, "request": request_of(key)}).encode() + b"\n" for key in KEYS)
-    return client.files.upload(file=io.BytesIO(content), config={"mime_type": "jsonl"}).name
+def upload_all(client: genai.Client) -> str:
+    return upload(client, jsonl(*({"key": key, "request": prompt_of(key)} for key in KEYS))).name
 
 
-def submit(client: genai.Client, name: str = "j") -> Any:
-    return client.batches.create(model=MODEL, src=upload(client), config={"display_name": name})
-
-
-def finished(client: genai.Client, job: Any) -> Any:
-    for _ in range(1000):
-        job = client.batches.get(name=job.name)
-        if job.done:
-            return job
-        threading.Event().wait(0.01)
-    raise AssertionError(f"{job.name} is still {job.state}")
+def submit_all(client: genai.Client, name: str = "j") -> Any:
+    return client.batches.create(model=MODEL, src=upload_all(client), config={"display_name": name})
 
 
 def raw_lines(client: genai.Client) -> list[bytes]:
-    job = finished(client, submit(client))
+    job = finished(client, submit_all(client))
     assert job.state == "JOB_STATE_SUCCEEDED"
     return client.files.download(file=job.dest.file_name).removesuffix(b"\n").split(b"\n")
 
@@ -103,17 +57,17 @@ def answer_text(line: dict[str, Any]) -> str:
 def test_a_refused_create_makes_no_job(client, http, arm, fault, code):
     arm(fault)
     with pytest.raises(errors.APIError) as refused:
-        submit(client)
+        submit_all(client)
     assert refused.value.code == code
     assert http.get("/admin/stats").json()["creates"] == 0
     assert http.get("/admin/stats").json()["creates_rejected"] == 1
-    assert submit(client).name
+    assert submit_all(client).name
 
 
 def test_a_503_after_commit_leaves_a_job(client, http, arm):
     arm("create_503_after_commit")
     with pytest.raises(errors.ServerError):
-        submit(client, "unclear")
+        submit_all(client, "unclear")
     assert [job.display_name for job in client.batches.list()] == ["unclear"]
     assert http.get("/admin/stats").json()["creates"] == 1
 
@@ -121,7 +75,7 @@ def test_a_503_after_commit_leaves_a_job(client, http, arm):
 def test_a_lost_reply_leaves_a_job_and_a_closed_connection(client, arm):
     arm("create_reply_lost")
     with pytest.raises(httpx2.TransportError):
-        submit(client, "unclear")
+        submit_all(client, "unclear")
     assert [job.display_name for job in client.batches.list()] == ["unclear"]
 
 
@@ -130,7 +84,7 @@ def test_a_refused_create_does_not_use_up_a_fault_that_needs_a_job(client, arm):
     with pytest.raises(errors.ClientError):
         client.batches.create(model=MODEL, src="files/absent")
     with pytest.raises(httpx2.TransportError):
-        submit(client)
+        submit_all(client)
 
 
 # results
@@ -140,9 +94,7 @@ def test_shuffled_results_keep_every_answer_with_its_key(client, arm):
     arm("result_shuffled")
     found = lines(client)
     assert [line["key"] for line in found] != KEYS
-    assert {line["key"]: answer_text(line) for line in found} == {
-        key: expected_text(0, request_of(key)) for key in KEYS
-    }
+    assert {line["key"]: answer_text(line) for line in found} == {key: expected_text(0, prompt_of(key)) for key in KEYS}
 
 
 def test_missing_lines_are_left_out(client, arm):
@@ -191,7 +143,7 @@ def test_a_truncated_line_says_max_tokens(client, arm):
     arm("result_line_truncated")
     (candidate,) = lines(client)[0]["response"]["candidates"]
     text = candidate["content"]["parts"][0]["text"]
-    whole = expected_text(0, request_of("r0"))
+    whole = expected_text(0, prompt_of("r0"))
     assert candidate["finishReason"] == "MAX_TOKENS"
     assert whole.startswith(text) and text != whole
 
@@ -218,7 +170,7 @@ def test_line_faults_run_on_into_the_next_job_and_never_meet_on_one_line(client,
 
 def test_a_failed_job_has_a_top_level_error_and_no_output(client, http, arm):
     arm("job_failed")
-    job = finished(client, submit(client))
+    job = finished(client, submit_all(client))
     body = http.get(f"/v1/{job.name}").json()
     assert job.state == "JOB_STATE_FAILED"
     assert body["done"] is True and body["error"]["code"] == 13
@@ -228,20 +180,20 @@ def test_a_failed_job_has_a_top_level_error_and_no_output(client, http, arm):
 
 def test_an_expired_job_has_no_output(client, arm):
     arm("job_expired")
-    job = finished(client, submit(client))
+    job = finished(client, submit_all(client))
     assert job.state == "JOB_STATE_EXPIRED" and not (job.dest and job.dest.file_name)
 
 
 def test_output_may_come_after_success(client, arm):
     arm("succeeded_without_output")
-    job = finished(client, submit(client))
+    job = finished(client, submit_all(client))
     shown = [job] + [client.batches.get(name=job.name) for _ in range(2)]
     assert {one.state for one in shown} == {"JOB_STATE_SUCCEEDED"}
     assert [bool(one.dest and one.dest.file_name) for one in shown] == [False, False, True]
 
 
 def test_an_unknown_state_is_shown_for_two_gets(client, http, arm):
-    job = finished(client, submit(client))
+    job = finished(client, submit_all(client))
     arm("state_unknown")
     states = [http.get(f"/v1/{job.name}").json()["metadata"]["state"] for _ in range(3)]
     assert states == ["BATCH_STATE_SOMETHING", "BATCH_STATE_SOMETHING", "BATCH_STATE_SUCCEEDED"]
@@ -249,7 +201,7 @@ def test_an_unknown_state_is_shown_for_two_gets(client, http, arm):
 
 @pytest.mark.parametrize("fault", ["get_500", "list_500"])
 def test_a_500_passes(client, arm, fault):
-    job = submit(client)
+    job = submit_all(client)
     arm(fault)
 
     def call() -> Any:
@@ -264,7 +216,7 @@ def test_a_500_passes(client, arm, fault):
 
 
 def test_a_cut_download_looks_complete_to_a_careless_client(client, http, arm):
-    job = finished(client, submit(client))
+    job = finished(client, submit_all(client))
     whole = client.files.download(file=job.dest.file_name)
     arm("download_cut")
     reply = http.get(f"/v1/{job.dest.file_name}:download?alt=media")
@@ -293,7 +245,7 @@ def test_an_unknown_fault_is_refused_with_the_known_names(http):
 def test_clearing_disarms(client, http, arm):
     arm("get_500", times=5)
     http.delete("/admin/faults")
-    assert submit(client).name
+    assert submit_all(client).name
 
 
 def test_faults_skip_then_happen_then_are_spent():

@@ -2,71 +2,11 @@
 
 import io
 import json
-import subprocess
-import sys
-import threading
 from typing import Any
 
-import httpx2
 import pytest
-from google import genai
 from google.genai import errors
-
-MODEL = "gemini-3.8-flash"
-SERVE = "from gemini_batch.emulator.server import serve, EmulatorSettings; serve(EmulatorSettings())"
-
-
-@pytest.fixture(scope="module")
-def url():
-    process = subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True)
-    try:
-        yield json.loads(process.stdout.readline())["url"]
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
-
-
-@pytest.fixture
-def http(url):
-    """Plain HTTP as key "k", on an emulator as good as new."""
-    with httpx2.Client(base_url=url, headers={"x-goog-api-key": "k"}, trust_env=False) as http:
-        http.post("/admin/reset")
-        http.post("/admin/settings", json={"job_seconds": 0, "max_live_jobs": 100})
-        yield http
-
-
-@pytest.fixture
-def client(url, http):
-    with genai.Client(api_key="k", http_options={"base_url": url}) as client:
-        yield client
-
-
-def request_of(text: str, **config: Any) -> dict[str, Any]:
-    request: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
-    return request | {"generationConfig": config} if config else request
-
-
-def jsonl(*lines: Any) -> bytes:
-    return b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
-
-
-def upload(client: genai.Client, content: bytes, **config: Any) -> Any:
-    return client.files.upload(file=io.BytesIO(content), config={"mime_type": "jsonl", **config})
-
-
-def submit(client: genai.Client, *lines: Any, name: str | None = None) -> Any:
-    source = upload(client, jsonl(*lines))
-    return client.batches.create(model=MODEL, src=source.name, config={"display_name": name} if name else None)
-
-
-def finished(client: genai.Client, job: Any) -> Any:
-    for _ in range(1000):
-        job = client.batches.get(name=job.name)
-        if job.done:
-            return job
-        threading.Event().wait(0.01)
-    raise AssertionError(f"{job.name} is still {job.state}")
-
+from sdk_calls import MODEL, finished, jsonl, request_of, submit, upload
 
 GOOD = {"key": "good", "request": request_of("x")}
 

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import sys
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,14 +32,6 @@ READ = EVERYTHING | {
     "day": date(2026, 11, 22), "moment": datetime(2026, 11, 22, 10, 0, 0, 250_000, UTC), "days": [date(2026, 1, 1)],
     "inner": {"name": "n", "count": None}, "table": '{"a":1}', "either": '"b"', "anything": "[1,null]",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _schemas_importable():
-    folder = str(Path(__file__).parent)
-    sys.path.append(folder)
-    yield
-    sys.path.remove(folder)
 
 
 def file_of(spec):

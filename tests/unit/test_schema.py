@@ -1,8 +1,6 @@
 """Schemas: the Arrow shape by the contract's table, what the service is sent, and where they come from."""
 
 import json
-import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -16,15 +14,6 @@ from gemini_batch.schema.check import Invalid, checker
 from gemini_batch.schema.load import load_schema
 from gemini_batch.schema.openapi import response_schema
 from gemini_batch.schema.shape import shape_of
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _schemas_importable():
-    folder = str(Path(__file__).parent)
-    sys.path.append(folder)
-    yield
-    sys.path.remove(folder)
-
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
 INNER = pa.struct([("name", pa.string()), ("count", pa.int64())])
