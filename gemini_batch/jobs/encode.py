@@ -97,14 +97,16 @@ class _Encoding:
         """The row's line and its entry in the record; a bad row has an empty line."""
         try:
             wire, content = self._parts(row)
-            line = self._encoder.line(row["index"], 0, self._encoder.request(wire, row["system_instruction"]))
+            request = self._encoder.request(wire, row["system_instruction"])
+            line = self._encoder.line(row["index"], 0, request)
             if self.size_bytes + len(line) > self._task.max_bytes:
                 raise RowError("oversized", f"the request has {len(line):,} bytes, too many for its shard")
         except RowError as error:
             return b"", {"index": row["index"], "error_kind": error.kind, "error_message": error.message}
         self.lines += 1
         self.size_bytes += len(line)
-        digest = self._encoder.digest(self._encoder.request(content, row["system_instruction"]))
+        meant = request if content is wire else self._encoder.request(content, row["system_instruction"])
+        digest = self._encoder.digest(meant)
         return line, {"index": row["index"], "request_digest": digest}
 
     def _parts(self, row: dict[str, Any]) -> tuple[bytes, bytes]:

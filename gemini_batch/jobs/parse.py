@@ -6,7 +6,7 @@ In: a `ParseTask`. Out: the part under the given scratch path, every row of the 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +189,13 @@ def _error(answer: Answer) -> dict[str, Any] | None:
 
 
 def _usage(answer: Answer) -> dict[str, int | None] | None:
-    if answer.prompt_tokens is None and answer.output_tokens is None:
-        return None
-    return {name: value for name, value in asdict(answer).items() if name.endswith("_tokens")}
+    usage = {
+        "prompt_tokens": answer.prompt_tokens,
+        "cached_tokens": answer.cached_tokens,
+        "output_tokens": answer.output_tokens,
+        "thoughts_tokens": answer.thoughts_tokens,
+    }
+    return usage if any(count is not None for count in usage.values()) else None
 
 
 def _tally(
