@@ -24,7 +24,7 @@ from gemini_batch.errors import (
     Unavailable,
 )
 from gemini_batch.gemini.remote import Listing
-from gemini_batch.jobs import lifecycle
+from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode
 from gemini_batch.jobs.shop import Shop
@@ -61,7 +61,7 @@ class Stop:
 
 
 Verdict = Rest | AwaitDesk | Stop
-Outcome = lifecycle.Event | Rest | AwaitDesk
+Outcome = events.Event | Rest | AwaitDesk
 
 
 def advance(shop: Shop, shard: int) -> Verdict:
@@ -101,9 +101,9 @@ class _Advance:
                 self._save(outcome)
         return Rest("this process is leaving")
 
-    def _save(self, event: lifecycle.Event) -> bool:
+    def _save(self, event: events.Event) -> bool:
         self._record, won = self._shop.save(self._record, event)
-        if won and isinstance(event, lifecycle.Claimed):
+        if won and isinstance(event, events.Claimed):
             self._claim = self._record.nonce
         return won
 
@@ -130,9 +130,9 @@ class _Advance:
     def _ask_desk(self) -> Outcome:
         shard = self._shop.plan[self._record.shard]
         reason = self._shop.desk.ask(shard.shard, shard.tokens)
-        return AwaitDesk(reason) if reason else lifecycle.Claimed()
+        return AwaitDesk(reason) if reason else events.Claimed()
 
-    def _prepare(self) -> lifecycle.Event:
+    def _prepare(self) -> events.Event:
         shop, shard = self._shop, self._record.shard
         task = self._encode_task()
         try:
@@ -140,7 +140,7 @@ class _Advance:
             requests = rundir.requests_of(shard, self._record.nonce)
             shop.files.store.publish(requests, task.requests)
             if encoded.lines == 0:
-                return lifecycle.NothingToSend(requests)
+                return events.NothingToSend(requests)
             stored = shop.remote.upload(task.lines, self._remote_name("input"), "jsonl")
         finally:
             task.lines.unlink(missing_ok=True)
@@ -154,7 +154,7 @@ class _Advance:
             lines=encoded.lines,
             uploaded_at=shop.clock.now(),
         )
-        return lifecycle.Prepared(upload, requests)
+        return events.Prepared(upload, requests)
 
     def _encode_task(self) -> EncodeTask:
         shop, store, shard = self._shop, self._shop.files.store, self._record.shard
@@ -207,11 +207,11 @@ class _Advance:
             owner=self._shop.owner,
             began_at=self._shop.clock.now(),
         )
-        if not self._save(lifecycle.SendBegan(send)):
+        if not self._save(events.SendBegan(send)):
             return None  # someone else moved the shard; only the writer of SENDING may send
         waited = timedelta(seconds=self._shop.clock.boottime() - began)
         if waited > SEND_WITHIN:
-            return lifecycle.SendFailed(number, f"not sent: {waited} passed since SENDING was recorded")
+            return events.SendFailed(number, f"not sent: {waited} passed since SENDING was recorded")
         return self._post(send, upload.name)
 
     def _post(self, send: Send, file_name: str) -> Outcome:
@@ -219,25 +219,25 @@ class _Advance:
         try:
             job = self._shop.remote.create_job(self._shop.run.asked.model, file_name, send.display_name)
         except (NotSent, Throttled) as error:
-            self._save(lifecycle.SendFailed(send.number, str(error)))
+            self._save(events.SendFailed(send.number, str(error)))
             return Rest(f"the create was not taken: {error}")
         except Denied as error:
-            self._save(lifecycle.SendFailed(send.number, str(error)))
+            self._save(events.SendFailed(send.number, str(error)))
             raise
         except Refused as error:
             return self._refused(send, error)
         except Unavailable as error:
-            return lifecycle.OutcomeUnknown(str(error))
-        return lifecycle.JobLearned(job)
+            return events.OutcomeUnknown(str(error))
+        return events.JobLearned(job)
 
-    def _refused(self, send: Send, error: Refused) -> lifecycle.Event:
+    def _refused(self, send: Send, error: Refused) -> events.Event:
         if error.code == 404:
-            return lifecycle.UploadGone(send.number, str(error))
+            return events.UploadGone(send.number, str(error))
         if not self._shop.desk.proven:
             # The pilot: what the service finds wrong here it will most likely find in every shard.
-            self._save(lifecycle.SendFailed(send.number, str(error)))
+            self._save(events.SendFailed(send.number, str(error)))
             raise RunStopped(f"the service refused the first job of the run, nothing was bought: {error}")
-        return lifecycle.SendRefused(send.number, str(error))
+        return events.SendRefused(send.number, str(error))
 
     # --- what became of it
 
@@ -277,7 +277,7 @@ class _Advance:
         if ended := lifecycle.looked_at(seen.job, seen.at):
             return ended
         if self._record.absence:
-            self._save(lifecycle.JobLearned(seen.job))  # seen again: what it was missed for no longer counts
+            self._save(events.JobLearned(seen.job))  # seen again: what it was missed for no longer counts
         delay = lifecycle.poll_delay(seen.at - (seen.job.created_at or seen.at), self._shop.limits.poll_interval)
         return Rest("jobs are running", delay)
 
@@ -292,12 +292,12 @@ class _Advance:
             return resting
         if absence and listing.at - absence.last_at < GONE_SPACING:
             return resting
-        self._save(lifecycle.JobMissing(listing.at))
+        self._save(events.JobMissing(listing.at))
         return resting
 
     def _collect(self) -> Outcome:
         try:
-            return lifecycle.Collected(collect(self._shop, self._record))
+            return events.Collected(collect(self._shop, self._record))
         except (NotFound, Denied) as error:  # an expired file answers 403 (deprecated-generative-ai-python #692)
             return self._results_missing(error)
 
@@ -309,7 +309,7 @@ class _Advance:
             raise error
         at = self._shop.remote.get_job(job.name).at
         if absence is None or at - absence.last_at >= GONE_SPACING:
-            self._save(lifecycle.ResultsMissing(at))
+            self._save(events.ResultsMissing(at))
             if self._record.job and self._record.job.responses_file is None:
                 return Rest("the results are given up", timedelta(0))
         return resting

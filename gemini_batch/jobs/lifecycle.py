@@ -8,7 +8,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gemini_batch.errors import IllegalTransition
-from gemini_batch.records import Absence, Job, Send, ShardRecord, ShardState, Tally, Upload
+from gemini_batch.jobs.events import (
+    Absent,
+    Claimed,
+    Collected,
+    Event,
+    JobEnded,
+    JobLearned,
+    JobMissing,
+    NothingToSend,
+    OutcomeUnknown,
+    Prepared,
+    ResultsMissing,
+    SendBegan,
+    SendFailed,
+    SendRefused,
+    Settled,
+    UploadGone,
+)
+from gemini_batch.records import Absence, Job, ShardRecord, ShardState
 
 S = ShardState
 
@@ -39,125 +57,7 @@ GONE = "GONE"
 LIVE = frozenset({"PENDING", "RUNNING"})
 
 
-# --- what happened ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """A worker took the shard, for the first time or after another one's death."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The request file is encoded and uploaded."""
-
-    upload: Upload
-    requests: str
-
-
-@dataclass(frozen=True)
-class NothingToSend:
-    """Every row of the shard is bad."""
-
-    requests: str
-
-
-@dataclass(frozen=True)
-class SendBegan:
-    send: Send
-
-
-@dataclass(frozen=True)
-class JobLearned:
-    """The service holds this job under a name of ours: from the create's answer or from a listing."""
-
-    job: Job
-
-
-@dataclass(frozen=True)
-class SendFailed:
-    """Nothing was created by send `number`, for certain; the uploaded file still serves."""
-
-    number: int
-    why: str
-
-
-@dataclass(frozen=True)
-class UploadGone:
-    """The create of send `number` was refused because its file no longer exists."""
-
-    number: int
-    why: str
-
-
-@dataclass(frozen=True)
-class SendRefused:
-    """The service read the create of send `number` and will never take it."""
-
-    number: int
-    why: str
-
-
-@dataclass(frozen=True)
-class OutcomeUnknown:
-    """A create may or may not have taken effect."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class Absent:
-    """A complete listing of provider time `at` holds none of the shard's sends."""
-
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Settled:
-    """The settle rule holds: the send never took effect, and buying again is allowed."""
-
-
-@dataclass(frozen=True)
-class JobMissing:
-    """The recorded job answered 404 at provider time `at`, while the same key saw another object of the run."""
-
-    at: datetime
-
-
-@dataclass(frozen=True)
-class ResultsMissing:
-    """The ended job's result file was refused at provider time `at`, while the job itself is still seen."""
-
-    at: datetime
-
-
-@dataclass(frozen=True)
-class JobEnded:
-    job: Job
-
-
-@dataclass(frozen=True)
-class Collected:
-    tally: Tally
-
-
-Event = (
-    Claimed
-    | Prepared
-    | NothingToSend
-    | SendBegan
-    | JobLearned
-    | SendFailed
-    | UploadGone
-    | SendRefused
-    | OutcomeUnknown
-    | Absent
-    | Settled
-    | JobMissing
-    | ResultsMissing
-    | JobEnded
-    | Collected
-)
+# --- what an event makes of a record -----------------------------------------------------------------------
 
 
 def apply(record: ShardRecord, event: Event) -> ShardRecord:

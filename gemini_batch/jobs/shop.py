@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.errors import IllegalTransition
 from gemini_batch.gemini.remote import Listing, Remote
-from gemini_batch.jobs import lifecycle
+from gemini_batch.jobs import events, lifecycle
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import MemoryDesk
 from gemini_batch.records import Limits, RunRecord, ShardPlan, ShardRecord
@@ -22,10 +22,10 @@ from gemini_batch.records import Limits, RunRecord, ShardPlan, ShardRecord
 R = TypeVar("R")
 
 STAYS_TRUE = (
-    lifecycle.JobLearned,
-    lifecycle.SendFailed,
-    lifecycle.UploadGone,
-    lifecycle.SendRefused,
+    events.JobLearned,
+    events.SendFailed,
+    events.UploadGone,
+    events.SendRefused,
 )
 """What a sender learned about its own send, which a record that someone else wrote meanwhile does not change."""
 
@@ -63,7 +63,7 @@ class Shop:
         record = self.files.history(shard).last(self._known(shard)) or ShardRecord(shard=shard)
         return self._note(record)
 
-    def save(self, record: ShardRecord, event: lifecycle.Event) -> tuple[ShardRecord, bool]:
+    def save(self, record: ShardRecord, event: events.Event) -> tuple[ShardRecord, bool]:
         """Record what happened. Returns the newest record, and whether the event is in it by this call's write.
 
         Raises:
@@ -72,7 +72,7 @@ class Shop:
         history = self.files.history(record.shard)
         while True:
             changed = lifecycle.apply(record, event)
-            if changed == record and isinstance(event, lifecycle.JobLearned):
+            if changed == record and isinstance(event, events.JobLearned):
                 return record, False  # known already; a new claim, though, says as much as the old one and is news
             written = changed.model_copy(
                 update={
@@ -112,7 +112,7 @@ class Shop:
         return record
 
 
-def _still_fits(record: ShardRecord, event: lifecycle.Event) -> bool:
+def _still_fits(record: ShardRecord, event: events.Event) -> bool:
     try:
         lifecycle.apply(record, event)
     except IllegalTransition:
