@@ -24,7 +24,7 @@ from gemini_batch.coordinator.manifest import Columns, open_manifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.gemini.wire import line_key
 from gemini_batch.jobs.encode import EncodeTask, encode
-from gemini_batch.jobs.parse import NoAnswer, ParseTask, pack, parse
+from gemini_batch.jobs.parse import NoAnswer, PackTask, ParseTask, pack, parse
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Asked, Limits, RunRecord, ShardRecord, Tally
@@ -145,7 +145,7 @@ def _answer(files: RunFiles, run: RunRecord, shard: int, first_index: int, rows:
     with plain.open("wb") as out:
         for index in range(first_index, first_index + rows):
             out.write(orjson.dumps({"key": line_key(nonce, index, 0).decode(), "response": response}) + b"\n")
-    pack(plain, packed)
+    pack(PackTask(plain, packed))
     files.store.publish(rundir.raw_of(shard), packed)
 
 

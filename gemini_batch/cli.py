@@ -8,8 +8,8 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -24,15 +24,13 @@ from gemini_batch.errors import BadInput, GeminiBatchError, RunStopped
 
 app = typer.Typer(
     name="gemini-batch-dist",
-    help="A manifest of prompts in, one aligned dataset out, over the Gemini Batch API. Nothing is paid for twice.",
+    help="A manifest of prompts in, one aligned dataset out, over the Gemini Batch API, whatever dies in between.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 err = Console(stderr=True)
-
-LEAVE_SECONDS = 10.0
 
 EXIT_STOPPED, EXIT_BAD_INPUT, EXIT_SOME_FAILED = 1, 2, 3
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
@@ -50,12 +48,13 @@ class Interrupted(BaseException):
 def main() -> NoReturn:
     """Run the command and exit with a code of the contract."""
     signal.signal(signal.SIGTERM, _on_sigterm)
+    warnings.showwarning = lambda message, *_, **__: _warn(str(message))
     try:
         app()
-    except RunStopped as error:
-        _fail(str(error), EXIT_STOPPED)
-    except GeminiBatchError as error:
+    except BadInput as error:
         _fail(str(error), EXIT_BAD_INPUT)
+    except GeminiBatchError as error:
+        _fail(str(error), EXIT_STOPPED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_STOPPED)
@@ -70,6 +69,10 @@ def main() -> NoReturn:
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     raise Interrupted
+
+
+def _warn(message: str) -> None:
+    err.print(f"[yellow]warning[/]: {_plain(message)}", soft_wrap=True, highlight=False)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -273,7 +276,7 @@ def _drive(files: Any, settings: Options, as_json: bool) -> NoReturn:
 
 
 def _detach(solo: Any, code: int, as_json: bool) -> NoReturn:
-    """Leave, whatever is under way: nothing that matters is in memory alone. Only creates on the wire get a moment."""
+    """Leave, whatever is under way: nothing that matters is in memory alone."""
     solo.close()
     run = solo.status()
     err.print(
@@ -283,8 +286,6 @@ def _detach(solo: Any, code: int, as_json: bool) -> NoReturn:
     )
     if as_json:
         typer.echo(json.dumps({**run, "exit_code": code}))
-    with suppress(KeyboardInterrupt, Interrupted):
-        solo.let_sends_end(LEAVE_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -309,6 +310,7 @@ def _told(status: dict[str, Any]) -> list[str]:
     said = [f"run {status['run_id']} in {status['run']}", line(status)]
     if status["dataset"]:
         said.append(f"dataset: {status['dataset']}")
+    said += [f"{problem['what']}: {problem['fix']}" for problem in status["problems"]]
     if status["rows"]["failed"]:
         said.append("rows that are not ok say why in the columns status and error")
     return said

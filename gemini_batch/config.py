@@ -72,7 +72,7 @@ class Options(BaseModel):
     max_live_jobs: int = Field(MAX_LIVE_JOBS, ge=1, description="most jobs in flight")
     max_enqueued_tokens: int | None = Field(None, ge=1, description="most estimated input tokens in flight")
     poll_interval: float = Field(
-        60.0, gt=0, le=LONGEST_SECONDS, description="longest pause between two looks at a job, in seconds"
+        60.0, ge=0.1, le=LONGEST_SECONDS, description="longest pause between two looks at a job, in seconds"
     )
     settle: float = Field(
         3600.0, ge=0, le=LONGEST_SECONDS, description="seconds a lost create must stay absent before it is sent again"

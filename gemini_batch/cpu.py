@@ -9,7 +9,7 @@ from collections.abc import Callable
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 
-from loky import ProcessPoolExecutor
+from loky import ProcessPoolExecutor, cpu_count
 from loky.backend import resource_tracker
 from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
@@ -24,9 +24,10 @@ class ProcessPool:
     """A pool of spawned processes, made at first use."""
 
     def __init__(self, processes: int | None = None) -> None:
-        self._processes = processes or os.cpu_count() or 1
+        self._processes = processes or cpu_count()
         self._executor: ProcessPoolExecutor | None = None
         self._lock = Lock()
+        self._closed = False
 
     def run(self, function: Callable[[Any], R], task: Any) -> R:
         """`function(task)` in another process. Blocks.
@@ -44,12 +45,14 @@ class ProcessPool:
 
     def close(self) -> None:
         with self._lock:
-            executor, self._executor = self._executor, None
+            executor, self._executor, self._closed = self._executor, None, True
         if executor:
             executor.shutdown(wait=True, kill_workers=True)
 
     def _started(self) -> ProcessPoolExecutor:
         with self._lock:
+            if self._closed:
+                raise Unavailable("this process is leaving")
             if self._executor is None:
                 _start_quiet_tracker()
                 self._executor = ProcessPoolExecutor(self._processes, initializer=_leave_with, initargs=(os.getpid(),))

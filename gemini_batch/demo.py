@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -140,7 +139,7 @@ def _show(out: Console, run: Path) -> None:
     report = json.loads((run / rundir.REPORT).read_text())
     table = Table("index", "key", "status", "result", "agreement", title="first rows", title_justify="left")
     first = next(read_blocks(run / rundir.dataset_file(0)))
-    for row in islice(first.slice(0, 5).to_pylist(), 5):
+    for row in first.slice(0, 5).to_pylist():
         table.add_row(str(row["index"]), row["key"], row["status"], json.dumps(row["result"]), f"{row['agreement']}")
     out.print(table)
     shown = ("rows", "ok", "failed", "shards", "jobs", "requests_bought", "tokens", "seconds")

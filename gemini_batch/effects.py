@@ -1,7 +1,8 @@
 """The port every effect goes through: each store operation and each remote call is a named point.
 
-Nothing else may touch disk, network or broker. A hook sees every point before and after it happens, which is where
-crash tests kill the process; without a hook a point costs one comparison.
+Nothing else may touch what outlives a process; scratch files are no effects, since nothing reads them after a crash.
+A hook sees every point before and after it happens, which is where crash tests kill the process; without one a point
+costs one comparison.
 """
 
 from collections.abc import Callable

@@ -23,6 +23,8 @@ from gemini_batch.reducer.merge import read_json
 from gemini_batch.solo import Solo, read_status
 from gemini_batch.status import Status
 
+PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -55,6 +57,7 @@ class Run:
         self._solo: Solo | None = None
         self._thread: Thread | None = None
         self._failure: BaseException | None = None
+        self._detached = False
 
     @classmethod
     def open(cls, run: str | Path, runs_root: str = "./runs") -> "Run":
@@ -77,7 +80,8 @@ class Run:
     @property
     def report(self) -> dict[str, Any] | None:
         """`report.json`; None until the run has finished."""
-        return read_json(self._files.store, rundir.REPORT)
+        finished = self._files.store.exists(rundir.SUCCESS)
+        return read_json(self._files.store, rundir.REPORT) if finished else None
 
     def status(self) -> Status:
         """The object of `status --json`."""
@@ -93,7 +97,10 @@ class Run:
             project: as the run was made with, if it was.
             options: anything that says how a run is carried out, such as `max_live_jobs`.
         """
+        if self._thread is not None and self._detached:
+            self._thread.join()
         if self._thread is None or not self._thread.is_alive():
+            self._detached = False
             self._solo = runs.driver(self._files, resolve_account(project), limits_given(options))
             self._failure = None
             self._thread = Thread(target=self._drive, args=(self._solo,), name="gemini-batch-run", daemon=True)
@@ -121,6 +128,7 @@ class Run:
     def detach(self) -> None:
         """Stop working on the run in this process; what is at the service goes on."""
         if self._solo is not None:
+            self._detached = True
             self._solo.close()
 
     def results(self) -> Iterator[Row]:
@@ -227,7 +235,10 @@ def _source(prompts: Any) -> Path | pa.Table:
     parts = [
         [_part(part, row, at) for at, part in enumerate(_prompt(prompt, row))] for row, prompt in enumerate(prompts)
     ]
-    return pa.table({"parts": pa.array(parts, PARTS)})
+    try:
+        return pa.table({"parts": pa.array(parts, PARTS)})
+    except UnicodeEncodeError as error:
+        raise BadInput(f"a prompt holds text that is not Unicode (a lone surrogate): {error}") from None
 
 
 def _roots(prompts: Any) -> tuple[Path, ...] | None:
@@ -270,7 +281,8 @@ def _of_sdk_part(part: Any, row: int, at: int) -> dict[str, Any]:
 
 def _png(picture: Any) -> bytes:
     body = io.BytesIO()
-    picture.save(body, "PNG")
+    kept = picture if picture.mode in PNG_MODES else picture.convert("RGB")
+    kept.save(body, "PNG")
     return body.getvalue()
 
 

@@ -44,10 +44,14 @@ class Writer:
         self._file.write(block)
         self.rows += block.num_rows
 
+    def close(self) -> None:
+        """Write the footer; closing twice is fine."""
+        self._file.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()

@@ -45,9 +45,8 @@ class Rate:
         self._marks.append((now, rows_done))
         while len(self._marks) > 2 and now - self._marks[0][0] > RATE_SECONDS:
             self._marks.pop(0)
-        (began, before), elapsed = self._marks[0], now - self._marks[0][0]
-        del began
-        return (rows_done - before) / elapsed if elapsed > 0 else 0.0
+        then, before = self._marks[0]
+        return (rows_done - before) / (now - then) if now > then else 0.0
 
 
 class LiveProgress:

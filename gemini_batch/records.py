@@ -87,6 +87,16 @@ class Asked(Frozen):
     endpoint: str
     project: str
 
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same question.
+
+        Fields at their default, and what is derived from others, do not count: a release that adds a field or derives
+        differently must not make yesterday's question a new one, to be paid for again.
+        """
+        asked = self.model_dump(exclude_defaults=True, exclude={"response_schema": {"result_schema"}})
+        config = asked["generation_config"]
+        return {**asked, "generation_config": {name: config[name] for name in config if name != "responseSchema"}}
+
 
 class Limits(Frozen):
     """How a run is carried out; may change on any resume."""
@@ -141,6 +151,8 @@ class Upload(Frozen):
     sha256: str
     lines: int
     uploaded_at: datetime
+    active: bool = True
+    """Whether the service was done with it when it was recorded."""
 
 
 class Send(Frozen):

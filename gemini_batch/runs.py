@@ -20,8 +20,9 @@ from gemini_batch.gemini.generation import generation_config
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Asked, ControlRecord, Limits, RunRecord
+from gemini_batch.schema.check import checker
 from gemini_batch.schema.load import load_schema
-from gemini_batch.solo import JOIN_SECONDS, OWNER, Solo
+from gemini_batch.solo import JOIN_SECONDS, Solo
 
 ID_DIGITS = 12
 """48 bits of the identity's digest: two of ten thousand runs meet with a chance of 2 in 10 million."""
@@ -113,7 +114,7 @@ def _begin_alone(files: RunFiles, request: Request, run_id: str) -> None:
 
 def _place(request: Request) -> tuple[Path, str]:
     """Directory and id. Without --out or --fresh the id is the identity's digest, so the same command finds its run."""
-    identity = orjson.dumps(request.asked.model_dump(), option=orjson.OPT_SORT_KEYS)
+    identity = orjson.dumps(request.asked.identity(), option=orjson.OPT_SORT_KEYS)
     run_id = hashlib.sha256(identity).hexdigest()[:ID_DIGITS]
     if request.options.out is not None:
         if request.options.fresh and (request.options.out / rundir.RUN).exists():
@@ -156,7 +157,9 @@ def driver(files: RunFiles, account: Account, options: Options) -> Solo:
     """
     from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
 
-    refuse_stranger(record_of(files), account)
+    record = record_of(files)
+    refuse_stranger(record, account)
+    checker(record.asked.response_schema)  # what cannot be checked here must not be bought
     return Solo(files, GeminiClient(account), _limits_in_force(files, options))
 
 
@@ -169,9 +172,7 @@ def _limits_in_force(files: RunFiles, options: Options) -> Limits:
         if limits == before:
             return limits
         version = last.version + 1 if last else 1
-        said = ControlRecord(
-            version=version, nonce=new_nonce(), cause="limits", at=SystemClock().now(), owner=OWNER, limits=limits
-        )
+        said = ControlRecord(version=version, nonce=new_nonce(), cause="limits", at=SystemClock().now(), limits=limits)
         if controls.append(said):
             return limits
 

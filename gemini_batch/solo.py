@@ -17,7 +17,7 @@ from threading import Event
 from gemini_batch import rundir
 from gemini_batch.clock import Clock, SystemClock
 from gemini_batch.cpu import ProcessPool
-from gemini_batch.errors import RunStopped
+from gemini_batch.errors import BadInput, RemoteError, RunStopped
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import AwaitDesk, Stop, Verdict, advance
 from gemini_batch.jobs.collect import collect
@@ -35,13 +35,18 @@ THREADS = 16
 GLANCE_SECONDS = 0.5
 """Between two reports of progress, and the longest that an interrupt goes unnoticed."""
 
-OWNER = f"{socket.gethostname()}:{os.getpid()}"
-"""Who writes a record, for people."""
-
 JOIN_SECONDS = 1.0
 """Between two looks at a run that another process drives."""
 
+LEAVE_SECONDS = 10.0
+"""An interrupt lets creates that are on the wire end, at most so long."""
+
 Watch = Callable[[Status], None]
+
+
+def _owner() -> str:
+    """Who writes a record, for people. Asked for late: a forked process is another one."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @dataclass
@@ -99,7 +104,7 @@ class Solo:
             desk=MemoryDesk(limits),
             pool=self._pool,
             clock=self._clock,
-            owner=OWNER,
+            owner=_owner(),
         )
         self._waiting: dict[int, str] = {}
         self._stopped: str | None = None
@@ -107,15 +112,6 @@ class Solo:
     def close(self) -> None:
         """Begin no further step. Steps under way are finished; the rest is for `resume`."""
         self._shop.closing.set()
-
-    def let_sends_end(self, seconds: float) -> None:
-        """Wait for creates that are on the wire, at most so long: one that is cut is looked for for an hour."""
-        deadline, pause = self._clock.boottime() + seconds, Event()
-        mine = self._shop.owner
-        while self._clock.boottime() < deadline and any(
-            record.state is ShardState.SENDING and record.owner == mine for record in self._shop.records.values()
-        ):
-            pause.wait(0.05)
 
     def drive(self, watch: Watch | None = None) -> Status:
         """Advance every shard to its end and merge.
@@ -127,10 +123,7 @@ class Solo:
             RunStopped: a person is needed; all that was learned is recorded.
         """
         try:
-            with self._alone(watch):
-                return self._drive(watch)
-        except OSError as error:
-            raise RunStopped(f"{self._shop.files.store.url}: {error}; mend it and resume") from error
+            return self._drive_alone(watch)
         except RunStopped as error:
             self._stop(str(error))
             if watch:
@@ -139,6 +132,18 @@ class Solo:
         finally:
             self.close()
             self._pool.close()
+
+    def _drive_alone(self, watch: Watch | None) -> Status:
+        where = self._shop.files.store.url
+        try:
+            with self._alone(watch):
+                return self._drive(watch)
+        except OSError as error:
+            raise RunStopped(f"{where}: {error}; mend it and resume") from error
+        except RemoteError as error:
+            raise RunStopped(f"the service: {error}; resume later") from error
+        except BadInput as error:
+            raise RunStopped(str(error)) from error
 
     def _stop(self, reason: str) -> None:
         """Leave word for `status`. If not even that can be written, the caller still says it."""
@@ -176,9 +181,9 @@ class Solo:
                     yield
                     return
             if watch:
-                self._waiting = {}
                 for entry in self._shop.plan:
                     self._shop.last(entry.shard)
+                self._waiting = dict.fromkeys(self._shop.records, "another process drives this run; this one watches")
                 watch(self.status())
             self._shop.closing.wait(JOIN_SECONDS)
         yield
@@ -242,8 +247,18 @@ class Solo:
         except BaseException:
             self.close()
             threads.shutdown(wait=False, cancel_futures=True)
+            self._let_sends_end()
             raise
         threads.shutdown()
+
+    def _let_sends_end(self) -> None:
+        """Wait for creates that are on the wire: one that is cut has to be looked for for an hour."""
+        deadline, pause = self._clock.boottime() + LEAVE_SECONDS, Event()
+        while self._clock.boottime() < deadline and any(
+            record.state is ShardState.SENDING and record.owner == self._shop.owner
+            for record in self._shop.records.values()
+        ):
+            pause.wait(0.05)
 
     def _pause(self, under_way: dict[Future[Verdict], int], seconds: float) -> None:
         if under_way:
@@ -261,4 +276,5 @@ def read_status(files: RunFiles, clock: Clock) -> Status | None:
     records = list(files.last_records(plan))
     finished = files.store.exists(rundir.SUCCESS)
     stopped = (read_json(files.store, rundir.STOPPED) or {}).get("reason")
-    return summarise(files.store.url, run, plan, records, finished, clock.now(), stopped=stopped)
+    idle = not finished and not stopped and not files.store.is_held()
+    return summarise(files.store.url, run, plan, records, finished, clock.now(), stopped=stopped, idle=idle)

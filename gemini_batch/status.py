@@ -22,6 +22,7 @@ def summarise(
     now: datetime,
     waiting: Mapping[str, int] | None = None,
     stopped: str | None = None,
+    idle: bool = False,
 ) -> Status:
     """The status of a run.
 
@@ -29,13 +30,14 @@ def summarise(
         finished: `_SUCCESS` is there.
         waiting: reason -> shards, from whoever drives the run; otherwise read off the records.
         stopped: why the run cannot go on, if it cannot.
+        idle: it could go on, and no process drives it.
     """
     states = Counter(record.state.value for record in records)
     statuses = Counter[str]()
     for record in records:
         statuses.update(record.tally.by_status if record.tally else {})
     collected = sum(statuses.values())
-    state = _state(finished, stopped, states, len(plan))
+    state = _state(finished, stopped, states, len(plan), driven=waiting is not None)
     failed = collected - statuses["ok"]
     live = [record.job for record in records if record.state is ShardState.SUBMITTED and record.job]
     return {
@@ -69,17 +71,25 @@ def summarise(
         "last_looked_at": now.isoformat(),
         "stalled": False,
         "workers": [],
-        "problems": [{"what": stopped, "fix": "mend it and run: gemini-batch-dist resume"}] if stopped else [],
+        "problems": _problems(where, stopped, idle),
         "dataset": f"{where}/dataset" if finished else None,
     }
 
 
-def _state(finished: bool, stopped: str | None, states: Counter[str], shards: int) -> str:
+def _problems(where: str, stopped: str | None, idle: bool) -> list[dict[str, str]]:
+    if stopped:
+        return [{"what": stopped, "fix": f"mend it, then: gemini-batch-dist resume {where}"}]
+    if idle:
+        return [{"what": "no process works on this run", "fix": f"gemini-batch-dist resume {where}"}]
+    return []
+
+
+def _state(finished: bool, stopped: str | None, states: Counter[str], shards: int, driven: bool) -> str:
     if finished:
         return "finished"
     if stopped:
         return "stopped"
-    if states["PLANNED"] + states["COLLECTED"] == sum(states.values()) and states["PLANNED"]:
+    if not driven and states["PLANNED"] and states["PLANNED"] + states["COLLECTED"] == sum(states.values()):
         return "waiting"
     return "merging" if states["COLLECTED"] == shards else "running"
 
@@ -92,9 +102,7 @@ def _exit_code(state: str, failed: int) -> int:
 
 def _reasons(records: list[ShardRecord]) -> dict[str, int]:
     counted = Counter(
-        record.problem
-        for record in records
-        if record.problem and record.state not in {ShardState.COLLECTED, ShardState.ENDED}
+        record.problem for record in records if record.problem and record.state is not ShardState.COLLECTED
     )
     if running := sum(record.state is ShardState.SUBMITTED for record in records):
         counted["jobs are running"] += running

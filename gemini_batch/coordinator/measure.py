@@ -115,31 +115,30 @@ class Scale:
         if part["data"] is not None:
             return self._picture_bytes(len(part["data"])), tokens
         if part["path"] is not None:
-            return self._picture_bytes(self._stat(part["path"])[0]), tokens
+            return self._picture_bytes(self._size_of(part["path"])), tokens
         return REFERENCE_BYTES + len(orjson.dumps(part["uri"] or "")), tokens
 
     def _identity(self, part: dict[str, Any] | None) -> Any:
-        """What a part asks: a picture in the manifest by its bytes, one on disk by its path, size and time of change.
+        """What a part asks: a picture in the manifest by its bytes, one on disk by its path and size.
 
-        Two directories may hold different pictures of one name, and a picture may be replaced; to open all of them here
-        would read a large manifest's pictures twice.
+        Its content is not opened before it is encoded, and its time of change would make a copied directory a new run,
+        to be paid for again.
         """
         if part is None or part["data"] is not None:
             return part and {**part, "data": xxhash.xxh3_128_hexdigest(part["data"])}
-        return part if part["path"] is None else [part, self._stat(part["path"])]
+        return part if part["path"] is None else [part, self._size_of(part["path"])]
 
     def _picture_bytes(self, size: int) -> int:
         if goes_inline(size, self._media):
             return (size + 2) // 3 * 4 + PICTURE_BRACES
         return REFERENCE_BYTES
 
-    def _stat(self, path: str) -> tuple[int, int]:
-        """Size and time of change; 0 for a picture that is not there: encoding will say why its row fails."""
+    def _size_of(self, path: str) -> int:
+        """0 for a picture that is not there: its row fails when it is encoded, which says why."""
         try:
-            found = locate(path, self._roots).stat()
+            return locate(path, self._roots).stat().st_size
         except (RowError, OSError):
-            return 0, 0
-        return found.st_size, found.st_mtime_ns
+            return 0
 
 
 def _text_tokens(part: bytes) -> int:

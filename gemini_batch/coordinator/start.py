@@ -6,9 +6,11 @@ whole manifest has been read without a complaint, and nothing here talks to the 
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
@@ -28,21 +30,8 @@ from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan
 
 NONCE_BYTES = 8
 
-OURS = {
-    "shards",
-    "ledger",
-    "requests",
-    "raw",
-    "parts",
-    "dataset",
-    "control",
-    rundir.PLAN,
-    rundir.REPORT,
-    rundir.STOPPED,
-    ".scratch",
-    ".lock",
-}
-"""What a directory without `run.json` may hold and still be taken for the debris of a submit that died."""
+DEBRIS = {"shards", rundir.PLAN, ".scratch", ".lock"}
+"""What a submit leaves that died before `run.json`. Anything else is someone's, a ledger without its run above all."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +117,8 @@ def begin(
     store = files.store
     refuse_foreign(store)
     store.sweep_scratch()
-    freezer = _Freezer(store)
-    plan = scan(manifest, asked, roots, limits, freezer)
-    freezer.close()
+    with _Freezer(store) as freezer:
+        plan = scan(manifest, asked, roots, limits, freezer)
     if plan.rows_digest != asked.rows_digest:
         raise BadInput(f"manifest {manifest.name} changed while it was being read; submit again")
     _publish_plan(store, plan.shards)
@@ -154,8 +142,9 @@ def refuse_other(record: RunRecord, asked: Asked, where: str) -> None:
     Raises:
         BadInput: names each field that differs, old and new.
     """
-    old, new = record.asked.model_dump(), asked.model_dump()
-    differing = [f"  {name}: {_short(old[name])} -> {_short(new[name])}" for name in old if old[name] != new[name]]
+    old, new = record.asked.identity(), asked.identity()
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    differing = [f"  {name}: {_short(old.get(name))} -> {_short(new.get(name))}" for name in names]
     if differing:
         raise BadInput(
             f"{where} holds another run; give another --out, or repeat what it asked:\n" + "\n".join(differing)
@@ -173,43 +162,57 @@ def refuse_foreign(store: Store) -> None:
     Raises:
         BadInput: names it.
     """
-    foreign = [name for name in store.names("") if name not in OURS]
+    foreign = [name for name in store.names("") if name not in DEBRIS]
     if foreign:
-        raise BadInput(f"{store.url} holds no run but {foreign[0]!r}; give an empty or new directory")
+        raise BadInput(
+            f"{store.url} has no {rundir.RUN} but holds {foreign[0]!r}; restore {rundir.RUN}, or give a new directory"
+        )
 
 
 def _publish_plan(store: Store, shards: list[ShardPlan]) -> None:
-    scratch = store.scratch(rundir.PLAN)
     table = pa.Table.from_pylist([shard.model_dump() for shard in shards])
-    with Writer(scratch, table.schema) as writer:
-        writer.write(table)
-    store.publish(rundir.PLAN, scratch)
+    with store.scratch(rundir.PLAN) as scratch:
+        with Writer(scratch, table.schema) as writer:
+            writer.write(table)
+        store.publish(rundir.PLAN, scratch)
 
 
 class _Freezer:
-    """Writes the rows of each shard to its own file as they are placed."""
+    """Writes the rows of each shard to its own file as they are placed. Use as a context manager."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._shard = 0
+        self._file = ExitStack()
         self._writer: Writer | None = None
         self._scratch = Path()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._close()
+        self._file.close()
 
     def take(self, rows: pa.RecordBatch, first_index: int, cut: Cut) -> None:
         frozen = _frozen(rows, first_index)
         if self._writer is None:
-            self._scratch = self._store.scratch(f"{self._shard:06d}.parquet")
-            self._writer = Writer(self._scratch, frozen.schema)
+            self._scratch = self._file.enter_context(self._store.scratch(f"{self._shard:06d}.parquet"))
+            self._writer = self._file.enter_context(Writer(self._scratch, frozen.schema))
         if frozen.num_rows:
             self._writer.write(frozen)
         if cut.full:
-            self.close()
+            self._close()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         if self._writer is None:
             return
-        self._writer.__exit__(None, None, None)
+        self._writer.close()
         self._store.publish(rundir.rows_of(self._shard), self._scratch)
+        self._file.close()
         self._shard += 1
         self._writer = None
 

@@ -43,6 +43,9 @@ CALL_TIMEOUT_MS = 120_000
 LIST_PAGE = 100
 """The most the service returns (tobert/kaibo `src/batch.rs`)."""
 
+OUR_PREFIX = "gbd-"
+"""Display names of all that this project creates start with it."""
+
 CONNECT_PHASE = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 """Exceptions of httpx and httpx2 that end before the first byte of a request."""
 
@@ -70,6 +73,10 @@ class GeminiClient:
             made = _mapped(lambda: self._paying.batches.create(model=model, src=file_name, config=config))
         except NotFound as error:
             raise _refusal(error.code, str(error)) from None
+        except RemoteError:
+            raise
+        except Exception as error:  # whatever it was, nobody can say that it was not sent
+            raise Unavailable(f"{type(error).__name__}: {error}") from error
         if not made.name:
             raise Unavailable("the create was answered without a job name")
         return Job(name=made.name, display_name=display_name, created_at=made.create_time)
@@ -86,7 +93,7 @@ class GeminiClient:
         while True:
             body, at = self._raw(f"batches?pageSize={LIST_PAGE}" + (f"&pageToken={quote(token)}" if token else ""))
             first_at = first_at or at
-            jobs += [_job(entry) for entry in body.get("operations") or ()]
+            jobs += [_listed_job(entry) for entry in body.get("operations") or ()]
             token = str(body.get("nextPageToken") or "")
             if not token:
                 break
@@ -94,7 +101,8 @@ class GeminiClient:
                 raise Unavailable("the list of jobs repeats a page")
             seen_tokens.add(token)
         jobs.sort(key=lambda job: (job.created_at or first_at, job.name), reverse=True)
-        return Listing({job.display_name: job for job in jobs}, frozenset(job.name for job in jobs), first_at)
+        ours = tuple(job for job in reversed(jobs) if job.display_name.startswith(OUR_PREFIX))
+        return Listing({job.display_name: job for job in jobs}, frozenset(job.name for job in jobs), first_at, ours)
 
     @effect("remote.get_file")
     def get_file(self, name: str) -> StoredFile:
@@ -135,8 +143,10 @@ def _mapped(call: Callable[[], R]) -> R:
         return call()
     except sdk_errors.APIError as error:
         raise _of_status(error.code, f"{error.code} {error.status}: {error.message}", str(error.details)) from None
-    except OSError as error:
+    except (ConnectionError, TimeoutError) as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from None
+    except OSError:
+        raise  # a file of ours, not the network
     except Exception as error:
         if type(error).__module__.partition(".")[0] in {"httpx", "httpx2", "httpcore", "httpcore2"}:
             leaf = NotSent if type(error).__name__ in CONNECT_PHASE else Unavailable
@@ -149,8 +159,10 @@ def _mapped(call: Callable[[], R]) -> R:
 def _of_status(code: int, text: str, details: str) -> RemoteError:
     if code in (401, 403) or "API_KEY_INVALID" in details or "API key not valid" in details:
         return Denied(text, code)
-    if code == 429:
+    if code == 429 or (code == 400 and "ACTIVE state" in text):  # an upload that is still being processed
         return Throttled(text, code)
+    if code == 402 or "FAILED_PRECONDITION" in text:  # billing, region: true of every request
+        return Denied(text, code)
     if code == 404:
         return NotFound(text, code)
     if code in (408, 499) or code >= 500 or code < 400:  # 499 is google.rpc CANCELLED: it may have been done
@@ -165,7 +177,8 @@ def _refusal(code: int, text: str) -> RemoteError:
 
 
 def _stored(file: types.File) -> StoredFile:
-    return StoredFile(file.name or "", file.uri or "", file.size_bytes)
+    state = file.state.name if file.state is not None else "ACTIVE"
+    return StoredFile(file.name or "", file.uri or "", file.size_bytes, state != "PROCESSING")
 
 
 def _job(body: dict[str, Any]) -> Job:
@@ -174,6 +187,15 @@ def _job(body: dict[str, Any]) -> Job:
         return _read_job(body)
     except (AttributeError, TypeError, ValueError, RecursionError):
         raise Unavailable("the service shows a job in a form that is not understood") from None
+
+
+def _listed_job(entry: Any) -> Job:
+    """An entry of a listing. Of a job that is not ours only the name is read: it may look as it likes."""
+    metadata = entry.get("metadata") if isinstance(entry, dict) else None
+    shown = str(metadata.get("displayName") or "") if isinstance(metadata, dict) else ""
+    if shown.startswith(OUR_PREFIX):
+        return _job(entry)
+    return Job(name=str(entry.get("name") or "") if isinstance(entry, dict) else "", display_name=shown)
 
 
 def _read_job(body: dict[str, Any]) -> Job:

@@ -19,6 +19,8 @@ class StoredFile:
     name: str
     uri: str
     size_bytes: int | None
+    active: bool = True
+    """False while the service is still processing it."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Listing:
     """By display name; of several with one name the oldest."""
     names: frozenset[str]
     at: datetime
+    every: tuple[Job, ...] = ()
+    """All of ours, also those that share a name, oldest first."""
 
 
 class Remote(Protocol):
     def upload(self, path: Path, display_name: str, mime_type: str) -> StoredFile:
-        """Upload a file and return it ACTIVE. Free, repeatable."""
+        """Upload a file. Free, repeatable. It may be used once it is `active`."""
 
     def create_job(self, model: str, file_name: str, display_name: str) -> Job:
         """Create a batch job: one POST, never repeated. NOT idempotent, costs money.

@@ -66,7 +66,7 @@ class Encoder:
             system_instruction: the row's own, which wins over the run's.
         """
         system = self._system if system_instruction is None else system_instruction
-        if system is None:
+        if not system:
             return b'{"contents":[{"role":"user","parts":' + parts + b"}]"
         said = b',"systemInstruction":{"parts":[{"text":' + orjson.dumps(system) + b"}]}"
         return b'{"contents":[{"role":"user","parts":' + parts + b"}]" + said

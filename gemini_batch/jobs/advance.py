@@ -6,10 +6,10 @@ from costing money is that SENDING is created by exactly one of them.
 """
 
 import hashlib
-import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from gemini_batch import rundir
@@ -27,7 +27,7 @@ from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode
-from gemini_batch.jobs.shop import Shop
+from gemini_batch.jobs.shop import STAYS_TRUE, Shop, Uploaded
 from gemini_batch.records import Send, Upload
 
 SEND_WITHIN = timedelta(seconds=30)
@@ -85,11 +85,12 @@ class _Advance:
 
     def __init__(self, shop: Shop, shard: int) -> None:
         self._shop = shop
-        self._began = shop.clock.boottime()
         self._record = shop.last(shard)
         self._claim: str | None = None
 
     def go(self) -> Verdict:
+        if event := self._shop.unrecorded.pop(self._record.shard, None):
+            self._save(event)
         while not self._shop.closing.is_set():
             command = lifecycle.command(self._record, self._claim, self._shop.clock.now())
             if isinstance(command, lifecycle.Finish):
@@ -102,7 +103,12 @@ class _Advance:
         return Rest("this process is leaving")
 
     def _save(self, event: events.Event) -> bool:
-        self._record, won = self._shop.save(self._record, event)
+        try:
+            self._record, won = self._shop.save(self._record, event)
+        except OSError:
+            if isinstance(event, STAYS_TRUE):
+                self._shop.unrecorded[self._record.shard] = event
+            raise
         if won and isinstance(event, events.Claimed):
             self._claim = self._record.nonce
         return won
@@ -134,29 +140,28 @@ class _Advance:
 
     def _prepare(self) -> events.Event:
         shop, shard = self._shop, self._record.shard
-        task = self._encode_task()
-        try:
+        requests = rundir.requests_of(shard, self._record.nonce)
+        with ExitStack() as scratch:
+            task = self._encode_task(scratch)
             encoded = self._encode(task)
-            requests = rundir.requests_of(shard, self._record.nonce)
+            stored = shop.remote.upload(task.lines, self._remote_name("input"), "jsonl") if encoded.lines else None
+            if stored and stored.size_bytes not in (None, encoded.size_bytes):
+                raise Unavailable(f"the upload has {stored.size_bytes:,} bytes, {encoded.size_bytes:,} were sent")
             shop.files.store.publish(requests, task.requests)
-            if encoded.lines == 0:
-                return events.NothingToSend(requests)
-            stored = shop.remote.upload(task.lines, self._remote_name("input"), "jsonl")
-        finally:
-            task.lines.unlink(missing_ok=True)
-            shutil.rmtree(task.media, ignore_errors=True)
-        if stored.size_bytes not in (None, encoded.size_bytes):
-            raise Unavailable(f"the upload has {stored.size_bytes:,} bytes, {encoded.size_bytes:,} were sent")
+        shop.uris.pop(shard, None)
+        if stored is None:
+            return events.NothingToSend(requests)
         upload = Upload(
             name=stored.name,
             size_bytes=encoded.size_bytes,
             sha256=encoded.sha256,
             lines=encoded.lines,
             uploaded_at=shop.clock.now(),
+            active=stored.active,
         )
         return events.Prepared(upload, requests)
 
-    def _encode_task(self) -> EncodeTask:
+    def _encode_task(self, scratch: ExitStack) -> EncodeTask:
         shop, store, shard = self._shop, self._shop.files.store, self._record.shard
         return EncodeTask(
             asked=shop.run.asked,
@@ -164,61 +169,89 @@ class _Advance:
             roots=shop.media_roots,
             max_bytes=shop.run.limits.max_bytes_per_shard,
             rows=store.path(rundir.rows_of(shard)),
-            lines=store.scratch(f"{shard:06d}.jsonl"),
-            requests=store.scratch(f"{shard:06d}.requests"),
-            media=store.scratch(f"{shard:06d}.media"),
+            lines=scratch.enter_context(store.scratch(f"{shard:06d}.jsonl")),
+            requests=scratch.enter_context(store.scratch(f"{shard:06d}.requests")),
+            media=scratch.enter_context(store.scratch(f"{shard:06d}.media")),
         )
 
     def _encode(self, task: EncodeTask) -> Encoded:
-        """Encode; when pictures have to lie at the service first, upload them, right before the create, and encode
-        again."""
-        encoded = self._shop.pool.run(encode, task)
+        """Encode; when pictures have to lie at the service first, upload them right before the create and encode anew.
+
+        What was uploaded is kept for the next try, should this one fail.
+        """
+        known = self._uploaded()
+        encoded = self._shop.pool.run(encode, replace(task, uris=dict(known.uris)))
         if not encoded.to_upload:
             return encoded
         with ThreadPoolExecutor(MEDIA_UPLOADS_AT_ONCE) as uploads:
-            uris = dict(uploads.map(lambda item: self._upload_picture(task.media, item), encoded.to_upload))
-        encoded = self._shop.pool.run(encode, replace(task, uris=uris))
+            for sha256, uri in uploads.map(lambda item: self._upload_picture(task.media, item), encoded.to_upload):
+                known.uris[sha256] = uri
+        encoded = self._shop.pool.run(encode, replace(task, uris=dict(known.uris)))
         if encoded.to_upload:
             raise Unavailable("pictures changed while they were being uploaded")
         return encoded
+
+    def _uploaded(self) -> Uploaded:
+        now = self._shop.clock.boottime()
+        known = self._shop.uris.get(self._record.shard)
+        if known is None or timedelta(seconds=now - known.began) > lifecycle.UPLOAD_LIFE:
+            known = self._shop.uris[self._record.shard] = Uploaded(now)
+        return known
 
     def _upload_picture(self, folder: Path, item: ToUpload) -> tuple[str, str]:
         name = self._remote_name(item.sha256[:16])
         return item.sha256, self._shop.remote.upload(folder / item.sha256, name, item.mime_type).uri
 
     def _remote_name(self, what: str) -> str:
-        return f"gbd-{self._shop.run.run_id}-{self._record.shard:06d}-{what}"
+        return f"{self._remote_prefix()}{self._record.shard:06d}-{what}"
+
+    def _remote_prefix(self) -> str:
+        return f"gbd-{self._shop.run.run_id}-"
 
     # --- the one call that costs money
 
     def _send(self) -> Outcome | None:
-        upload = self._record.upload
+        shop, upload = self._shop, self._record.upload
         if upload is None:
             raise AssertionError("READY without an upload")
-        began = self._shop.clock.boottime()
-        number = len(self._record.sends) + 1
-        digest = hashlib.sha256(f"{self._shop.run.nonce} {number} {upload.sha256}".encode()).hexdigest()
+        if reason := shop.desk.may_send(self._record.shard):
+            return AwaitDesk(reason)
+        if not upload.active and (outcome := self._await_active(upload)):
+            return outcome
+        began = shop.clock.boottime()
+        number = self._record.version + 1
+        digest = hashlib.sha256(f"{shop.run.nonce} {number} {upload.sha256}".encode()).hexdigest()
         send = Send(
             number=number,
             display_name=self._remote_name(f"{number}-{digest[:16]}"),
             sha256=upload.sha256,
             lines=upload.lines,
             requests=self._record.requests or "",
-            owner=self._shop.owner,
-            began_at=self._shop.clock.now(),
+            owner=shop.owner,
+            began_at=shop.clock.now(),
         )
         if not self._save(events.SendBegan(send)):
             return None  # someone else moved the shard; only the writer of SENDING may send
-        waited = timedelta(seconds=self._shop.clock.boottime() - began)
+        waited = timedelta(seconds=shop.clock.boottime() - began)
         if waited > SEND_WITHIN:
             return events.SendFailed(number, f"not sent: {waited} passed since SENDING was recorded")
         return self._post(send, upload.name)
+
+    def _await_active(self, upload: Upload) -> Outcome | None:
+        """A create with a file that is still being processed is refused (Files API guide)."""
+        try:
+            stored = self._shop.remote.get_file(upload.name)
+        except NotFound:
+            return events.Claimed()
+        return None if stored.active else Rest("the service is still processing the upload")
 
     def _post(self, send: Send, file_name: str) -> Outcome:
         """The create, once. Whatever is not certainly a refusal leaves the outcome unknown."""
         try:
             job = self._shop.remote.create_job(self._shop.run.asked.model, file_name, send.display_name)
         except (NotSent, Throttled) as error:
+            if isinstance(error, Throttled):
+                self._shop.desk.refused(self._record.shard)
             self._save(events.SendFailed(send.number, str(error)))
             return Rest(f"the create was not taken: {error}")
         except Denied as error:
@@ -231,7 +264,8 @@ class _Advance:
         return events.JobLearned(job)
 
     def _refused(self, send: Send, error: Refused) -> events.Event:
-        if error.code == 404:
+        last = self._record.refusals + 1 >= lifecycle.MAX_REFUSALS
+        if error.code == 404 and not (last and not self._shop.desk.proven):
             return events.UploadGone(send.number, str(error))
         if not self._shop.desk.proven:
             # The pilot: what the service finds wrong here it will most likely find in every shard.
@@ -241,21 +275,36 @@ class _Advance:
 
     # --- what became of it
 
-    def _reconcile(self) -> Outcome:
+    def _reconcile(self) -> Outcome | None:
         shop = self._shop
-        listing = shop.listing(self._began)
+        listing = self._listing()
         if lacking := self._lacking(listing):
             return Rest(f"the list of jobs lacks {lacking}, which is recorded: not complete, or another key's")
         settle = timedelta(seconds=shop.limits.settle) if shop.limits.on_unknown == "resubmit" else None
         event = lifecycle.reconcile(self._record, dict(listing.jobs), listing.at, settle)
+        if isinstance(event, events.JobLearned):
+            self._adopt(event, listing)
+            return None
         delay = timedelta(seconds=max(0.2, min(shop.limits.poll_interval, shop.limits.settle / 4)))
         return event or Rest(f"a create whose answer was lost is being looked for ({self._record.problem})", delay)
+
+    def _adopt(self, event: events.JobLearned, listing: Listing) -> None:
+        """The first job is the shard's; any other that answers to one of its sends is a twin, and recorded too."""
+        self._save(event)
+        names = {send.display_name for send in self._record.sends}
+        for job in listing.every:
+            if job.display_name in names:
+                self._save(events.JobLearned(job))
+
+    def _listing(self) -> Listing:
+        """A complete listing that began after this moment: an older one says nothing of what was sent since."""
+        return self._shop.listing(self._shop.clock.boottime())
 
     def _lacking(self, listing: Listing) -> str | None:
         """A recorded job that a complete listing would show, if any. One that no get finds either was deleted."""
         recorded = self._shop.recorded_jobs()
         unseen = recorded - listing.names
-        if unseen and unseen == recorded:
+        if unseen and unseen == recorded and not self._sees_upload():
             return min(unseen)  # nothing of the run is seen: no witness that the key is the right one
         for name in sorted(unseen):
             try:
@@ -267,33 +316,41 @@ class _Advance:
         return None
 
     def _poll(self) -> Outcome:
-        job = self._record.job
-        if job is None:
+        known = self._record.job
+        if known is None:
             raise AssertionError("SUBMITTED without a job")
         try:
-            seen = self._shop.remote.get_job(job.name)
+            seen = self._shop.remote.get_job(known.name)
         except NotFound:
-            return self._missing(job.name)
-        if ended := lifecycle.looked_at(seen.job, seen.at):
+            return self._missing(known.name)
+        job = seen.job.model_copy(
+            update={"name": known.name, "created_at": seen.job.created_at or known.created_at or self._sent_at()}
+        )
+        if ended := lifecycle.looked_at(job, seen.at):
             return ended
         if self._record.absence:
-            self._save(events.JobLearned(seen.job))  # seen again: what it was missed for no longer counts
-        delay = lifecycle.poll_delay(seen.at - (seen.job.created_at or seen.at), self._shop.limits.poll_interval)
+            self._save(events.JobLearned(job))  # seen again: what it was missed for no longer counts
+        delay = lifecycle.poll_delay(seen.at - (job.created_at or seen.at), self._shop.limits.poll_interval)
         return Rest("jobs are running", delay)
+
+    def _sent_at(self) -> datetime | None:
+        return self._record.sends[-1].began_at if self._record.sends else None
 
     def _missing(self, name: str) -> Outcome:
         """404 for a recorded job. Under a wrong key everything is 404, so it counts only if something else is seen."""
-        absence = self._record.absence
-        listing = self._shop.listing(self._began)
-        prefix = f"gbd-{self._shop.run.run_id}-"
-        witnessed = any(display_name.startswith(prefix) for display_name in listing.jobs) or self._sees_upload()
+        listing = self._listing()
         resting = Rest(f"the service does not know {name}", min(GONE_SPACING, self._ceiling()))
-        if name in listing.names or not witnessed:
-            return resting
-        if absence and listing.at - absence.last_at < GONE_SPACING:
-            return resting
-        self._save(events.JobMissing(listing.at))
+        if name not in listing.names and self._witnessed(listing) and self._spaced(listing.at):
+            self._save(events.JobMissing(listing.at))
         return resting
+
+    def _witnessed(self, listing: Listing) -> bool:
+        """Whether this key sees anything else of the run."""
+        return any(name.startswith(self._remote_prefix()) for name in listing.jobs) or self._sees_upload()
+
+    def _spaced(self, at: datetime) -> bool:
+        absence = self._record.absence
+        return absence is None or at - absence.last_at >= GONE_SPACING
 
     def _collect(self) -> Outcome:
         try:
@@ -302,14 +359,14 @@ class _Advance:
             return self._results_missing(error)
 
     def _results_missing(self, error: RemoteError) -> Outcome:
-        """The result file is refused. That counts only while the same key still sees the job that made it."""
-        job, absence = self._record.job, self._record.absence
-        resting = Rest(f"the results cannot be fetched: {error}", min(GONE_SPACING, self._ceiling()))
+        """The result file is refused. That counts only while the same key still sees something of the run."""
+        job = self._record.job
         if job is None:
             raise error
-        at = self._shop.remote.get_job(job.name).at
-        if absence is None or at - absence.last_at >= GONE_SPACING:
-            self._save(events.ResultsMissing(at))
+        resting = Rest(f"the results cannot be fetched: {error}", min(GONE_SPACING, self._ceiling()))
+        listing = self._listing()
+        if (job.name in listing.names or self._witnessed(listing)) and self._spaced(listing.at):
+            self._save(events.ResultsMissing(listing.at))
             if self._record.job and self._record.job.responses_file is None:
                 return Rest("the results are given up", timedelta(0))
         return resting

@@ -7,8 +7,8 @@ published once and is what the part is made from, whatever happens to the servic
 from pathlib import Path
 
 from gemini_batch import rundir
-from gemini_batch.errors import Unavailable
-from gemini_batch.jobs.parse import NoAnswer, Packed, ParseTask, pack, parse
+from gemini_batch.errors import Denied, NotFound, Unavailable
+from gemini_batch.jobs.parse import NoAnswer, Packed, PackTask, ParseTask, pack, parse
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.records import Job, ShardRecord, Tally
 
@@ -24,18 +24,18 @@ def collect(shop: Shop, record: ShardRecord) -> Tally:
     if record.requests is None:
         raise AssertionError("ENDED without a record of requests")
     raw = _raw(shop, record)
-    part = store.scratch(f"{shard:06d}.part")
-    task = ParseTask(
-        nonce=shop.run.nonce,
-        response_schema=shop.run.asked.response_schema,
-        rows=store.path(rundir.rows_of(shard)),
-        requests=store.path(record.requests),
-        raw=raw,
-        part=part,
-        no_answer=_no_answer(record, raw),
-    )
-    tally = shop.pool.run(parse, task)
-    store.publish(rundir.part_of(shard), part)
+    with store.scratch(f"{shard:06d}.part") as part:
+        task = ParseTask(
+            nonce=shop.run.nonce,
+            response_schema=shop.run.asked.response_schema,
+            rows=store.path(rundir.rows_of(shard)),
+            requests=store.path(record.requests),
+            raw=raw,
+            part=part,
+            no_answer=_no_answer(record, raw),
+        )
+        tally = shop.pool.run(parse, task)
+        store.publish(rundir.part_of(shard), part)
     return tally
 
 
@@ -45,44 +45,37 @@ def _raw(shop: Shop, record: ShardRecord) -> Path | None:
     if not store.exists(name):
         if record.job is None or record.job.responses_file is None:
             return None
-        packed = _fetch(shop, record.job, record.job.responses_file, record.shard)
-        store.publish(name, packed)
+        with store.scratch(f"{record.shard:06d}.zst") as packed:
+            _fetch(shop, record.job, record.job.responses_file, packed)
+            store.publish(name, packed)
     return store.path(name)
 
 
-def _fetch(shop: Shop, job: Job, file_name: str, shard: int) -> Path:
+def _fetch(shop: Shop, job: Job, file_name: str, target: Path) -> None:
     """Download and pack, accepted only if whole: a cut download can end in HTTP 200.
 
     The proof is the size the service names, or the job's line count, or the same bytes a second time.
     """
-    size_bytes = shop.remote.get_file(file_name).size_bytes
-    scratch, packed = _download(shop, file_name, shard)
-    if size_bytes is not None:
-        whole = packed.size_bytes == size_bytes
-    elif job.requests is not None:
-        whole = packed.lines == job.requests
-    else:
-        again, second = _download(shop, file_name, shard)
-        again.unlink()
-        whole = second.sha256 == packed.sha256
-    if not whole:
-        scratch.unlink()
-        raise Unavailable(f"the download of {file_name} was cut at {packed.size_bytes:,} bytes")
-    return scratch
+    packed = _download(shop, file_name, target)
+    if packed.size_bytes == _size_bytes(shop, file_name) or packed.lines == job.requests:
+        return
+    with shop.files.store.scratch(target.name) as again:
+        if _download(shop, file_name, again).sha256 != packed.sha256:
+            raise Unavailable(f"two downloads of {file_name} differ; one was cut")
 
 
-def _download(shop: Shop, file_name: str, shard: int) -> tuple[Path, Packed]:
-    store = shop.files.store
-    plain, packed = store.scratch(f"{shard:06d}.jsonl"), store.scratch(f"{shard:06d}.zst")
+def _size_bytes(shop: Shop, file_name: str) -> int | None:
+    """What the service says of the file's size, if it says anything of result files at all (python-genai #1759)."""
     try:
+        return shop.remote.get_file(file_name).size_bytes
+    except (NotFound, Denied):
+        return None
+
+
+def _download(shop: Shop, file_name: str, target: Path) -> Packed:
+    with shop.files.store.scratch(f"{target.name}.jsonl") as plain:
         shop.remote.download(file_name, plain)
-        return packed, shop.pool.run(_pack, (plain, packed))
-    finally:
-        plain.unlink(missing_ok=True)
-
-
-def _pack(paths: tuple[Path, Path]) -> Packed:
-    return pack(*paths)
+        return shop.pool.run(pack, PackTask(plain, target))
 
 
 def _no_answer(record: ShardRecord, raw: Path | None) -> NoAnswer:

@@ -6,13 +6,15 @@ scratch paths; or, where pictures have to be uploaded first, those pictures.
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pyarrow as pa
 
+from gemini_batch.config import Resolution
 from gemini_batch.errors import RowError
 from gemini_batch.gemini.media import Picture, goes_inline, read_picture
 from gemini_batch.gemini.wire import Encoder, file_part, inline_part, text_part
@@ -32,6 +34,11 @@ REQUESTS = pa.schema(
 
 PASSED_ON = ("files/", "https://generativelanguage.googleapis.com/")
 """URIs of files that already lie at the service."""
+
+
+RESOLUTIONS = {None, *get_args(Resolution)}
+
+MIME_TYPE = re.compile(r"[a-z0-9.+-]+/[a-z0-9.+-]+")
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,8 @@ class _Encoding:
                 "bad_row",
                 f"part {number} has {' and '.join(given) or 'neither'} of text, path, uri, data; one is due",
             )
+        if part["media_resolution"] not in RESOLUTIONS:
+            raise RowError("bad_row", f"part {number}: unknown media_resolution {part['media_resolution']!r}")
         if given == ["text"]:
             wire = text_part(part["text"])
             return wire, wire
@@ -138,6 +147,8 @@ class _Encoding:
     @staticmethod
     def _passed_on(part: dict[str, Any], number: int) -> tuple[bytes, bytes]:
         uri = part["uri"]
+        if part["mime_type"] and not MIME_TYPE.fullmatch(part["mime_type"]):
+            raise RowError("bad_row", f"part {number}: {part['mime_type']!r} is not a MIME type")
         if not uri.startswith(PASSED_ON):
             raise RowError("bad_row", f"part {number}: the uri {uri!r} is not a file of the service (files/…)")
         wire = file_part(part["mime_type"], uri, part["media_resolution"])

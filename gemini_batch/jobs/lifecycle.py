@@ -88,7 +88,7 @@ def _changes(record: ShardRecord, event: Event) -> dict[str, object] | None:
             (S.SENDING | S.UNKNOWN),
             (SendFailed(number, why) | UploadGone(number, why) | SendRefused(number, why)),
         ):
-            return _not_created(record, event, why) if number == len(record.sends) else None
+            return _not_created(record, event, why) if record.sends and number == record.sends[-1].number else None
         case S.SENDING, OutcomeUnknown(why):
             return {"state": S.UNKNOWN, "problem": why}
         case S.UNKNOWN, Absent(at):
@@ -125,8 +125,8 @@ def _learn(record: ShardRecord, job: Job) -> dict[str, object]:
 def _not_created(record: ShardRecord, event: Event, why: str) -> dict[str, object]:
     refusals = record.refusals + 1
     match event:
-        case SendFailed():
-            return {"state": S.READY, "problem": why}
+        case SendFailed():  # a day of 429 must not make every record longer
+            return {"state": S.READY, "sends": record.sends[:-1], "problem": why}
         case UploadGone() if refusals < MAX_REFUSALS:
             return {
                 "state": S.PLANNED,
@@ -289,5 +289,5 @@ def poll_delay(age: timedelta, ceiling: float) -> timedelta:
 
 
 def backoff(failures: int, ceiling: float) -> timedelta:
-    """1, 2, 4 … s, at most `ceiling`, after that many failures in a row."""
-    return timedelta(seconds=min(2.0 ** min(failures, 16), ceiling))
+    """1, 2, 4 … s, at most `ceiling` but never under a second, after that many failures in a row."""
+    return timedelta(seconds=max(1.0, min(2.0 ** min(failures, 16), ceiling)))

@@ -22,6 +22,9 @@ from gemini_batch.schema.check import Check, Invalid, checker
 
 CHUNK_BYTES = 1 << 20
 
+NO_SUCH_VALUE = (pa.ArrowException, OverflowError, ValueError, TypeError, AttributeError)
+"""What Arrow raises for a value that a column cannot hold; a model may serialise to anything."""
+
 
 @dataclass(frozen=True)
 class NoAnswer:
@@ -51,10 +54,16 @@ class Packed:
     lines: int
 
 
-def pack(plain: Path, packed: Path) -> Packed:
+@dataclass(frozen=True)
+class PackTask:
+    plain: Path
+    packed: Path
+
+
+def pack(task: PackTask) -> Packed:
     """Compress a downloaded result file (zstd) and say what it was."""
     digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"
-    with plain.open("rb") as source, pa.CompressedOutputStream(str(packed), "zstd") as out:
+    with task.plain.open("rb") as source, pa.CompressedOutputStream(str(task.packed), "zstd") as out:
         while chunk := source.read(CHUNK_BYTES):
             digest.update(chunk)
             out.write(chunk)
@@ -120,7 +129,7 @@ def _checked(answers: list[Answer], check: Check, kind: pa.DataType) -> tuple[pa
         checked.append(answer)
     try:
         return pa.array(values, kind), checked
-    except (pa.ArrowException, OverflowError):
+    except NO_SUCH_VALUE:
         return _one_by_one(values, checked, kind)
 
 
@@ -130,7 +139,7 @@ def _one_by_one(values: list[Any], answers: list[Answer], kind: pa.DataType) -> 
         try:
             values[at] = _numbers(value, kind)
             pa.array([values[at]], kind)
-        except (pa.ArrowException, OverflowError) as error:
+        except NO_SUCH_VALUE as error:
             values[at], answers[at] = None, _invalid(answers[at], str(error))
     return pa.array(values, kind), answers
 

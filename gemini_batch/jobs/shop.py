@@ -16,7 +16,7 @@ from gemini_batch.errors import IllegalTransition
 from gemini_batch.gemini.remote import Listing, Remote
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.quota.desk import MemoryDesk
+from gemini_batch.quota.desk import Desk
 from gemini_batch.records import Limits, RunRecord, ShardPlan, ShardRecord
 
 R = TypeVar("R")
@@ -36,17 +36,29 @@ class CpuPool(Protocol):
 
 
 @dataclass
+class Uploaded:
+    """Pictures of a shard at the service, since `began` (boottime): sha256 -> URI."""
+
+    began: float
+    uris: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Shop:
     run: RunRecord
     limits: Limits
     files: RunFiles
     plan: list[ShardPlan]
     remote: Remote
-    desk: MemoryDesk
+    desk: Desk
     pool: CpuPool
     clock: Clock
     owner: str
     records: dict[int, ShardRecord] = field(default_factory=dict)
+    unrecorded: dict[int, events.Event] = field(default_factory=dict)
+    """What a sender learned and the store would not take: recorded before anything else is done with the shard."""
+    uris: dict[int, "Uploaded"] = field(default_factory=dict)
+    """Pictures uploaded for shards whose request file has yet to follow."""
     closing: Event = field(default_factory=Event)
     """Set when the process wants to leave: no further step is begun."""
     deleted_jobs: set[str] = field(default_factory=set)

@@ -6,6 +6,9 @@ wins, and both learn who.
 
 from typing import Generic, TypeVar
 
+from pydantic import ValidationError
+
+from gemini_batch.errors import RunStopped
 from gemini_batch.ledger.store import Store
 from gemini_batch.records import Snapshot
 
@@ -55,7 +58,13 @@ class Log(Generic[R]):
 
     def _at(self, version: int) -> R | None:
         body = self._store.read(self._name(version))
-        return None if body is None else self._type.model_validate_json(body)
+        if body is None:
+            return None
+        try:
+            return self._type.model_validate_json(body)
+        except ValidationError:
+            where = f"{self._store.url}/{self._name(version)}"
+            raise RunStopped(f"{where} cannot be read: damaged, or of a newer release; restore it") from None
 
     def _listed_version(self) -> int:
         stems = (name.removesuffix(".json") for name in self._store.names(self._folder) if name.endswith(".json"))

@@ -27,14 +27,12 @@ class PosixStore:
     @effect("store.create")
     def create(self, name: str, body: bytes) -> bool:
         target = self._target(name)
-        scratch = self.scratch(target.name)
-        try:
+        with self.scratch(target.name) as scratch:
             _write_durably(scratch, body)
-            os.link(scratch, target)
-        except FileExistsError:
-            return False
-        finally:
-            scratch.unlink(missing_ok=True)
+            try:
+                os.link(scratch, target)
+            except FileExistsError:
+                return False
         _sync_folder(target.parent)
         return True
 
@@ -45,9 +43,11 @@ class PosixStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    @effect("store.exists")
     def exists(self, name: str) -> bool:
         return (self.root / name).exists()
 
+    @effect("store.names")
     def names(self, folder: str) -> list[str]:
         try:
             return sorted(entry.name for entry in os.scandir(self.root / folder))
@@ -69,20 +69,29 @@ class PosixStore:
     def path(self, name: str) -> Path:
         return self.root / name
 
-    def scratch(self, name: str) -> Path:
-        folder = self._folder(self.root / SCRATCH)
-        return folder / f"{new_nonce(4)}-{name}"
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        path = self._folder(self.root / SCRATCH) / f"{new_nonce(4)}-{name}"
+        try:
+            yield path
+        finally:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def held(self) -> Iterator[bool]:
         with (self._folder(self.root) / LOCK).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                yield True
+            yield _flock(lock.fileno(), fcntl.LOCK_EX)
 
+    def is_held(self) -> bool:
+        try:
+            with (self.root / LOCK).open("rb") as lock:
+                return not _flock(lock.fileno(), fcntl.LOCK_SH)
+        except OSError:
+            return False
+
+    @effect("store.sweep_scratch")
     def sweep_scratch(self) -> None:
         shutil.rmtree(self.root / SCRATCH, ignore_errors=True)
         self._made.discard(self.root / SCRATCH)
@@ -102,6 +111,17 @@ class PosixStore:
                 _sync_folder(folder.parent)
             self._made.add(folder)
         return folder
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    """Whether the lock was had. A file system without locks grants it: it is a courtesy."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _write_durably(path: Path, body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import orjson
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -27,16 +28,17 @@ class RunFiles:
         body = self.store.read(rundir.RUN)
         if body is None:
             return None
+        where = f"{self.store.url}/{rundir.RUN}"
         try:
-            record = RunRecord.model_validate_json(body)
-        except ValidationError as error:
-            raise BadInput(f"{self.store.url}/{rundir.RUN} is not a run record of format {FORMAT}: {error}") from None
-        if record.format > FORMAT:
-            raise BadInput(
-                f"{self.store.url} was made by release {record.version} (format {record.format}); this one reads up to "
-                f"{FORMAT}. Upgrade gemini-batch-dist."
-            )
-        return record
+            made = orjson.loads(body)
+            if made["format"] > FORMAT:
+                raise BadInput(
+                    f"{where} was made by release {made.get('version')} (format {made['format']}); this one reads "
+                    f"up to {FORMAT}. Upgrade gemini-batch-dist."
+                )
+            return RunRecord.model_validate(made)
+        except (ValidationError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{where} is not a run record of this project: {str(error)[:200]}") from None
 
     def plan(self) -> list[ShardPlan]:
         """The shards of round 0 in order."""

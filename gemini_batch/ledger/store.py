@@ -34,11 +34,14 @@ class Store(Protocol):
     def path(self, name: str) -> Path:
         """A local path that holds the object, for readers that stream (Arrow)."""
 
-    def scratch(self, name: str) -> Path:
-        """A fresh path for a file on its way in; what a dead process leaves there is debris."""
+    def scratch(self, name: str) -> AbstractContextManager[Path]:
+        """A fresh path for a file on its way in, removed at the end if still there. A dead process leaves debris."""
 
     def held(self) -> AbstractContextManager[bool]:
         """Whether this process has the run for itself while the block lasts. A courtesy: no promise rests on it."""
+
+    def is_held(self) -> bool:
+        """Whether a process has the run for itself right now."""
 
     def sweep_scratch(self) -> None:
         """Remove debris. Only for a process that has the run for itself."""

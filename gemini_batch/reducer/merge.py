@@ -37,7 +37,8 @@ def merge(
     """
     began = clock.boottime()
     store.delete(rundir.SUCCESS)
-    files = [_write_file(store, run, number, group) for number, group in enumerate(_groups(plan))]
+    digests = {record.shard: record.tally.part_sha256 for record in records if record.tally}
+    files = [_write_file(store, run, number, group, digests) for number, group in enumerate(_groups(plan))]
     report = make_report(run, plan, records, clock.boottime() - began)
     publish_json(store, rundir.REPORT, report)
     success = {
@@ -54,40 +55,51 @@ def merge(
 def _groups(plan: list[ShardPlan]) -> Iterator[list[ShardPlan]]:
     """Which shards share a dataset file; depends on the plan alone."""
     group: list[ShardPlan] = []
+    rows = 0
     for shard in plan:
-        if group and sum(member.rows for member in group) + shard.rows > FILE_ROWS:
+        if group and rows + shard.rows > FILE_ROWS:
             yield group
-            group = []
+            group, rows = [], 0
         group.append(shard)
+        rows += shard.rows
     yield group
 
 
-def _write_file(store: Store, run: RunRecord, number: int, group: list[ShardPlan]) -> dict[str, Any]:
+def _write_file(
+    store: Store, run: RunRecord, number: int, group: list[ShardPlan], digests: dict[int, str]
+) -> dict[str, Any]:
     name = rundir.dataset_file(number)
-    scratch = store.scratch(f"dataset-{number:06d}.parquet")
-    with Writer(scratch, dataset_schema(run.asked.response_schema)) as writer:
-        for shard in group:
-            _append(writer, store.path(rundir.part_of(shard.shard)), shard)
-    with scratch.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    store.publish(name, scratch)
+    with store.scratch(f"dataset-{number:06d}.parquet") as scratch:
+        with Writer(scratch, dataset_schema(run.asked.response_schema)) as writer:
+            for shard in group:
+                _append(writer, store.path(rundir.part_of(shard.shard)), shard, digests[shard.shard])
+        digest = _sha256(scratch)
+        store.publish(name, scratch)
     return {"name": name, "rows": writer.rows, "sha256": digest}
 
 
-def _append(writer: Writer, part: Path, shard: ShardPlan) -> None:
-    """Copy a part, holding it to its place: the rows of the shard, in order, none more and none less."""
+def _append(writer: Writer, part: Path, shard: ShardPlan, digest: str) -> None:
+    """Copy a part, holding it to what was recorded of it and to its place: the rows of the shard, in order."""
+    mend = f"delete {part} and resume: it is made again from the raw results"
     following = shard.first_index
     try:
+        if _sha256(part) != digest:
+            raise RunStopped(f"{part} is not the file that was recorded; {mend}")
         for block in read_blocks(part):
             index = block.column("index")
             if index != pa.array(range(following, following + len(index)), pa.int64()):
-                raise RunStopped(f"{part} does not hold rows {following} and on; delete it and resume")
+                raise RunStopped(f"{part} does not hold rows {following} and on; {mend}")
             following += len(index)
             writer.write(block)
     except UNREADABLE as error:
-        raise RunStopped(f"{part} is damaged: {error}") from None
+        raise RunStopped(f"{part} is damaged ({error}); {mend}") from None
     if following != shard.first_index + shard.rows:
-        raise RunStopped(f"{part} ends at row {following}, not at {shard.first_index + shard.rows}")
+        raise RunStopped(f"{part} ends at row {following}, not at {shard.first_index + shard.rows}; {mend}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def make_report(
@@ -146,6 +158,6 @@ def read_json(store: Store, name: str) -> dict[str, Any] | None:
 
 
 def publish_json(store: Store, name: str, value: dict[str, Any]) -> None:
-    scratch = store.scratch(name)
-    scratch.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    store.publish(name, scratch)
+    with store.scratch(name) as scratch:
+        scratch.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        store.publish(name, scratch)

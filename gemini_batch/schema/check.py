@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gemini_batch.errors import BadInput
 from gemini_batch.records import SchemaSpec
-from gemini_batch.schema.load import import_type
+from gemini_batch.schema.load import import_type, json_schema_of
 from gemini_batch.schema.shape import shape_of
 
 Check = Callable[[str], Any]
@@ -75,7 +75,7 @@ def _first_error(validator: Any, value: Any) -> str:
 
 def _by_model(spec: SchemaSpec, ref: str) -> Check:
     adapter: TypeAdapter[Any] = TypeAdapter(import_type(ref))
-    if adapter.json_schema(mode="validation") != spec.json_schema:
+    if json_schema_of(adapter, "validation") != spec.json_schema:
         raise BadInput(f"--schema {ref} has changed since the run began; restore it, or submit anew with --fresh")
 
     def check(text: str) -> Any:

@@ -4,9 +4,10 @@ Out: a `SchemaSpec`, which is data. Importing happens only here and only for who
 """
 
 import importlib
+import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jsonschema_rs
 from pydantic import PydanticUserError, TypeAdapter
@@ -67,12 +68,22 @@ def import_type(ref: str) -> Any:
 def _of_type(kind: Any, ref: str | None, shown: str) -> SchemaSpec:
     try:
         adapter = TypeAdapter(kind)
-        schema = adapter.json_schema(mode="validation")
-        result_schema = adapter.json_schema(mode="serialization") if ref else None
-    except (PydanticUserError, SyntaxError, NameError, TypeError) as error:
+        schema = json_schema_of(adapter, "validation")
+        result_schema = json_schema_of(adapter, "serialization") if ref else None
+    except (PydanticUserError, SyntaxError, NameError, TypeError, ValueError) as error:
         raise BadInput(f"schema {shown}: not a type that pydantic can describe: {error}") from None
     by = "model" if ref else "json-schema"
     return _checked(SchemaSpec(ref=ref, json_schema=schema, result_schema=result_schema, validate_by=by), shown)
+
+
+def json_schema_of(adapter: TypeAdapter[Any], mode: Literal["validation", "serialization"]) -> dict[str, Any]:
+    """The schema as it reads once it has been written down.
+
+    Raises:
+        ValueError: it holds a value that JSON has no form for, such as an infinite default.
+    """
+    schema: dict[str, Any] = json.loads(json.dumps(adapter.json_schema(mode=mode), allow_nan=False))
+    return schema
 
 
 def _of_file(path: Path) -> SchemaSpec:

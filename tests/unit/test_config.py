@@ -119,7 +119,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 def test_whatever_is_accepted_survives_the_run_record():
     """Limits are written to run.json and read back by every worker."""
-    found = resolve({"settle": "0", "poll_interval": "0.001", "max_tokens_per_shard": str(10**15)}, None, {}).limits()
+    found = resolve({"settle": "0", "poll_interval": "0.1", "max_tokens_per_shard": str(10**15)}, None, {}).limits()
     assert Limits.model_validate_json(found.model_dump_json()) == found
     assert RunRecord.model_config["frozen"]
 

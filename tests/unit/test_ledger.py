@@ -97,10 +97,29 @@ def test_names_are_sorted_and_direct(tmp_path):
 def test_publish_replaces_in_one_step_and_takes_the_scratch_file_away(tmp_path):
     store = PosixStore(tmp_path)
     for body in (b"old", b"new"):
-        scratch = store.scratch("x")
-        scratch.write_bytes(body)
-        store.publish("folder/x", scratch)
+        with store.scratch("x") as scratch:
+            scratch.write_bytes(body)
+            store.publish("folder/x", scratch)
         assert (store.read("folder/x"), scratch.exists()) == (body, False)
+
+
+def test_scratch_that_was_not_published_is_removed_file_or_folder(tmp_path):
+    """A full disk that fills itself with half files never recovers."""
+    store = PosixStore(tmp_path)
+    with store.scratch("file") as file, store.scratch("folder") as folder:
+        file.write_bytes(b"half")
+        folder.mkdir()
+        (folder / "x").write_bytes(b"half")
+    assert list((tmp_path / ".scratch").iterdir()) == []
+
+
+def test_whether_a_run_is_held_is_seen_without_holding_it(tmp_path):
+    """`status` must be able to say that nobody works on a run."""
+    store = PosixStore(tmp_path)
+    assert store.is_held() is False
+    with store.held() as first, store.held() as second:
+        assert (first, second, store.is_held()) == (True, False, True)
+    assert store.is_held() is False
 
 
 def test_a_failed_create_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -119,7 +138,8 @@ def test_a_failed_create_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_scratch_is_usable_again_after_a_sweep(tmp_path):
     store = PosixStore(tmp_path)
-    store.scratch("x").write_bytes(b"debris")
+    (tmp_path / ".scratch").mkdir()
+    (tmp_path / ".scratch" / "x").write_bytes(b"debris")
     store.sweep_scratch()
     assert store.create("a", b"") is True
     assert list((tmp_path / ".scratch").iterdir()) == []

@@ -194,7 +194,8 @@ def test_once_a_job_is_recorded_nothing_is_sent_and_it_stays_the_job(steps, star
         if before.job:
             assert not isinstance(event, life.SendBegan)
             assert after.job.name == before.job.name
-        assert after.sends[: len(before.sends)] == before.sends
+        kept = before.sends[:-1] if isinstance(event, life.SendFailed) else before.sends  # it certainly made nothing
+        assert after.sends[: len(kept)] == kept
         assert {twin.name for twin in before.twins} <= {twin.name for twin in after.twins}
 
 

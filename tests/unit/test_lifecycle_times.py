@@ -166,6 +166,6 @@ def test_a_poll_never_pauses_longer_than_its_ceiling_or_not_at_all(age, ceiling)
 @given(st.integers(0, 10**6), st.floats(0.001, 1e6))
 def test_backoff_doubles_up_to_its_ceiling(failures, ceiling):
     pause = life.backoff(failures, ceiling)
-    assert timedelta(0) < pause <= timedelta(seconds=ceiling)
+    assert timedelta(seconds=1) <= pause <= timedelta(seconds=max(1, ceiling))
     assert pause <= life.backoff(failures + 1, ceiling)
     assert life.backoff(0, 60) == timedelta(seconds=1)

@@ -11,7 +11,7 @@ import pytest
 from gemini_batch.dataset import dataset_schema
 from gemini_batch.gemini.wire import line_key
 from gemini_batch.jobs.encode import REQUESTS
-from gemini_batch.jobs.parse import NoAnswer, ParseTask, pack, parse
+from gemini_batch.jobs.parse import NoAnswer, PackTask, ParseTask, pack, parse
 from gemini_batch.records import SchemaSpec
 from gemini_batch.schema.load import load_schema
 
@@ -59,7 +59,7 @@ def collected(folder, lines, count, spec=None, bad=(), raw=True):
     ]
     pq.write_table(pa.Table.from_pylist(outcomes, REQUESTS), folder / "requests")
     (folder / "plain").write_bytes(b"\n".join(lines))
-    packed = pack(folder / "plain", folder / "raw")
+    packed = pack(PackTask(folder / "plain", folder / "raw"))
     assert packed.sha256 == hashlib.sha256((folder / "plain").read_bytes()).hexdigest()
     task = ParseTask(
         NONCE,
@@ -221,7 +221,7 @@ def test_only_ok_rows_have_a_result_and_the_raw_text_stays(tmp_path):
 def test_packing_counts_lines_with_or_without_a_last_line_feed(tmp_path, body, lines):
     """The count is one of the proofs that a download is whole."""
     (tmp_path / "plain").write_bytes(body)
-    packed = pack(tmp_path / "plain", tmp_path / "packed")
+    packed = pack(PackTask(tmp_path / "plain", tmp_path / "packed"))
     assert (packed.lines, packed.size_bytes) == (lines, len(body))
     with pa.CompressedInputStream(str(tmp_path / "packed"), "zstd") as stream:
         assert stream.read() == body
