@@ -24,13 +24,17 @@ UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
 def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a file in order, a block at a time."""
     with pq.ParquetFile(path, buffer_size=READ_BUFFER_BYTES, page_checksum_verification=True) as file:
-        yield from file.iter_batches(batch_size=_block_rows(file.metadata), columns=columns)
+        rows = block_rows(_size_bytes(file.metadata), file.metadata.num_rows)
+        yield from file.iter_batches(batch_size=rows, columns=columns)
 
 
-def _block_rows(metadata: pq.FileMetaData) -> int:
-    sizes = (metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    row_bytes = sum(sizes) / max(metadata.num_rows, 1)
-    return max(1, min(BLOCK_ROWS, int(BLOCK_BYTES / max(row_bytes, 1))))
+def block_rows(size_bytes: int, rows: int) -> int:
+    """How many rows of that average size make a block."""
+    return max(1, min(BLOCK_ROWS, BLOCK_BYTES * max(rows, 1) // max(size_bytes, 1)))
+
+
+def _size_bytes(metadata: pq.FileMetaData) -> int:
+    return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
 
 class Writer:

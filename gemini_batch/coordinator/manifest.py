@@ -9,7 +9,6 @@ import base64
 import binascii
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gemini_batch.errors import BadInput
-from gemini_batch.parquet import BLOCK_ROWS, UNREADABLE, read_blocks
+from gemini_batch.parquet import BLOCK_BYTES, BLOCK_ROWS, UNREADABLE, block_rows, read_blocks
 from gemini_batch.parts import FIELDS, PART, PARTS
 
 JSONL_SUFFIXES = {".jsonl", ".ndjson", ".json"}
@@ -93,7 +92,7 @@ class TableManifest:
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         row = 0
-        for block in self._table.to_batches(max_chunksize=BLOCK_ROWS):
+        for block in self._table.to_batches(max_chunksize=block_rows(self._table.nbytes, self._table.num_rows)):
             yield self._form.normalised(block, row)
             row += block.num_rows
 
@@ -118,11 +117,20 @@ class JsonlManifest:
             row += table.num_rows
 
     def _row_blocks(self) -> Iterator[list[dict[str, Any]]]:
+        rows: list[dict[str, Any]] = []
+        size = 0
         try:
             with self._path.open("rb") as stream:
-                lines = ((number, line) for number, line in enumerate(stream, 1) if not line.isspace())
-                while block := list(islice(lines, BLOCK_ROWS)):
-                    yield [self._parsed(number, line) for number, line in block]
+                for number, line in enumerate(stream, 1):
+                    if line.isspace():
+                        continue
+                    rows.append(self._parsed(number, line))
+                    size += len(line)
+                    if len(rows) >= BLOCK_ROWS or size >= BLOCK_BYTES:
+                        yield rows
+                        rows, size = [], 0
+            if rows:
+                yield rows
         except OSError as error:
             raise BadInput(f"manifest {self.name} cannot be read: {error.strerror}") from None
 

@@ -1,39 +1,15 @@
 """A shard against a service that misbehaves: hand-written fakes of the remote, the pool and the clock."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import pyarrow as pa
 import pytest
+from shops import Clock, make_shop
 
 from gemini_batch import rundir
-from gemini_batch.coordinator.manifest import Columns, TableManifest
-from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.errors import Denied, NotFound
 from gemini_batch.gemini.remote import Listing, Seen, StoredFile
 from gemini_batch.jobs.advance import Rest, Stop, advance
-from gemini_batch.jobs.shop import Shop
-from gemini_batch.ledger.posix import PosixStore
-from gemini_batch.ledger.run import RunFiles
-from gemini_batch.quota.desk import MemoryDesk
 from gemini_batch.records import Job, ShardState
-
-BEGAN = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self):
-        self.passed = timedelta(0)
-
-    def now(self):
-        return BEGAN + self.passed
-
-    def boottime(self):
-        return self.passed.total_seconds()
-
-
-class Inline:
-    def run(self, function, task):
-        return function(task)
 
 
 class Service:
@@ -73,15 +49,8 @@ class Service:
 
 @pytest.fixture
 def shop(tmp_path, asked, limits):
-    manifest = TableManifest(pa.table({"prompt": ["a", "b"]}), "t", tmp_path, Columns())
-    plan = scan(manifest, asked(), (tmp_path,), limits())
-    files, clock = RunFiles(PosixStore(tmp_path / "run")), Clock()
-    what = asked(rows=plan.rows, rows_digest=plan.rows_digest)
-    begin(files, manifest, what, (tmp_path,), limits(), "run", clock)
-    made = Shop(
-        run=files.record(), limits=limits(), files=files, plan=files.plan(), remote=Service(clock),
-        desk=MemoryDesk(limits()), pool=Inline(), clock=clock, owner="o",
-    )  # fmt: skip
+    clock = Clock()
+    made = make_shop(tmp_path, asked, limits(), Service(clock), clock)
     assert isinstance(advance(made, 0), Rest)
     assert (made.last(0).state, len(made.remote.created)) == (ShardState.SUBMITTED, 1)
     return made

@@ -1,0 +1,43 @@
+"""A shop over fakes of the service, the pool and the clock, for tests of `advance`."""
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from gemini_batch.coordinator.manifest import Columns, TableManifest
+from gemini_batch.coordinator.start import begin, scan
+from gemini_batch.jobs.shop import Shop
+from gemini_batch.ledger.posix import PosixStore
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.quota.desk import MemoryDesk
+
+BEGAN = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self):
+        self.passed = timedelta(0)
+
+    def now(self):
+        return BEGAN + self.passed
+
+    def boottime(self):
+        return self.passed.total_seconds()
+
+
+class Inline:
+    def run(self, function, task):
+        return function(task)
+
+
+def make_shop(folder, asked, limits, remote, clock, store=PosixStore, rows=2):
+    """A run of `rows` prompts, planned and ready to be advanced."""
+    manifest = TableManifest(pa.table({"prompt": [f"p{row}" for row in range(rows)]}), "t", folder, Columns())
+    plan = scan(manifest, asked(), (folder,), limits)
+    files = RunFiles(store(folder / "run"))
+    what = asked(rows=plan.rows, rows_digest=plan.rows_digest)
+    begin(files, manifest, what, (folder,), limits, "run", clock)
+    return Shop(
+        run=files.record(), limits=limits, files=files, plan=files.plan(), remote=remote,
+        desk=MemoryDesk(limits), pool=Inline(), clock=clock, owner="o",
+    )  # fmt: skip

@@ -1,0 +1,282 @@
+"""The one call that costs money, under everything that can come of it: a scripted service, no network."""
+
+from datetime import timedelta
+
+import orjson
+import pytest
+from shops import Clock, make_shop
+
+from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
+from gemini_batch.gemini.remote import Listing, Seen, StoredFile
+from gemini_batch.jobs.advance import AwaitDesk, Rest, Stop, advance
+from gemini_batch.jobs.collect import collect
+from gemini_batch.ledger.posix import PosixStore
+from gemini_batch.records import Job, ShardState
+
+S = ShardState
+
+
+class Service:
+    """Answers each create by the next of `script` (an error to raise, or None); `hidden` jobs are in no listing."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.script = []
+        self.jobs = []
+        self.asked = 0
+        self.hidden = False
+        self.uploads = 0
+        self.state = "BATCH_STATE_SUCCEEDED"
+        self.downloads = []
+        self.size_bytes = None
+        self.requests = None
+
+    def upload(self, path, display_name, mime_type):
+        self.uploads += 1
+        self.lines = path.read_bytes()
+        return StoredFile("files/input", "u", path.stat().st_size)
+
+    def create_job(self, model, file_name, display_name):
+        self.asked += 1
+        outcome = self.script.pop(0) if self.script else None
+        if outcome is None or isinstance(outcome, Unavailable):
+            number = len(self.jobs) + 1
+            self.jobs.append(Job(name=f"batches/{number}", display_name=display_name, created_at=self.clock.now()))
+        if outcome is not None:
+            raise outcome
+        return self.jobs[-1]
+
+    def get_job(self, name):
+        job = next(job for job in self.jobs if job.name == name)
+        seen = {
+            "state": self.state,
+            "responses_file": "files/out",
+            "ended_at": self.clock.now(),
+            "requests": self.requests,
+        }
+        return Seen(job.model_copy(update=seen), self.clock.now())
+
+    def list_jobs(self):
+        jobs = () if self.hidden else tuple(self.jobs)
+        by_name = {job.display_name: job for job in reversed(jobs)}
+        return Listing(by_name, frozenset(job.name for job in jobs), self.clock.now(), jobs)
+
+    def get_file(self, name):
+        if isinstance(self.size_bytes, Exception):
+            raise self.size_bytes
+        return StoredFile(name, "u", self.size_bytes)
+
+    def download(self, name, target):
+        target.write_bytes(self.downloads.pop(0) if self.downloads else self.answers())
+
+    def answers(self):
+        found = {"candidates": [{"content": {"parts": [{"text": "yes"}]}, "finishReason": "STOP"}]}
+        keys = [orjson.loads(line)["key"] for line in self.lines.splitlines()]
+        return b"".join(orjson.dumps({"key": key, "response": found}) + b"\n" for key in keys)
+
+
+class FullDisk(PosixStore):
+    """Refuses to create anything while `full`."""
+
+    full = False
+
+    def create(self, name, body):
+        if FullDisk.full and name.startswith("ledger/"):
+            raise OSError(28, "No space left on device")
+        return super().create(name, body)
+
+
+@pytest.fixture
+def service():
+    return Service(Clock())
+
+
+@pytest.fixture
+def make(tmp_path, asked, limits, service):
+    def make(store=PosixStore, **changes):
+        return make_shop(tmp_path, asked, limits(**changes), service, service.clock, store, rows=4)
+
+    return make
+
+
+def look(shop, shard=0, after=timedelta(minutes=30)):
+    shop.clock.passed += after
+    return advance(shop, shard)
+
+
+def test_a_job_whose_name_could_not_be_recorded_is_recorded_before_anything_else(make, service, monkeypatch):
+    """A full disk at the worst moment: the name is known, and a hidden job must not be bought again."""
+    shop = make(FullDisk)
+    service.hidden = True
+    created = service.create_job
+
+    def create_on_a_full_disk(*arguments):
+        FullDisk.full = True
+        return created(*arguments)
+
+    monkeypatch.setattr(service, "create_job", create_on_a_full_disk)
+    assert isinstance(look(shop), Rest)
+    assert shop.last(0).state is S.SENDING
+    FullDisk.full = False
+    assert look(shop) == Stop()
+    assert (service.asked, shop.last(0).job.name) == (1, "batches/1")
+
+
+def test_a_lost_answer_is_found_by_name_and_adopted(make, service):
+    shop = make()
+    service.script = [Unavailable("cut")]
+    assert look(shop) == Stop()
+    assert (service.asked, shop.last(0).job.name) == (1, "batches/1")
+
+
+def test_all_jobs_of_one_send_are_recorded_the_oldest_is_the_shards(make, service):
+    """An HTTP stack that sends twice makes two bills; the second must at least be known."""
+    shop = make()
+    service.script = [Unavailable("cut")]
+    service.state = "BATCH_STATE_RUNNING"
+    created = service.create_job
+
+    def twice(*arguments):
+        with pytest.raises(Unavailable):
+            created(*arguments)
+        return created(*arguments) and (_ for _ in ()).throw(Unavailable("cut"))
+
+    service.create_job = twice
+    look(shop)
+    record = shop.last(0)
+    assert (record.job.name, [twin.name for twin in record.twins]) == ("batches/1", ["batches/2"])
+
+
+def test_a_listing_from_before_the_send_is_no_absence(make, service):
+    """The settle time runs from the first look after the send, not from one that could not have seen it."""
+    shop = make()
+    shop.listing(shop.clock.boottime())  # another shard's look, at the same instant
+    listed = service.list_jobs
+    looked = []
+    service.list_jobs = lambda: looked.append(1) or listed()
+    service.hidden, service.script = True, [Unavailable("cut")]
+    created = service.create_job
+
+    def slowly(*arguments):
+        service.clock.passed += timedelta(minutes=2)
+        return created(*arguments)
+
+    service.create_job = slowly
+    look(shop)
+    assert looked
+    assert shop.last(0).absence.first_at == service.clock.now()
+
+
+def test_under_wait_a_hidden_job_is_never_bought_again(make, service):
+    shop = make(on_unknown="wait")
+    service.hidden, service.script = True, [Unavailable("cut")]
+    for _ in range(200):
+        assert isinstance(look(shop), Rest)
+    assert (service.asked, shop.last(0).state) == (1, S.UNKNOWN)
+    assert shop.last(0).version < 12  # looking without news writes nothing
+
+
+def test_under_resubmit_a_send_that_stayed_absent_is_made_again_once(make, service):
+    shop = make()
+    service.hidden, service.script = True, [Unavailable("cut")]
+    look(shop)
+    while service.asked == 1:
+        verdict = look(shop, after=timedelta(minutes=10))
+    assert verdict == Stop()
+    assert service.clock.passed >= timedelta(hours=1)
+    assert service.asked == 2
+
+
+@pytest.mark.parametrize("error", [Throttled("429", 429), NotSent("refused")])
+def test_a_day_of_not_now_costs_no_attempt_and_the_record_does_not_grow(make, service, error):
+    shop = make()
+    service.script = [error] * 60
+    sizes = []
+    for _ in range(60):
+        assert isinstance(look(shop, after=timedelta(minutes=10)), Rest)
+        sizes.append(len(shop.last(0).model_dump_json()))
+    assert max(sizes) < 2 * min(sizes)
+    assert (look(shop), service.uploads) == (Stop(), 1)
+
+
+def test_after_a_429_one_shard_asks_again_for_all(make, service):
+    """A hundred shards that ask once a minute each are refused a hundred times a minute."""
+    shop = make(max_requests_per_shard=1)
+    service.state = "BATCH_STATE_RUNNING"
+    look(shop, 0)
+    service.script = [Throttled("429", 429)] * 3
+    look(shop, 1)
+    asked = service.asked
+    assert isinstance(look(shop, 2), AwaitDesk)
+    assert service.asked == asked
+    look(shop, 1), look(shop, 1)
+    assert isinstance(look(shop, 1), Rest)
+    assert shop.last(1).state is S.SUBMITTED
+    assert isinstance(look(shop, 2), Rest)
+    assert shop.last(2).state is S.SUBMITTED
+
+
+def test_until_a_job_is_accepted_one_shard_goes_ahead_and_its_refusal_stops_the_run(make, service):
+    shop = make(max_requests_per_shard=1)
+    service.script = [Refused("400: no such field", 400)]
+    with pytest.raises(RunStopped, match="no such field"):
+        look(shop, 0)
+    assert isinstance(look(shop, 1), AwaitDesk)
+    assert (service.jobs, shop.last(0).state) == ([], S.READY)
+
+
+def test_a_lost_pilot_holds_nothing_else_back(make, service):
+    """Under `wait` it may stay lost for ever; the others are not to blame."""
+    shop = make(max_requests_per_shard=1, on_unknown="wait")
+    service.hidden, service.script = True, [Unavailable("cut")]
+    look(shop, 0)
+    assert look(shop, 1) == Stop()
+
+
+def test_a_refused_key_stops_the_run_and_nothing_counts_as_sent(make, service):
+    shop = make()
+    service.script = [Denied("403", 403)]
+    with pytest.raises(RunStopped, match="refuses the key"):
+        look(shop)
+    assert (shop.last(0).state, shop.last(0).sends) == (S.READY, ())
+    assert look(shop) == Stop()
+
+
+def test_a_request_file_that_vanished_is_uploaded_again(make, service):
+    shop = make()
+    service.script = [Refused("404", 404)]
+    assert look(shop) == Stop()
+    assert (service.uploads, len(service.jobs)) == (2, 1)
+
+
+def test_a_download_that_was_cut_is_not_accepted(make, service):
+    """Half a file can come with HTTP 200: the size, the count, or the same bytes twice must vouch for it."""
+    shop = make()
+    service.requests = 4
+    look(shop, after=timedelta(0))
+    whole = service.answers()
+    assert shop.last(0).tally.by_status == {"ok": 4}
+    for size, requests, script, fetched in (
+        (len(whole), None, [whole], 1),
+        (None, 4, [whole], 1),
+        (None, None, [whole, whole], 2),
+        (99, 5, [whole, whole], 2),  # what the service says of them may be wrong
+        (NotFound("404", 404), None, [whole, whole], 2),
+        (len(whole), 4, [whole[:50], whole, whole], 3),
+    ):
+        check_download(shop, service, size, requests, script, fetched)
+
+
+def check_download(shop, service, size, requests, script, fetched):
+    shop.files.store.delete("raw/000000.jsonl.zst")
+    service.size_bytes, service.downloads = size, list(script)
+    record = shop.last(0)
+    record = record.model_copy(update={"job": record.job.model_copy(update={"requests": requests})})
+    for _ in range(3):
+        try:
+            tally = collect(shop, record)
+        except Unavailable:
+            continue
+        break
+    assert tally.by_status == {"ok": 4}
+    assert len(script) - len(service.downloads) == fetched
