@@ -28,6 +28,10 @@ MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an 
 NOT_INHERITED = ("GEMINI_", "GOOGLE_", "http_proxy", "https_proxy", "all_proxy")
 LONG = 120.0
 
+# A shell that starts the tests in the background ignores SIGINT for all of them, and what is ignored stays so in every
+# process they start; a handled signal does not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def until(done: Callable[[], Any], what: str, seconds: float = LONG) -> Any:
     """The first true value of `done()`; fails after `seconds`, which only a defect needs."""

@@ -54,11 +54,15 @@ def _raw(shop: Shop, record: ShardRecord) -> Path | None:
 def _fetch(shop: Shop, job: Job, file_name: str, target: Path) -> None:
     """Download and pack, accepted only if whole: a cut download can end in HTTP 200.
 
-    The proof is the size the service names, or the job's line count, or the same bytes a second time.
+    The proof is the size the service names, or the job's line count. Where the service names no size, and a line may be
+    missing for good, it is the same bytes a second time; that alone would not tell a cut that always falls in one place.
     """
+    size_bytes = _size_bytes(shop, file_name)
     packed = _download(shop, file_name, target)
-    if packed.size_bytes == _size_bytes(shop, file_name) or packed.lines == job.requests:
+    if packed.size_bytes == size_bytes or packed.lines == job.requests:
         return
+    if size_bytes is not None:
+        raise Unavailable(f"{file_name} was cut at {packed.size_bytes:,} of {size_bytes:,} bytes")
     with shop.files.store.scratch(target.name) as again:
         if _download(shop, file_name, again).sha256 != packed.sha256:
             raise Unavailable(f"two downloads of {file_name} differ; one was cut")
