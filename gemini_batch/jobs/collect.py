@@ -54,8 +54,8 @@ def _raw(shop: Shop, record: ShardRecord) -> Path | None:
 def _fetch(shop: Shop, job: Job, file_name: str, target: Path) -> None:
     """Download and pack, accepted only if whole: a cut download can end in HTTP 200.
 
-    The proof is the size the service names, or the job's line count. Where the service names no size, and a line may be
-    missing for good, it is the same bytes a second time; that alone would not tell a cut that always falls in one place.
+    The proof is the size the service names, or the job's line count. Where the service names no size, and a line may
+    be missing for good, it is the same bytes a second time; that alone would not tell a cut that falls in one place.
     """
     size_bytes = _size_bytes(shop, file_name)
     packed = _download(shop, file_name, target)
