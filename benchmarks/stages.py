@@ -27,7 +27,7 @@ from gemini_batch.jobs.encode import EncodeTask, encode
 from gemini_batch.jobs.parse import NoAnswer, PackTask, ParseTask, pack, parse
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.records import Asked, Limits, RunRecord, ShardRecord, Tally
+from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, Tally
 from gemini_batch.reducer.merge import merge
 from gemini_batch.schema.load import load_schema
 
@@ -90,7 +90,7 @@ def _once(folder: Path, rows: int) -> dict[str, float]:
     shards = files.plan()
     _timed(seconds, "encode", lambda: [_encode(files, run, shard.shard) for shard in shards])
     for shard in shards:
-        _answer(files, run, shard.shard, shard.first_index, shard.rows)
+        _answer(files, run, shard)
     tallies = _timed(seconds, "parse", lambda: [_parse(files, run, shard.shard) for shard in shards])
     now = SystemClock().now()
     records = [ShardRecord(shard=number, at=now, tally=tally) for number, tally in enumerate(tallies)]
@@ -116,53 +116,53 @@ def _manifest(folder: Path, rows: int) -> Path:
 
 
 def _encode(files: RunFiles, run: RunRecord, shard: int) -> None:
-    root = Path(files.store.url)
-    requests = files.store.scratch("requests")
-    encode(
-        EncodeTask(
-            asked=run.asked,
-            nonce=run.nonce,
-            roots=(root,),
-            max_bytes=LIMITS.max_bytes_per_shard,
-            rows=files.store.path(rundir.rows_of(shard)),
-            lines=files.store.scratch("lines"),
-            requests=requests,
-            media=root / "media",
+    store = files.store
+    with store.scratch("lines") as lines, store.scratch("requests") as requests, store.scratch("media") as media:
+        encode(
+            EncodeTask(
+                asked=run.asked,
+                nonce=run.nonce,
+                roots=(),
+                max_bytes=LIMITS.max_bytes_per_shard,
+                rows=store.path(rundir.rows_of(shard)),
+                lines=lines,
+                requests=requests,
+                media=media,
+            )
         )
-    )
-    files.store.publish(rundir.requests_of(shard, "bench"), requests)
+        store.publish(rundir.requests_of(shard, "bench"), requests)
 
 
-def _answer(files: RunFiles, run: RunRecord, shard: int, first_index: int, rows: int) -> None:
+def _answer(files: RunFiles, run: RunRecord, shard: ShardPlan) -> None:
     """What the service would return, packed."""
     response = {
         "candidates": [{"content": {"parts": [{"text": '{"label":"good","score":0.5}'}]}, "finishReason": "STOP"}],
         "usageMetadata": {"promptTokenCount": 30, "candidatesTokenCount": 9, "totalTokenCount": 39},
         "modelVersion": run.asked.model,
     }
-    plain, packed = files.store.scratch("plain"), files.store.scratch("packed")
-    nonce = run.nonce.encode()
-    with plain.open("wb") as out:
-        for index in range(first_index, first_index + rows):
-            out.write(orjson.dumps({"key": line_key(nonce, index, 0).decode(), "response": response}) + b"\n")
-    pack(PackTask(plain, packed))
-    files.store.publish(rundir.raw_of(shard), packed)
+    nonce, indexes = run.nonce.encode(), range(shard.first_index, shard.first_index + shard.rows)
+    lines = ({"key": line_key(nonce, index, 0).decode(), "response": response} for index in indexes)
+    with files.store.scratch("plain") as plain, files.store.scratch("packed") as packed:
+        plain.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        pack(PackTask(plain, packed))
+        files.store.publish(rundir.raw_of(shard.shard), packed)
 
 
 def _parse(files: RunFiles, run: RunRecord, shard: int) -> Tally:
-    part = files.store.scratch("part")
-    tally = parse(
-        ParseTask(
-            nonce=run.nonce,
-            response_schema=run.asked.response_schema,
-            rows=files.store.path(rundir.rows_of(shard)),
-            requests=files.store.path(rundir.requests_of(shard, "bench")),
-            raw=files.store.path(rundir.raw_of(shard)),
-            part=part,
-            no_answer=NoAnswer("missing", ""),
+    store = files.store
+    with store.scratch("part") as part:
+        tally = parse(
+            ParseTask(
+                nonce=run.nonce,
+                response_schema=run.asked.response_schema,
+                rows=store.path(rundir.rows_of(shard)),
+                requests=store.path(rundir.requests_of(shard, "bench")),
+                raw=store.path(rundir.raw_of(shard)),
+                part=part,
+                no_answer=NoAnswer("missing", ""),
+            )
         )
-    )
-    files.store.publish(rundir.part_of(shard), part)
+        store.publish(rundir.part_of(shard), part)
     return tally
 
 
