@@ -1,5 +1,6 @@
 """The one call that costs money, under everything that can come of it: a scripted service, no network."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import orjson
@@ -11,6 +12,7 @@ from gemini_batch.gemini.remote import Listing, Seen, StoredFile
 from gemini_batch.jobs.advance import AwaitDesk, Rest, Stop, advance
 from gemini_batch.jobs.collect import collect
 from gemini_batch.ledger.posix import PosixStore
+from gemini_batch.quota.desk import MemoryDesk
 from gemini_batch.records import Job, ShardState
 
 S = ShardState
@@ -281,3 +283,33 @@ def check_download(shop, service, size, requests, script, fetched):
         break
     assert tally.by_status == {"ok": 4}
     assert len(script) - len(service.downloads) == fetched
+
+
+def test_of_two_workers_on_one_shard_only_the_writer_of_sending_sends(make, service, tmp_path):
+    """The other one has read READY already; a name in the ledger, not a lock, keeps it from buying."""
+    slow = make()
+    quick = replace(slow, desk=MemoryDesk(slow.limits), records={}, owner="other")
+    service.state = "BATCH_STATE_RUNNING"
+    may_send = slow.desk.may_send
+
+    def overtaken(shard):
+        service.script = []
+        advance(quick, shard)
+        return may_send(shard)
+
+    slow.desk.may_send = overtaken
+    assert isinstance(look(slow), Rest)
+    assert (service.asked, len(service.jobs)) == (1, 1)
+    assert slow.last(0).sends == quick.last(0).sends
+
+
+def test_a_list_that_lacks_a_recorded_job_is_no_proof_of_absence(make, service):
+    """A truncated list once wrote off 85 live jobs (sourcelibrary-v2 #4889)."""
+    shop = make(max_requests_per_shard=1)
+    service.state = "BATCH_STATE_RUNNING"
+    look(shop, 0)
+    service.hidden, service.script = True, [Unavailable("cut")]
+    for _ in range(20):
+        verdict = look(shop, 1)
+    assert "batches/1" in verdict.reason
+    assert (service.asked, shop.last(1).absence) == (2, None)
