@@ -39,7 +39,6 @@ def summarise(
     collected = sum(statuses.values())
     state = _state(finished, stopped, states, len(plan), driven=waiting is not None)
     failed = collected - statuses["ok"]
-    live = [record.job for record in records if record.state is ShardState.SUBMITTED and record.job]
     return {
         "format": FORMAT,
         "run": where,
@@ -59,13 +58,7 @@ def summarise(
             {"reason": reason, "shards": shards, "until": None}
             for reason, shards in (waiting if waiting is not None else _reasons(records)).items()
         ],
-        "jobs": {
-            "live": len(live),
-            "oldest_age_s": max(
-                (round((now - job.created_at).total_seconds()) for job in live if job.created_at),
-                default=None,
-            ),
-        },
+        "jobs": _jobs(records, now),
         "cost_usd": {"spent": None, "reserved": None, "cap": None},
         "last_progress_at": max((record.at for record in records if record.at), default=run.created_at).isoformat(),
         "last_looked_at": now.isoformat(),
@@ -74,6 +67,12 @@ def summarise(
         "problems": _problems(where, stopped, idle),
         "dataset": f"{where}/dataset" if finished else None,
     }
+
+
+def _jobs(records: list[ShardRecord], now: datetime) -> dict[str, int | None]:
+    live = [record.job for record in records if record.state is ShardState.SUBMITTED and record.job]
+    ages = [round((now - job.created_at).total_seconds()) for job in live if job.created_at]
+    return {"live": len(live), "oldest_age_s": max(ages, default=None)}
 
 
 def _problems(where: str, stopped: str | None, idle: bool) -> list[dict[str, str]]:

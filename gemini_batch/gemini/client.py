@@ -113,7 +113,7 @@ class GeminiClient:
         _mapped(lambda: self._general.files.download(file=name, destination=str(target)))
 
     def _raw(self, path: str) -> tuple[dict[str, Any], datetime]:
-        """GET as JSON with the provider's time. The SDK's public calls give neither (reference 3.4)."""
+        """GET as JSON with the provider's time. The SDK's public calls give neither (google-genai 2.21 to 3.4)."""
         reply = _mapped(lambda: self._general._api_client.request("get", path, {}))
         headers = {name.lower(): value for name, value in (reply.headers or {}).items()}
         try:

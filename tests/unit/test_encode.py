@@ -76,7 +76,7 @@ def picture(kind, size=(8, 8), **options):
     ),
 )
 def test_a_line_is_a_key_and_a_generate_content_request(asked, tmp_path_factory, rows, system, config):
-    """The service takes REST GenerateContentRequest and nothing else (reference 4.1)."""
+    """The service takes REST GenerateContentRequest and nothing else."""
     what = asked(system_instruction=system, generation_config=config)
     rows_in = [{"prompt": text, "system_instruction": own} for text, own in rows]
     _, lines, record = run(tmp_path_factory.mktemp("e"), what, rows_in, first=41)

@@ -156,7 +156,7 @@ def test_no_row_has_less_than_no_tokens(asked, rows, system):
 
 @pytest.mark.parametrize("rows", [{"prompts": ["a"]}, {"parts": [[{"text": "a"}]]}], ids=["prompt", "parts"])
 def test_the_runs_own_system_instruction_counts_in_every_row(asked, rows):
-    """It is repeated on every line (reference 4.1) and billed on every line."""
+    """It is repeated on every line (python-genai #1838) and billed on every line."""
     what = asked(system_instruction="s" * 4000)
     (tokens,) = Scale(what, NONCE, (), 10**9).weigh(block(**rows), 0).weights.tokens
     assert tokens >= 4000 / BYTES_PER_TOKEN

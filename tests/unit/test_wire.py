@@ -26,7 +26,7 @@ def said(*parts, reason="STOP", **more):
     return line({"content": {"parts": list(parts), "role": "model"}, "finishReason": reason, "index": 0}, **more)
 
 
-# --- documented shapes (reference 4.3, 4.4) ---------------------------------------------------------------------------
+# --- documented shapes (Batch API guide) ---------------------------------------------------------------------------
 
 
 def test_the_success_of_the_guide_is_read_with_all_its_numbers():
