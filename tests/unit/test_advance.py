@@ -81,7 +81,7 @@ def test_a_job_that_is_seen_between_two_misses_is_not_gone(shop):
 
 @pytest.mark.parametrize("error", [NotFound("404", 404), Denied("403", 403)], ids=["404", "403"])
 def test_results_that_have_vanished_do_not_hold_up_the_run_for_ever(shop, error):
-    """Files live 48 h, and a vanished one answers 403 or 404 (deprecated-generative-ai-python #692): its rows failed, the rest goes on."""
+    """Files live 48 h, and a vanished one answers 403 or 404: its rows have failed, the rest of the run goes on."""
     shop.remote.state, shop.remote.file_error = "BATCH_STATE_SUCCEEDED", error
     verdict = looks(shop, *[200] * 60, every=timedelta(hours=1))
     assert verdict == Stop()
