@@ -1,6 +1,7 @@
 """Settings: flag > environment > TOML > default, every mistake named, and the key never shown."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -192,3 +193,11 @@ def test_a_password_in_the_base_url_reaches_no_run_file():
         assert "hunter2" not in resolve_account(None, env).endpoint
     except BadInput as error:
         assert "hunter2" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*.toml")), ids=lambda path: path.name
+)
+def test_every_config_of_the_repository_loads(path):
+    """An example that is refused teaches nothing."""
+    assert resolve({}, path, {}).model
