@@ -31,12 +31,13 @@ class Inline:
 
 
 def make_shop(folder, asked, limits, remote, clock, store=PosixStore, rows=2):
-    """A run of `rows` prompts, planned and ready to be advanced."""
+    """A run of `rows` prompts, planned (if it is not yet) and ready to be advanced."""
     manifest = TableManifest(pa.table({"prompt": [f"p{row}" for row in range(rows)]}), "t", folder, Columns())
     plan = scan(manifest, asked(), (folder,), limits)
     files = RunFiles(store(folder / "run"))
     what = asked(rows=plan.rows, rows_digest=plan.rows_digest)
-    begin(files, manifest, what, (folder,), limits, "run", clock)
+    if files.record() is None:
+        begin(files, manifest, what, (folder,), limits, "run", clock)
     return Shop(
         run=files.record(), limits=limits, files=files, plan=files.plan(), remote=remote,
         desk=MemoryDesk(limits), pool=Inline(), clock=clock, owner="o",

@@ -25,6 +25,8 @@ class Service:
         self.clock = clock
         self.script = []
         self.jobs = []
+        self.inputs = {}
+        self.sources = {}
         self.asked = 0
         self.hidden = False
         self.uploads = 0
@@ -35,14 +37,15 @@ class Service:
 
     def upload(self, path, display_name, mime_type):
         self.uploads += 1
-        self.lines = path.read_bytes()
-        return StoredFile("files/input", "u", path.stat().st_size)
+        self.inputs[f"files/{self.uploads}"] = path.read_bytes()
+        return StoredFile(f"files/{self.uploads}", "u", path.stat().st_size)
 
     def create_job(self, model, file_name, display_name):
         self.asked += 1
         outcome = self.script.pop(0) if self.script else None
         if outcome is None or isinstance(outcome, Unavailable):
             number = len(self.jobs) + 1
+            self.sources[f"files/out-{number}"] = file_name
             self.jobs.append(Job(name=f"batches/{number}", display_name=display_name, created_at=self.clock.now()))
         if outcome is not None:
             raise outcome
@@ -52,7 +55,7 @@ class Service:
         job = next(job for job in self.jobs if job.name == name)
         seen = {
             "state": self.state,
-            "responses_file": "files/out",
+            "responses_file": f"files/out-{name[8:]}",
             "ended_at": self.clock.now(),
             "requests": self.requests,
         }
@@ -69,11 +72,11 @@ class Service:
         return StoredFile(name, "u", self.size_bytes)
 
     def download(self, name, target):
-        target.write_bytes(self.downloads.pop(0) if self.downloads else self.answers())
+        target.write_bytes(self.downloads.pop(0) if self.downloads else self.answers(name))
 
-    def answers(self):
+    def answers(self, name="files/out-1"):
         found = {"candidates": [{"content": {"parts": [{"text": "yes"}]}, "finishReason": "STOP"}]}
-        keys = [orjson.loads(line)["key"] for line in self.lines.splitlines()]
+        keys = [orjson.loads(line)["key"] for line in self.inputs[self.sources[name]].splitlines()]
         return b"".join(orjson.dumps({"key": key, "response": found}) + b"\n" for key in keys)
 
 

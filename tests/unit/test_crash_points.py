@@ -1,0 +1,89 @@
+"""Death at every effect of a run, from the first byte of the plan to the last part, and a new process that goes on.
+
+In one process and over a scripted service: a `BaseException` at the effect stands for the end of the process, since
+nothing catches it and everything in memory is dropped.
+"""
+
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from shops import Clock, make_shop
+from test_paying import Service
+
+from gemini_batch import effects
+from gemini_batch.effects import effect
+from gemini_batch.jobs.advance import Stop, advance
+
+REMOTE = ("upload", "create_job", "get_job", "list_jobs", "get_file", "download")
+LOOKS = 60
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+class Announced(Service):
+    """The scripted service behind the same port as the real one."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        for name in REMOTE:
+            setattr(self, name, effect(f"remote.{name}")(getattr(self, name)))
+
+
+@pytest.fixture(autouse=True)
+def _no_hook_stays():
+    yield
+    effects.observe(None)
+
+
+def die_at(number):
+    """Die before the effect of that number; behind a remote call, its answer is lost. Returns what was passed."""
+    passed = []
+
+    def hook(point, phase):
+        if phase == "before" or point.startswith("remote."):
+            passed.append((phase, point))
+            if len(passed) == number:
+                raise Died
+
+    effects.observe(hook)
+    return passed
+
+
+def begun(folder, asked, limits, service):
+    """The run, new or found again."""
+    return make_shop(folder, asked, limits, service, service.clock, rows=4)
+
+
+def finish(shop):
+    for _ in range(LOOKS):
+        shop.clock.passed += timedelta(minutes=30)
+        if [advance(shop, entry.shard) for entry in shop.plan] == [Stop()] * len(shop.plan):
+            return
+    raise AssertionError(f"not finished: {[shop.last(entry.shard).state for entry in shop.plan]}")
+
+
+def test_whatever_effect_it_dies_at_the_next_process_finishes_and_buys_nothing_twice(tmp_path, asked, limits):
+    """The pay path and everything around it, at each point of the port."""
+    terms = limits(max_requests_per_shard=2)
+    points = set()
+    for number in count(1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        service = Announced(Clock())
+        passed = die_at(number)
+        try:
+            finish(begun(folder, asked, terms, service))
+        except Died:
+            points.add(passed[-1])
+        else:
+            break
+        effects.observe(None)
+        shop = begun(folder, asked, terms, service)
+        finish(shop)
+        tallies = [shop.last(entry.shard).tally.by_status for entry in shop.plan]
+        assert (passed[-1], len(service.jobs), tallies) == (passed[-1], 2, [{"ok": 2}, {"ok": 2}])
+    assert {("before", "remote.create_job"), ("after", "remote.create_job"), ("before", "store.create")} <= points
+    assert number > 40
