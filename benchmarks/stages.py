@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,17 +118,18 @@ def _manifest(folder: Path, rows: int) -> Path:
 
 def _encode(files: RunFiles, run: RunRecord, shard: int) -> None:
     store = files.store
-    with store.scratch("lines") as lines, store.scratch("requests") as requests, store.scratch("media") as media:
+    with ExitStack() as scratch:
+        requests = scratch.enter_context(store.scratch("requests"))
         encode(
             EncodeTask(
                 asked=run.asked,
                 nonce=run.nonce,
                 roots=(),
                 max_bytes=LIMITS.max_bytes_per_shard,
-                rows=store.path(rundir.rows_of(shard)),
-                lines=lines,
+                rows=scratch.enter_context(store.local(rundir.rows_of(shard))),
+                lines=scratch.enter_context(store.scratch("lines")),
                 requests=requests,
-                media=media,
+                media=scratch.enter_context(store.scratch("media")),
             )
         )
         store.publish(rundir.requests_of(shard, "bench"), requests)
@@ -150,14 +152,15 @@ def _answer(files: RunFiles, run: RunRecord, shard: ShardPlan) -> None:
 
 def _parse(files: RunFiles, run: RunRecord, shard: int) -> Tally:
     store = files.store
-    with store.scratch("part") as part:
+    with ExitStack() as scratch:
+        part = scratch.enter_context(store.scratch("part"))
         tally = parse(
             ParseTask(
                 nonce=run.nonce,
                 response_schema=run.asked.response_schema,
-                rows=store.path(rundir.rows_of(shard)),
-                requests=store.path(rundir.requests_of(shard, "bench")),
-                raw=store.path(rundir.raw_of(shard)),
+                rows=scratch.enter_context(store.local(rundir.rows_of(shard))),
+                requests=scratch.enter_context(store.local(rundir.requests_of(shard, "bench"))),
+                raw=scratch.enter_context(store.local(rundir.raw_of(shard))),
                 part=part,
                 no_answer=NoAnswer("missing", ""),
             )

@@ -137,19 +137,24 @@ class Run:
         Raises:
             RunStopped: the run has not finished.
         """
-        for path in self._dataset_files():
-            for block in read_blocks(path):
-                yield from (Row(**row) for row in block.to_pylist())
+        for name in self._dataset_files():
+            with self._files.store.local(name) as path:
+                for block in read_blocks(path):
+                    yield from (Row(**row) for row in block.to_pylist())
 
     def to_table(self) -> pa.Table:
         """The whole dataset in memory."""
-        return pa.concat_tables(pq.read_table(path, page_checksum_verification=True) for path in self._dataset_files())
+        return pa.concat_tables(self._table(name) for name in self._dataset_files())
 
-    def _dataset_files(self) -> list[Path]:
+    def _table(self, name: str) -> pa.Table:
+        with self._files.store.local(name) as path:
+            return pq.read_table(path, page_checksum_verification=True)
+
+    def _dataset_files(self) -> list[str]:
         success = read_json(self._files.store, rundir.SUCCESS)
         if success is None:
             raise RunStopped(f"run {self.path} has not finished; wait() for it")
-        return [self._files.store.path(entry["name"]) for entry in success["files"]]
+        return [entry["name"] for entry in success["files"]]
 
     def _drive(self, solo: Solo) -> None:
         try:

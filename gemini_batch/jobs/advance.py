@@ -168,7 +168,7 @@ class _Advance:
             nonce=shop.run.nonce,
             roots=shop.media_roots,
             max_bytes=shop.run.limits.max_bytes_per_shard,
-            rows=store.path(rundir.rows_of(shard)),
+            rows=scratch.enter_context(store.local(rundir.rows_of(shard))),
             lines=scratch.enter_context(store.scratch(f"{shard:06d}.jsonl")),
             requests=scratch.enter_context(store.scratch(f"{shard:06d}.requests")),
             media=scratch.enter_context(store.scratch(f"{shard:06d}.media")),

@@ -4,6 +4,7 @@ Fetch, accept only what is certainly whole, keep it raw, then parse. Every step 
 published once and is what the part is made from, whatever happens to the service's copy afterwards.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from gemini_batch import rundir
@@ -23,14 +24,15 @@ def collect(shop: Shop, record: ShardRecord) -> Tally:
     store, shard = shop.files.store, record.shard
     if record.requests is None:
         raise AssertionError("ENDED without a record of requests")
-    raw = _raw(shop, record)
-    with store.scratch(f"{shard:06d}.part") as part:
+    raw = _keep_raw(shop, record)
+    with ExitStack() as files:
+        part = files.enter_context(store.scratch(f"{shard:06d}.part"))
         task = ParseTask(
             nonce=shop.run.nonce,
             response_schema=shop.run.asked.response_schema,
-            rows=store.path(rundir.rows_of(shard)),
-            requests=store.path(record.requests),
-            raw=raw,
+            rows=files.enter_context(store.local(rundir.rows_of(shard))),
+            requests=files.enter_context(store.local(record.requests)),
+            raw=files.enter_context(store.local(raw)) if raw else None,
             part=part,
             no_answer=_no_answer(record, raw),
         )
@@ -39,8 +41,8 @@ def collect(shop: Shop, record: ShardRecord) -> Tally:
     return tally
 
 
-def _raw(shop: Shop, record: ShardRecord) -> Path | None:
-    """The shard's raw results, fetched if they are not here yet; None when the job left none."""
+def _keep_raw(shop: Shop, record: ShardRecord) -> str | None:
+    """The name of the shard's raw results, fetched if they are not here yet; None when the job left none."""
     store, name = shop.files.store, rundir.raw_of(record.shard)
     if not store.exists(name):
         if record.job is None or record.job.responses_file is None:
@@ -48,7 +50,7 @@ def _raw(shop: Shop, record: ShardRecord) -> Path | None:
         with store.scratch(f"{record.shard:06d}.zst") as packed:
             _fetch(shop, record.job, record.job.responses_file, packed)
             store.publish(name, packed)
-    return store.path(name)
+    return name
 
 
 def _fetch(shop: Shop, job: Job, file_name: str, target: Path) -> None:
@@ -82,7 +84,7 @@ def _download(shop: Shop, file_name: str, target: Path) -> Packed:
         return shop.pool.run(pack, PackTask(plain, target))
 
 
-def _no_answer(record: ShardRecord, raw: Path | None) -> NoAnswer:
+def _no_answer(record: ShardRecord, raw: str | None) -> NoAnswer:
     """Why a row that was sent has no answer."""
     job = record.job
     if job is None:

@@ -66,8 +66,9 @@ class PosixStore:
     def delete(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)
 
-    def path(self, name: str) -> Path:
-        return self.root / name
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        yield self.root / name
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:

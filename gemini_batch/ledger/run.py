@@ -42,7 +42,8 @@ class RunFiles:
 
     def plan(self) -> list[ShardPlan]:
         """The shards of round 0 in order."""
-        table = pq.read_table(self.store.path(rundir.PLAN), page_checksum_verification=True)
+        with self.store.local(rundir.PLAN) as path:
+            table = pq.read_table(path, page_checksum_verification=True)
         return [ShardPlan.model_validate(row) for row in table.to_pylist()]
 
     def history(self, shard: int) -> Log[ShardRecord]:

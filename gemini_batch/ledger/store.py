@@ -31,8 +31,11 @@ class Store(Protocol):
     def delete(self, name: str) -> None:
         """Remove; absent is fine."""
 
-    def path(self, name: str) -> Path:
-        """A local path that holds the object, for readers that stream (Arrow)."""
+    def local(self, name: str) -> AbstractContextManager[Path]:
+        """A local path that holds the object while the block lasts, for readers that stream (Arrow).
+
+        FileNotFoundError when it is absent.
+        """
 
     def scratch(self, name: str) -> AbstractContextManager[Path]:
         """A fresh path for a file on its way in, removed at the end if still there. A dead process leaves debris."""

@@ -72,25 +72,28 @@ def _write_file(
     with store.scratch(f"dataset-{number:06d}.parquet") as scratch:
         with Writer(scratch, dataset_schema(run.asked.response_schema)) as writer:
             for shard in group:
-                _append(writer, store.path(rundir.part_of(shard.shard)), shard, digests[shard.shard])
+                _append(writer, store, shard, digests[shard.shard])
         digest = _sha256(scratch)
         store.publish(name, scratch)
     return {"name": name, "rows": writer.rows, "sha256": digest}
 
 
-def _append(writer: Writer, part: Path, shard: ShardPlan, digest: str) -> None:
+def _append(writer: Writer, store: Store, shard: ShardPlan, digest: str) -> None:
     """Copy a part, holding it to what was recorded of it and to its place: the rows of the shard, in order."""
+    name = rundir.part_of(shard.shard)
+    part = f"{store.url}/{name}"
     mend = f"delete {part} and resume: it is made again from the raw results"
     following = shard.first_index
     try:
-        if _sha256(part) != digest:
-            raise RunStopped(f"{part} is not the file that was recorded; {mend}")
-        for block in read_blocks(part):
-            index = block.column("index")
-            if index != pa.array(range(following, following + len(index)), pa.int64()):
-                raise RunStopped(f"{part} does not hold rows {following} and on; {mend}")
-            following += len(index)
-            writer.write(block)
+        with store.local(name) as path:
+            if _sha256(path) != digest:
+                raise RunStopped(f"{part} is not the file that was recorded; {mend}")
+            for block in read_blocks(path):
+                index = block.column("index")
+                if index != pa.array(range(following, following + len(index)), pa.int64()):
+                    raise RunStopped(f"{part} does not hold rows {following} and on; {mend}")
+                following += len(index)
+                writer.write(block)
     except UNREADABLE as error:
         raise RunStopped(f"{part} is damaged ({error}); {mend}") from None
     if following != shard.first_index + shard.rows:

@@ -140,7 +140,7 @@ def test_the_frozen_shards_hold_every_row_of_the_manifest_in_order(tmp_path, ask
     files, record, plan = begun(tmp_path / "run", TableManifest(TABLE, "t", tmp_path, Columns()), asked, limits)
     assert files.plan() == plan.shards
     assert (record.run_id, record.shards) == ("run", len(plan.shards))
-    blocks = [b for shard in plan.shards for b in read_blocks(files.store.path(f"shards/{shard.shard:06d}.parquet"))]
+    blocks = [b for shard in plan.shards for b in read_blocks(files.store.root / f"shards/{shard.shard:06d}.parquet")]
     frozen = pa.Table.from_batches(blocks)
     assert frozen["index"].to_pylist() == list(range(ROWS))
     for column in TABLE.schema.names:
@@ -150,7 +150,7 @@ def test_the_frozen_shards_hold_every_row_of_the_manifest_in_order(tmp_path, ask
 def test_rows_without_keys_have_their_index_as_key(tmp_path, asked, limits):
     manifest = TableManifest(TABLE.select(["prompt"]).slice(0, 3), "t", tmp_path, Columns())
     files, *_ = begun(tmp_path / "run", manifest, asked, limits)
-    (block,) = read_blocks(files.store.path("shards/000000.parquet"))
+    (block,) = read_blocks(files.store.root / "shards/000000.parquet")
     assert block.column("key").to_pylist() == ["0", "1", "2"]
 
 
