@@ -24,7 +24,7 @@ from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.lifecycle import backoff
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.quota.desk import MemoryDesk
+from gemini_batch.quota.desk import Desk, MemoryBooks
 from gemini_batch.records import Limits, ShardState
 from gemini_batch.reducer.merge import merge, publish_json, read_json
 from gemini_batch.status import Status, summarise
@@ -101,7 +101,7 @@ class Solo:
             files=files,
             plan=files.plan(),
             remote=remote,
-            desk=MemoryDesk(limits),
+            desk=Desk(MemoryBooks(), run, limits),
             pool=self._pool,
             clock=self._clock,
             owner=_owner(),

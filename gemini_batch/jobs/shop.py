@@ -4,7 +4,7 @@ Holds no decision: the run's record, its files, the service, the desk, the CPU p
 record of each shard.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -64,6 +64,7 @@ class Shop:
     deleted_jobs: set[str] = field(default_factory=set)
     """Recorded jobs that someone deleted at the service: listings need not show them."""
     _listing: tuple[float, Listing] | None = None
+    _proven: bool = False
     _listing_lock: Lock = field(default_factory=Lock)
 
     @cached_property
@@ -111,8 +112,24 @@ class Shop:
 
     def recorded_jobs(self) -> set[str]:
         """Names of the run's jobs that the service must still know."""
-        jobs = [job for record in self.records.values() for job in (record.job, *record.twins) if job]
+        jobs = [job for record in self._all_records() for job in (record.job, *record.twins) if job]
         return {job.name for job in jobs if job.state != lifecycle.GONE} - self.deleted_jobs
+
+    def proven(self) -> bool:
+        """Whether the service has accepted a job of this run, by its ledger."""
+        self._proven = self._proven or any(record.job is not None for record in self._all_records())
+        if not self._proven:  # another process may have been luckier
+            self._proven = any(self.last(entry.shard).job is not None for entry in self.plan)
+        return self._proven
+
+    def tokens(self, shard: int) -> int:
+        """Estimated input tokens of a shard."""
+        return self.plan[shard].tokens
+
+    def _all_records(self) -> Iterator[ShardRecord]:
+        """The newest record of every shard that this process knows of, read where it knows none."""
+        for entry in self.plan:
+            yield self.records.get(entry.shard) or self.last(entry.shard)
 
     def _known(self, shard: int) -> ShardRecord | None:
         known = self.records.get(shard)
@@ -120,7 +137,7 @@ class Shop:
 
     def _note(self, record: ShardRecord) -> ShardRecord:
         self.records[record.shard] = record
-        self.desk.follow(record, self.plan[record.shard].tokens)
+        self.desk.follow(record, self.tokens(record.shard))
         return record
 
 

@@ -9,7 +9,7 @@ from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.quota.desk import MemoryDesk
+from gemini_batch.quota.desk import Desk, MemoryBooks
 
 BEGAN = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -38,7 +38,8 @@ def make_shop(folder, asked, limits, remote, clock, store=PosixStore, rows=2):
     what = asked(rows=plan.rows, rows_digest=plan.rows_digest)
     if files.record() is None:
         begin(files, manifest, what, (folder,), limits, "run", clock)
+    run = files.record()
     return Shop(
-        run=files.record(), limits=limits, files=files, plan=files.plan(), remote=remote,
-        desk=MemoryDesk(limits), pool=Inline(), clock=clock, owner="o",
+        run=run, limits=limits, files=files, plan=files.plan(), remote=remote,
+        desk=Desk(MemoryBooks(), run, limits), pool=Inline(), clock=clock, owner="o",
     )  # fmt: skip

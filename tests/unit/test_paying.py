@@ -12,7 +12,7 @@ from gemini_batch.gemini.remote import Listing, Seen, StoredFile
 from gemini_batch.jobs.advance import AwaitDesk, Rest, Stop, advance
 from gemini_batch.jobs.collect import collect
 from gemini_batch.ledger.posix import PosixStore
-from gemini_batch.quota.desk import MemoryDesk
+from gemini_batch.quota.desk import Desk, MemoryBooks
 from gemini_batch.records import Job, ShardState
 
 S = ShardState
@@ -291,14 +291,14 @@ def check_download(shop, service, size, requests, script, fetched):
 def test_of_two_workers_on_one_shard_only_the_writer_of_sending_sends(make, service, tmp_path):
     """The other one has read READY already; a name in the ledger, not a lock, keeps it from buying."""
     slow = make()
-    quick = replace(slow, desk=MemoryDesk(slow.limits), records={}, owner="other")
+    quick = replace(slow, desk=Desk(MemoryBooks(), slow.run, slow.limits), records={}, owner="other")
     service.state = "BATCH_STATE_RUNNING"
     may_send = slow.desk.may_send
 
-    def overtaken(shard):
+    def overtaken(record, tokens):
         service.script = []
-        advance(quick, shard)
-        return may_send(shard)
+        advance(quick, record.shard)
+        return may_send(record, tokens)
 
     slow.desk.may_send = overtaken
     assert isinstance(look(slow), Rest)

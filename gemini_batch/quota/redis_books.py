@@ -1,0 +1,138 @@
+"""A project's book in Redis, shared by all workers and runs of the project.
+
+One hash per project, changed by WATCH / MULTI / EXEC around the same rules that a single process uses. Redis may lose
+it at any moment: the book counts only while its generation key is there, which is set after every ledger of the project
+has been read anew (`restore`). Without it nobody is let in, so a flush cannot pass a limit. Time is Redis's own.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import redis
+
+from gemini_batch.quota.book import Applicant, Book, Lease, Probe, follow_all
+from gemini_batch.quota.desk import DeskClosed
+
+R = TypeVar("R")
+
+GENERATION_SECONDS = 600
+"""Without a sweep for so long the book is not believed: shorter than a lease, so no lease expires in a believed one."""
+
+TRIES = 100
+"""Lost races before a change gives up; each means that somebody else's change went through."""
+
+LEASE, PROVEN, PROBE = b"lease:", b"proven:", b"probe:"
+
+Fields = dict[bytes, bytes]
+
+
+class RedisBooks:
+    """The book of one project. Safe between threads, processes and machines."""
+
+    def __init__(self, client: "redis.Redis", endpoint: str, project: str) -> None:
+        whose = hashlib.sha256(f"{endpoint} {project}".encode()).hexdigest()[:16]
+        self._client = client
+        self._key = f"gemini-batch:desk:{whose}"
+        self._generation = f"{self._key}:generation"
+
+    def change(self, step: Callable[[Book, float], R]) -> R:
+        return self._transact(step, self._generation, "the quota desk is being rebuilt")
+
+    def is_believed(self) -> bool:
+        """Whether a generation is there: no one needs to rebuild.
+
+        Raises:
+            DeskClosed: Redis cannot be asked.
+        """
+        try:
+            return bool(self._client.exists(self._generation))
+        except redis.RedisError as error:
+            raise _away(error) from None
+
+    def renew(self, ledger: Iterable[Applicant]) -> None:
+        """Hold the book against what a sweep read of the ledgers; a generation that is there stays for longer.
+
+        Raises:
+            DeskClosed: Redis cannot be asked, or the book has gone meanwhile.
+        """
+        self.change(lambda book, now: follow_all(book, ledger, now))
+        try:
+            self._client.expire(self._generation, GENERATION_SECONDS)
+        except redis.RedisError as error:
+            raise _away(error) from None
+
+    def restore(self, ledger: Iterable[Applicant], token: str) -> None:
+        """Make the book anew and believe it.
+
+        Args:
+            ledger: the last records of every shard of every run of the project, read while `token` was held.
+            token: a key that was set before the reading began; it vanishes with everything else in a flush.
+
+        Raises:
+            DeskClosed: Redis cannot be asked, or `token` has gone: something may have been sent since that this does
+                not know.
+        """
+
+        def step(book: Book, now: float) -> None:
+            follow_all(book, ledger, now)
+
+        self._transact(step, token, "Redis lost its data while the quota desk was being rebuilt", believe=True)
+
+    def _transact(self, step: Callable[[Book, float], R], needed: str, reason: str, believe: bool = False) -> R:
+        try:
+            for _ in range(TRIES):
+                with self._client.pipeline() as pipe:
+                    try:
+                        return self._attempt(pipe, step, needed, reason, believe)
+                    except redis.WatchError:
+                        continue
+        except redis.RedisError as error:
+            raise _away(error) from None
+        raise DeskClosed("the quota desk is busy")
+
+    def _attempt(self, pipe: Any, step: Callable[[Book, float], R], needed: str, reason: str, believe: bool) -> R:
+        pipe.watch(self._key, needed)
+        if not pipe.exists(needed):
+            raise DeskClosed(reason)
+        seconds, microseconds = pipe.time()
+        before: Fields = pipe.hgetall(self._key)
+        book = _read(before)
+        result = step(book, float(seconds) + microseconds / 1e6)
+        after = _written(book)
+        changed = {name: value for name, value in after.items() if before.get(name) != value}
+        gone = [name for name in before if name not in after]
+        if not (changed or gone or believe):
+            return result
+        pipe.multi()
+        if changed:
+            pipe.hset(self._key, mapping=changed)
+        if gone:
+            pipe.hdel(self._key, *gone)
+        if believe:
+            pipe.set(self._generation, "1", ex=GENERATION_SECONDS)
+        pipe.execute()
+        return result
+
+
+def _away(error: redis.RedisError) -> DeskClosed:
+    return DeskClosed(f"the quota desk cannot be reached ({type(error).__name__})")
+
+
+def _read(fields: Fields) -> Book:
+    book = Book()
+    for name, value in fields.items():
+        kind, _, rest = name.partition(b":")
+        if kind == b"lease":
+            book.leases[rest.decode()] = Lease.model_validate_json(value)
+        elif kind == b"probe":
+            book.probes[rest.decode()] = Probe.model_validate_json(value)
+        elif kind == b"proven":
+            book.proven.add(rest.decode())
+    return book
+
+
+def _written(book: Book) -> Fields:
+    fields = {LEASE + name.encode(): lease.model_dump_json().encode() for name, lease in book.leases.items()}
+    fields |= {PROBE + model.encode(): probe.model_dump_json().encode() for model, probe in book.probes.items()}
+    return fields | {PROVEN + run.encode(): b"1" for run in book.proven}

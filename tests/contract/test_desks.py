@@ -1,0 +1,328 @@
+"""The quota desk, wherever its book lies: a pilot first, then up to the limits, by what the ledger says."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import fakeredis
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made import make_asked, make_limits, make_run
+
+from gemini_batch.quota.desk import Desk, MemoryBooks
+from gemini_batch.quota.redis_books import RedisBooks
+from gemini_batch.records import IN_FLIGHT, Job, ShardRecord, ShardState
+
+S = ShardState
+JOB = Job(name="batches/1", display_name="d")
+TOKEN = "gemini-batch:test-token"
+
+
+def redis_books(client):
+    client.flushall()
+    client.set(TOKEN, "1")
+    books = RedisBooks(client, "http://127.0.0.1:1", "p")
+    books.restore((), TOKEN)
+    return books
+
+
+@pytest.fixture(params=["memory", "fakeredis", "valkey"])
+def fresh_books(request):
+    """Makes an empty, believed book of each kind."""
+    if request.param == "memory":
+        return MemoryBooks
+    if request.param == "valkey":
+        client = request.getfixturevalue("valkey").client
+        return lambda: redis_books(client)
+    return lambda: redis_books(fakeredis.FakeRedis())
+
+
+class Records:
+    """Histories of shards, so that every record has the version that follows."""
+
+    def __init__(self, desk):
+        self.desk = desk
+        self.last = {}
+
+    def ask(self, shard, tokens=1):
+        return self.desk.ask(self.of(shard), tokens)
+
+    def may_send(self, shard, tokens=1):
+        return self.desk.may_send(self.of(shard), tokens)
+
+    def refused(self, shard):
+        self.desk.refused(self.of(shard), 1)
+
+    def follow(self, shard, state, tokens=1, job=None):
+        record = self.of(shard)
+        self.last[shard] = record.model_copy(update={"version": record.version + 1, "state": state, "job": job})
+        self.desk.follow(self.last[shard], tokens)
+
+    def of(self, shard):
+        return self.last.get(shard) or ShardRecord(shard=shard)
+
+
+@pytest.fixture
+def desk(fresh_books):
+    def make(books=None, run="run", **limits):
+        return Records(Desk(books or fresh_books(), make_run(run), make_limits(**limits)))
+
+    return make
+
+
+@pytest.fixture
+def proven(desk):
+    """A desk of a run whose pilot was accepted and has been collected."""
+
+    def make(*args, **limits):
+        made = desk(*args, **limits)
+        made.follow(999, S.COLLECTED, job=JOB)
+        return made
+
+    return make
+
+
+def test_until_a_job_is_accepted_one_shard_goes_ahead_alone(desk):
+    """What the service finds wrong with the first job it will find wrong with every one."""
+    desk = desk()
+    assert (desk.desk.room(), desk.ask(0)) == (1, None)
+    assert "first job" in desk.ask(1)
+    assert desk.desk.room() == 0
+    desk.follow(0, S.SUBMITTED, job=JOB)
+    assert desk.ask(1) is None
+    assert desk.desk.room() == 98
+
+
+def test_a_pilot_that_fails_gives_its_place_to_the_next(desk):
+    desk = desk()
+    desk.ask(0)
+    desk.follow(0, S.ENDED)
+    assert desk.ask(1) is None
+    assert "first job" in desk.ask(2)
+
+
+def test_no_more_jobs_than_the_limit_are_let_in(proven):
+    desk = proven(max_live_jobs=2)
+    assert [desk.ask(shard) is None for shard in range(3)] == [True, True, False]
+    assert "--max-live-jobs" in desk.ask(2)
+
+
+def test_asking_again_with_a_lease_is_granted(proven):
+    """A worker that died after its lease must not wait for itself."""
+    desk = proven(max_live_jobs=1)
+    assert [desk.ask(0), desk.ask(0)] == [None, None]
+    assert desk.ask(1)
+
+
+def test_no_more_tokens_than_the_limit_are_let_in(proven):
+    desk = proven(max_enqueued_tokens=100)
+    assert [desk.ask(0, 60), desk.ask(1, 40)] == [None, None]
+    assert "--max-enqueued-tokens" in desk.ask(2, 1)
+    desk.follow(1, S.ENDED)
+    assert desk.ask(2, 40) is None
+
+
+def test_a_shard_over_the_token_limit_is_let_in_alone(proven):
+    """Waiting for room that can never be would be waiting for ever."""
+    desk = proven(max_enqueued_tokens=100)
+    assert desk.ask(0, 500) is None
+    assert desk.ask(1)
+    desk.follow(0, S.COLLECTED)
+    assert desk.ask(1) is None
+    assert desk.ask(2, 500)
+
+
+@pytest.mark.parametrize("state", ShardState)
+def test_leases_follow_the_ledger_after_a_restart(proven, state):
+    """Jobs of a process that died still fill the service's queue."""
+    desk = proven(max_live_jobs=1)
+    desk.follow(0, state)
+    assert (desk.ask(1) is None) is (state not in IN_FLIGHT)
+
+
+def test_an_unknown_create_holds_its_place(proven):
+    """It may be a live job."""
+    desk = proven(max_enqueued_tokens=10)
+    desk.follow(0, S.UNKNOWN, tokens=10)
+    assert desk.ask(1)
+
+
+def test_an_old_record_says_nothing_of_a_newer_lease(proven):
+    """A sweep that read the ledger a moment ago must not give back what a worker holds by now."""
+    desk = proven(max_live_jobs=1)
+    old = desk.of(0)
+    desk.follow(0, S.CLAIMED)
+    desk.desk.follow(old, 1)
+    assert desk.ask(1)
+
+
+def test_a_lease_that_was_granted_and_is_not_recorded_yet_outlives_a_sweep(proven):
+    """Between the desk's word and the ledger's a sweep may look."""
+    desk = proven(max_live_jobs=1)
+    assert desk.ask(0) is None
+    desk.desk.follow(desk.of(0), 1)
+    assert desk.ask(1)
+
+
+def test_after_a_429_one_shard_asks_again_for_all(proven):
+    """A fleet that all asks again at once gets the same answer a hundred times."""
+    desk = proven()
+    for shard in (0, 1):
+        assert desk.ask(shard) is None
+        desk.follow(shard, S.READY)
+    desk.refused(0)
+    desk.refused(1)
+    assert desk.may_send(0) is None
+    assert "shard 0" in desk.may_send(1)
+    desk.follow(0, S.SUBMITTED, job=JOB)
+    assert desk.may_send(1) is None
+
+
+def test_a_shard_may_send_once_more_while_its_own_send_is_in_the_ledger(proven):
+    """The desk is asked again between SENDING and the create; its own record must not count against it."""
+    desk = proven(max_live_jobs=1)
+    desk.ask(0)
+    desk.follow(0, S.SENDING)
+    assert desk.may_send(0) is None
+
+
+def test_who_lost_the_lease_has_to_get_in_before_sending(proven):
+    """After a flush someone else may hold the place."""
+    desk = proven(max_live_jobs=1)
+    desk.follow(0, S.SUBMITTED)
+    assert "--max-live-jobs" in desk.may_send(1)
+
+
+def test_runs_of_a_project_share_its_limits(fresh_books, proven):
+    """The service counts by project, not by run."""
+    books = fresh_books()
+    one, other = proven(books, run="one", max_live_jobs=2), proven(books, run="other", max_live_jobs=2)
+    assert [one.ask(0), other.ask(0)] == [None, None]
+    assert one.ask(1)
+    assert other.ask(1)
+    assert (one.desk.room(), other.desk.room()) == (0, 0)
+
+
+def test_each_run_has_a_pilot_of_its_own(fresh_books, desk, proven):
+    """What another run was accepted with says nothing about this one's requests."""
+    books = fresh_books()
+    proven(books, run="one")
+    other = desk(books, run="other")
+    assert other.ask(0) is None
+    assert "first job" in other.ask(1)
+
+
+def test_tokens_count_by_model(fresh_books, proven):
+    """The service limits enqueued tokens per model."""
+    books = fresh_books()
+    one = proven(books, run="one", max_enqueued_tokens=10)
+    other = Records(Desk(books, make_run("other", asked=make_asked(model="m")), make_limits(max_enqueued_tokens=10)))
+    other.follow(999, S.COLLECTED, job=JOB)
+    assert [one.ask(0, 10), other.ask(0, 10)] == [None, None]
+    assert one.ask(1)
+
+
+@pytest.mark.parametrize("kind", ["memory", "fakeredis"])
+@settings(deadline=None, max_examples=100)
+@given(history=st.lists(st.tuples(st.integers(0, 5), st.sampled_from([*ShardState, "ask"])), max_size=40))
+def test_the_limits_hold_after_any_history_of_asks(kind, history):
+    """Whatever is let in by asking keeps both limits, but for one shard alone."""
+    books = MemoryBooks() if kind == "memory" else redis_books(fakeredis.FakeRedis(server=fakeredis.FakeServer()))
+    desk, leases = Records(Desk(books, make_run(), make_limits(max_live_jobs=3, max_enqueued_tokens=10))), {}
+    desk.follow(999, S.COLLECTED, job=JOB)
+    tokens = {shard: 2 + shard * 2 for shard in range(6)}
+    for shard, what in history:
+        if what == "ask":
+            held = shard in leases
+            if desk.ask(shard, tokens[shard]) is None:
+                leases[shard] = tokens[shard]
+                assert held or len(leases) == 1 or (len(leases) <= 3 and sum(leases.values()) <= 10)
+            else:
+                assert not held
+                assert leases
+        else:
+            desk.follow(shard, what, tokens[shard])
+            leases.pop(shard, None)
+            if what in IN_FLIGHT:
+                leases[shard] = tokens[shard]
+
+
+# --- what only a book in Redis can meet -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(valkey):
+    """A desk with one job in flight, and its books, whose Redis was flushed."""
+    books = redis_books(valkey.client)
+    desk = Records(Desk(books, make_run(), make_limits(max_live_jobs=1)))
+    desk.follow(0, S.SUBMITTED, job=JOB)
+    valkey.client.flushall()
+    return desk, books
+
+
+def test_after_a_flush_nobody_is_let_in_until_the_ledgers_were_read(lost, valkey):
+    """An empty book would let a whole second set of jobs in."""
+    desk, books = lost
+    assert "rebuilt" in desk.ask(1)
+    assert (desk.desk.room(), books.is_believed()) == (0, False)
+    desk.follow(2, S.CLAIMED)
+    assert "rebuilt" in desk.may_send(2)
+    valkey.client.set(TOKEN, "1")
+    books.restore([desk.desk.applicant(record, 1) for record in desk.last.values()], TOKEN)
+    assert books.is_believed()
+    assert "--max-live-jobs" in desk.ask(1)
+
+
+def test_a_rebuild_that_a_flush_overtakes_is_not_believed(lost, valkey):
+    """What was sent between its reading and the flush it would not know."""
+    _, books = lost
+    with pytest.raises(Exception, match="lost its data"):
+        books.restore((), TOKEN)
+    assert not books.is_believed()
+
+
+def test_an_unreachable_desk_lets_nobody_in_and_breaks_nothing(valkey):
+    """Redis may be away for minutes; what is under way is recorded all the same."""
+    books = RedisBooks(redis.Redis(port=1, socket_timeout=1), "http://127.0.0.1:1", "p")
+    desk = Records(Desk(books, make_run(), make_limits()))
+    assert "cannot be reached" in desk.ask(0)
+    assert "cannot be reached" in desk.may_send(0)
+    desk.follow(0, S.SUBMITTED)
+    desk.refused(0)
+    assert desk.desk.room() == 0
+
+
+def test_a_full_redis_lets_nobody_in(valkey):
+    """Out of memory it still answers reads: a lease that could not be written is none."""
+    books = redis_books(valkey.client)
+    desk = Records(Desk(books, make_run(), make_limits()))
+    valkey.client.config_set("maxmemory", "1")
+    try:
+        assert "cannot be reached" in desk.ask(0)
+    finally:
+        valkey.client.config_set("maxmemory", "0")
+    assert desk.ask(0) is None
+
+
+def test_a_lease_that_nobody_renews_expires(valkey, monkeypatch):
+    """A worker that died between the desk's word and its record must not hold a place for ever."""
+    monkeypatch.setattr("gemini_batch.quota.book.ASKED_SECONDS", -1.0)
+    desk = Records(Desk(redis_books(valkey.client), make_run(), make_limits(max_live_jobs=1)))
+    assert [desk.ask(0), desk.ask(1)] == [None, None]
+
+
+def test_racing_asks_let_in_no_more_than_the_limit(valkey):
+    """Workers on many machines ask at the same instant."""
+    redis_books(valkey.client)
+
+    def ask(shard):
+        client = redis.Redis(port=valkey.port)
+        desk = Records(Desk(RedisBooks(client, "http://127.0.0.1:1", "p"), make_run(), make_limits(max_live_jobs=5)))
+        granted = desk.ask(shard) is None
+        client.close()
+        return granted
+
+    seed = Records(Desk(RedisBooks(valkey.client, "http://127.0.0.1:1", "p"), make_run(), make_limits()))
+    seed.follow(999, S.COLLECTED, job=JOB)
+    with ThreadPoolExecutor(16) as threads:
+        assert sum(threads.map(ask, range(64))) == 5

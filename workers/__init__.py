@@ -1,0 +1,1 @@
+"""Celery workers of gemini-batch-dist: the only package that imports Celery."""
