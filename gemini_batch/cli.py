@@ -19,8 +19,18 @@ import typer
 from rich.console import Console
 
 from gemini_batch._version import __version__
-from gemini_batch.config import OPERATIONAL, Options, option_name, resolve, resolve_account
+from gemini_batch.config import (
+    OF_RUNS,
+    OF_WORKERS,
+    OPERATIONAL,
+    Options,
+    option_name,
+    resolve,
+    resolve_account,
+    variable,
+)
 from gemini_batch.errors import BadInput, GeminiBatchError, RunStopped
+from gemini_batch.fleet.broker import read_broker
 
 app = typer.Typer(
     name="gemini-batch-dist",
@@ -88,9 +98,9 @@ def _plain(text: str) -> str:
 # --- options: declared once, in config.Options ------------------------------------------------------------------------
 
 
-def with_options(only: frozenset[str] | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command a flag for every field of `Options` (or of `only`), passed on as the dict `options`."""
-    fields = {name: field for name, field in Options.model_fields.items() if only is None or name in only}
+def with_options(only: frozenset[str] = OF_RUNS) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command a flag for each of these fields of `Options`, passed on as the dict `options`."""
+    fields = {name: field for name, field in Options.model_fields.items() if name in only}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
@@ -176,17 +186,22 @@ def plan(
 def submit(
     manifest: ManifestPath,
     config: Config = None,
+    detach: Annotated[bool, typer.Option("--detach", help="leave the run to the workers (needs --broker)")] = False,
     as_json: AsJson = False,
     *,
     options: dict[str, Any],
 ) -> None:
-    """Plan, run and merge. The same command again resumes and buys nothing."""
+    """Plan, run and merge. The same command again resumes and buys nothing. With --broker, workers do the work."""
     from gemini_batch import runs  # noqa: PLC0415
 
     settings = resolve(options, config)
     account = resolve_account(settings.project)
+    if detach and not settings.broker:
+        raise BadInput("--detach needs --broker: without one this process does the work")
+    if settings.broker:
+        read_broker(settings.broker).ping()
     files = runs.start(runs.read_request(manifest, settings, account))
-    _drive(files, settings, as_json)
+    _drive(files, settings, as_json, detach)
 
 
 @app.command()
@@ -200,21 +215,58 @@ def resume(run: RunName = None, config: Config = None, as_json: AsJson = False, 
 
 
 @app.command()
-@with_options(frozenset({"runs"}))
-def status(run: RunName = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
-    """How a run stands. Looks only at its directory."""
+@with_options(frozenset({"runs", "broker"}))
+def status(run: RunName = None, config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
+    """How a run stands, by its directory; with --broker also which workers there are and what troubles them."""
     from gemini_batch import runs  # noqa: PLC0415
-    from gemini_batch.clock import SystemClock  # noqa: PLC0415
-    from gemini_batch.solo import read_status  # noqa: PLC0415
 
-    now = read_status(runs.find(run, resolve(options).runs), SystemClock())
-    if now is None:
-        raise BadInput("the run has gone")
+    settings = resolve(options, config)
+    now = runs.standing(runs.find(run, settings.runs), settings)
     if as_json:
         typer.echo(json.dumps(now))
         return
     for text in _told(now):
         typer.echo(text)
+
+
+@app.command(context_settings={"allow_extra_args": True})
+@with_options(OF_WORKERS)
+def worker(
+    context: typer.Context,
+    config: Config = None,
+    concurrency: Annotated[int | None, typer.Option("-c", "--concurrency", min=1, help="processes")] = None,
+    queues: Annotated[str, typer.Option("-Q", "--queues", help="queues to listen to")] = "gemini-batch",
+    hostname: Annotated[str | None, typer.Option("-n", "--hostname", help="name of the worker")] = None,
+    pool: Annotated[str, typer.Option("-P", "--pool", help="prefork, threads or solo")] = "prefork",
+    loglevel: Annotated[str, typer.Option("-l", "--loglevel", help="DEBUG, INFO, WARNING, ERROR")] = "WARNING",
+    *,
+    options: dict[str, Any],
+) -> None:
+    """A worker: any number, on any number of machines that share --runs. Further options of Celery's after --."""
+    from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.supervise import Supervisor, worker_command, worker_environment  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    resolve_account(settings.project)
+    if settings.broker is None:
+        raise BadInput("a worker needs --broker (or GEMINI_BATCH_BROKER_URL)")
+    read_broker(settings.broker)
+    named = {
+        "--concurrency": concurrency,
+        "--queues": queues,
+        "--hostname": hostname,
+        "--pool": pool,
+        "--loglevel": loglevel,
+    }
+    arguments = [f"{flag}={value}" for flag, value in named.items() if value is not None]
+    told = {"broker": settings.broker, "runs": settings.runs, "project": settings.project}
+    environment = {variable(name): value for name, value in told.items() if value is not None}
+    environment[variable("allow_schema")] = ",".join(settings.allow_schema)
+    Supervisor(
+        worker_command([*arguments, "--without-gossip", "--without-mingle", *context.args]),
+        worker_environment(environment),
+        SystemClock(),
+    ).run()
 
 
 @app.command()
@@ -253,37 +305,37 @@ def demo(
 # --- driving ----------------------------------------------------------------------------------------------------------
 
 
-def _drive(files: Any, settings: Options, as_json: bool) -> NoReturn:
-    """Drive a run in this process until it ends or is interrupted, and exit by the contract."""
+def _drive(files: Any, settings: Options, as_json: bool, detach: bool = False) -> NoReturn:
+    """Take a run to its end, or until interrupted, and exit by the contract."""
     from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.access import record_of  # noqa: PLC0415
     from gemini_batch.clock import SystemClock  # noqa: PLC0415
     from gemini_batch.progress import progress_for  # noqa: PLC0415
 
-    record = runs.record_of(files)
+    record = record_of(files)
     if not files.store.exists("_SUCCESS"):
         err.print(f"run {record.run_id} in {_plain(files.store.url)}", highlight=False, soft_wrap=True)
-    solo = runs.driver(files, resolve_account(settings.project), settings)
+    driver = runs.driver(files, settings)
+    if detach:
+        _detach(driver, 0, as_json)
     try:
         with progress_for(err, SystemClock()) as watch:
-            final = solo.drive(watch)
+            final = driver.drive(watch)
     except RunStopped:
         if as_json:
-            typer.echo(json.dumps(solo.status()))
+            typer.echo(json.dumps(driver.status()))
         raise
     except (KeyboardInterrupt, Interrupted) as interrupt:
-        _detach(solo, 143 if isinstance(interrupt, Interrupted) else 130, as_json)
+        _detach(driver, 143 if isinstance(interrupt, Interrupted) else 130, as_json)
     _finish(final, settings, as_json)
 
 
-def _detach(solo: Any, code: int, as_json: bool) -> NoReturn:
+def _detach(driver: Any, code: int, as_json: bool) -> NoReturn:
     """Leave, whatever is under way: nothing that matters is in memory alone."""
-    solo.close()
-    run = solo.status()
-    err.print(
-        f"\ndetached; jobs at the service go on. Finish with:\n  gemini-batch-dist resume {_plain(run['run'])}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    driver.close()
+    run = driver.status()
+    again = f"{driver.farewell}\n  gemini-batch-dist resume {_plain(run['run'])}"
+    err.print(f"\n{again}", highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps({**run, "exit_code": code}))
     sys.stdout.flush()

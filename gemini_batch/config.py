@@ -80,7 +80,15 @@ class Options(BaseModel):
     on_unknown: Literal["resubmit", "wait"] = Field("resubmit", description="what to do about a create that stays lost")
     project: str | None = Field(None, description="name of the Google project; two keys of one project share a run")
 
-    runs: str = Field("./runs", description="where run directories live")
+    validate_: Literal["model", "json-schema"] | None = Field(
+        None, alias="validate", description="check answers by the model itself (if it can be imported) or its schema"
+    )
+
+    broker: str | None = Field(None, description="redis:// or rediss:// URL: hand the run to a fleet of workers")
+    allow_schema: tuple[str, ...] = Field(
+        (), description="models a worker may import, such as 'mypkg.*'; repeatable", repr=False
+    )
+    runs: str = Field("./runs", description="where run directories live; shared by all workers")
     out: Path | None = Field(None, description="directory of this run")
     fresh: bool = Field(False, description="buy anew even if this was asked before")
     allow_failed: str = Field(
@@ -97,6 +105,11 @@ class Options(BaseModel):
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("allow_schema", mode="before")
+    @classmethod
+    def _separated(cls, value: Any) -> Any:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
     def limits(self) -> Limits:
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
@@ -111,13 +124,24 @@ class Options(BaseModel):
         return float(self.allow_failed)
 
 
-OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs"}
+OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs", "broker"}
 """Options that may change on a resume."""
+
+OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema"})
+"""Options that a worker takes."""
+
+OF_RUNS = frozenset(Options.model_fields) - {"allow_schema"}
+"""Options that `plan` and `submit` take."""
 
 
 def option_name(field_name: str) -> str:
     """The public name of a field: `schema_` is `schema`."""
     return Options.model_fields[field_name].alias or field_name
+
+
+def variable(name: str) -> str:
+    """The environment variable of an option, by its public name."""
+    return ENV_PREFIX + ("BROKER_URL" if name == "broker" else name.upper())
 
 
 def resolve(
@@ -135,16 +159,14 @@ def resolve(
     names = {option_name(field) for field in Options.model_fields}
     typed = {name: value for name, value in given.items() if value is not None}
     _refuse_unknown(typed, names, "option")
-    from_env = {
-        name: environment[ENV_PREFIX + name.upper()] for name in names if ENV_PREFIX + name.upper() in environment
-    }
+    from_env = {name: environment[variable(name)] for name in names if variable(name) in environment}
     merged = {**_read_toml(config, names), **from_env, **typed}
     try:
         return Options.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        source = "option" if name in typed else ENV_PREFIX + name.upper() if name in from_env else str(config)
+        source = "option" if name in typed else variable(name) if name in from_env else str(config)
         shown = f"--{name.replace('_', '-')}" if source == "option" else f"{name} in {source}"
         raise BadInput(f"{shown}: {first['msg']} (got {first['input']!r})") from None
 

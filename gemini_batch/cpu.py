@@ -91,3 +91,11 @@ def _leave_with(parent: int) -> None:
         os._exit(1)
 
     Thread(target=watch, name="leave-with-parent", daemon=True).start()
+
+
+class InProcess:
+    """No pool: for a process that is one of many itself, and was forked, where making processes is not safe."""
+
+    @staticmethod
+    def run(function: Callable[[Any], R], task: Any) -> R:
+        return function(task)

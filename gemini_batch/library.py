@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from gemini_batch import rundir, runs
-from gemini_batch.clock import SystemClock
 from gemini_batch.config import OPERATIONAL, Options, resolve, resolve_account
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.ledger.run import RunFiles
@@ -20,7 +19,6 @@ from gemini_batch.parquet import read_blocks
 from gemini_batch.parts import PARTS
 from gemini_batch.records import Limits
 from gemini_batch.reducer.merge import read_json
-from gemini_batch.solo import Solo, read_status
 from gemini_batch.status import Status
 
 PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
@@ -52,21 +50,25 @@ class Row:
 class Run:
     """A run directory, being worked on or finished."""
 
-    def __init__(self, files: RunFiles) -> None:
+    def __init__(self, files: RunFiles, runs_root: str = "./runs", broker: str | None = None) -> None:
         self._files = files
-        self._solo: Solo | None = None
+        self._shared = {"runs": runs_root, "broker": broker}
+        self._driver: runs.Driver | None = None
         self._thread: Thread | None = None
         self._failure: BaseException | None = None
         self._detached = False
 
     @classmethod
-    def open(cls, run: str | Path, runs_root: str = "./runs") -> "Run":
+    def open(cls, run: str | Path, runs_root: str = "./runs", broker: str | None = None) -> "Run":
         """Come back to a run by path or id.
+
+        Args:
+            broker: of the fleet that works on it, if one does.
 
         Raises:
             BadInput: there is none.
         """
-        return cls(runs.find(str(run), runs_root))
+        return cls(runs.find(str(run), runs_root), runs_root, broker)
 
     @property
     def path(self) -> Path:
@@ -85,25 +87,22 @@ class Run:
 
     def status(self) -> Status:
         """The object of `status --json`."""
-        status = read_status(self._files, SystemClock())
-        if status is None:
-            raise BadInput(f"{self.path} holds no run")
-        return status
+        return runs.standing(self._files, resolve(self._shared))
 
-    def resume(self, *, project: str | None = None, **options: Any) -> "Run":
-        """Go on in the background of this process. Does nothing if it already does.
+    def resume(self, **options: Any) -> "Run":
+        """Go on in the background of this process, or with a broker let the fleet go on. Again does nothing.
 
         Args:
-            project: as the run was made with, if it was.
-            options: anything that says how a run is carried out, such as `max_live_jobs`.
+            options: `project`, as the run was made with, if it was; and anything that says how a run is carried out,
+                such as `max_live_jobs`.
         """
         if self._thread is not None and self._detached:
             self._thread.join()
         if self._thread is None or not self._thread.is_alive():
             self._detached = False
-            self._solo = runs.driver(self._files, resolve_account(project), limits_given(options))
+            self._driver = runs.driver(self._files, how_given({**self._shared, **options}))
             self._failure = None
-            self._thread = Thread(target=self._drive, args=(self._solo,), name="gemini-batch-run", daemon=True)
+            self._thread = Thread(target=self._drive, args=(self._driver,), name="gemini-batch-run", daemon=True)
             self._thread.start()
         return self
 
@@ -126,10 +125,10 @@ class Run:
         return self.status()
 
     def detach(self) -> None:
-        """Stop working on the run in this process; what is at the service goes on."""
-        if self._solo is not None:
+        """Stop working on the run in this process; what is at the service, and with a fleet, goes on."""
+        if self._driver is not None:
             self._detached = True
-            self._solo.close()
+            self._driver.close()
 
     def results(self) -> Iterator[Row]:
         """The rows in order, a block in memory at a time.
@@ -156,9 +155,9 @@ class Run:
             raise RunStopped(f"run {self.path} has not finished; wait() for it")
         return [entry["name"] for entry in success["files"]]
 
-    def _drive(self, solo: Solo) -> None:
+    def _drive(self, driver: runs.Driver) -> None:
         try:
-            solo.drive()
+            driver.drive()
         except BaseException as error:
             self._failure = error
 
@@ -181,7 +180,9 @@ def distributed_batch_process(
         manifest;
             or an Arrow table with its columns.
         schema: a pydantic model, or anything TypeAdapter takes, or `module:Name`, or a schema file; None for text.
-        wait: False returns at once; the run goes on in the background of this process.
+        broker: `redis://` URL of a fleet that does the work, the run directory being where its workers look (`runs`);
+            None: this process does it.
+        wait: False returns at once; the run goes on in the background of this process, or with the fleet.
         return_metadata: for a list, return `(results, rows)`.
         options: every option of the command under the same name: `model`, `out`, `temperature`, `max_live_jobs`, …
 
@@ -193,10 +194,10 @@ def distributed_batch_process(
         BadInput: something cannot be carried out as given; nothing was sent.
         RunStopped: the service refuses the key, the model or the form of the request.
     """
-    _refuse_unbuilt(n_samples=(n_samples, 1), broker=(broker, None), max_cost=(max_cost, None))
-    settings = resolve(options)
+    _refuse_unbuilt(n_samples=(n_samples, 1), max_cost=(max_cost, None))
+    settings = resolve({**options, "broker": broker})
     request = runs.read_request(_source(prompts), settings, resolve_account(settings.project), schema, _roots(prompts))
-    run = Run(runs.start(request))
+    run = Run(runs.start(request), settings.runs, settings.broker)
     run.resume(project=settings.project, **{name: options[name] for name in options if name in Limits.model_fields})
     if not wait:
         return run
@@ -208,14 +209,14 @@ def distributed_batch_process(
     return (results, rows) if return_metadata else results
 
 
-def limits_given(options: dict[str, Any]) -> Options:
-    """Options that say how a run is carried out.
+def how_given(options: dict[str, Any]) -> Options:
+    """Options that say how a run is carried out, and by whom.
 
     Raises:
         BadInput: an option that may not change, or a value out of range.
     """
     for name, value in options.items():
-        if value is not None and name not in OPERATIONAL:
+        if value is not None and name not in OPERATIONAL | {"project"}:
             raise BadInput(f"{name} belongs to what the run asks for and cannot change; submit anew")
     return resolve(options)
 

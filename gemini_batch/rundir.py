@@ -5,6 +5,7 @@ PLAN = "plan-0000.parquet"
 REPORT = "report.json"
 SUCCESS = "_SUCCESS"
 CONTROL = "control"
+LEDGER = "ledger"
 STOPPED = "stopped.json"
 """Why the last driver gave up, for `status`. A hint: the next driver removes it."""
 
@@ -16,7 +17,7 @@ def rows_of(shard: int) -> str:
 
 def ledger_of(shard: int) -> str:
     """The folder of the shard's history."""
-    return f"ledger/{shard:06d}"
+    return f"{LEDGER}/{shard:06d}"
 
 
 def requests_of(shard: int, nonce: str) -> str:

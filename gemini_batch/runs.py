@@ -2,6 +2,7 @@
 this."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -11,18 +12,22 @@ import orjson
 import pyarrow as pa
 
 from gemini_batch import rundir
+from gemini_batch.access import record_of, refuse_schema, refuse_stranger
 from gemini_batch.clock import SystemClock, new_nonce
-from gemini_batch.config import Account, Options
+from gemini_batch.config import Account, Options, resolve_account
 from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest, open_manifest
 from gemini_batch.coordinator.start import Plan, begin, refuse_foreign, refuse_other, scan
 from gemini_batch.errors import BadInput
+from gemini_batch.fleet.broker import read_broker
+from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
 from gemini_batch.gemini.generation import generation_config
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.records import Asked, ControlRecord, Limits, RunRecord
-from gemini_batch.schema.check import checker
+from gemini_batch.records import Asked, ControlRecord, Limits
 from gemini_batch.schema.load import load_schema
 from gemini_batch.solo import JOIN_SECONDS, Solo
+from gemini_batch.standing import read_status
+from gemini_batch.status import Status
 
 ID_DIGITS = 12
 """48 bits of the identity's digest: two of ten thousand runs meet with a chance of 2 in 10 million."""
@@ -63,7 +68,7 @@ def read_request(
         if isinstance(source, Path)
         else TableManifest(source, "the table", Path.cwd(), columns)
     )
-    spec = load_schema(options.schema_ if schema is None else schema)
+    spec = load_schema(options.schema_ if schema is None else schema, options.validate_)
     asked = Asked(
         rows=0,
         rows_digest="",
@@ -146,8 +151,11 @@ def _newest(runs: Path) -> Path:
     return max(records, key=lambda path: path.stat().st_mtime_ns).parent
 
 
-def driver(files: RunFiles, account: Account, options: Options) -> Solo:
-    """A solo driver of an existing run.
+Driver = Solo | Watcher
+
+
+def driver(files: RunFiles, options: Options) -> Driver:
+    """Who takes an existing run to its end: this process, or with `broker` a fleet that this one watches.
 
     Args:
         options: limits given now (and not by default) are recorded and hold from now on.
@@ -158,12 +166,36 @@ def driver(files: RunFiles, account: Account, options: Options) -> Solo:
     from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
 
     record = record_of(files)
+    finished = files.store.exists(rundir.SUCCESS)
+    if options.broker:
+        broker = read_broker(options.broker)
+        if not finished:
+            limits_in_force(files, options)
+            hand_over(files, record.run_id, options.runs, broker)
+        return Watcher(files, record.run_id, options.runs, broker)
+    account = resolve_account(options.project)
     refuse_stranger(record, account)
-    checker(record.asked.response_schema)  # what cannot be checked here must not be bought
-    return Solo(files, GeminiClient(account), _limits_in_force(files, options))
+    refuse_schema(record, allowed=None)
+    if not finished and take_back(record.run_id, options.runs):
+        warnings.warn("the run was with a fleet; this process takes it back and finishes it", stacklevel=2)
+    return Solo(files, GeminiClient(account), limits_in_force(files, options))
 
 
-def _limits_in_force(files: RunFiles, options: Options) -> Limits:
+def standing(files: RunFiles, options: Options) -> Status:
+    """How a run stands, with what the broker says of its workers, if one is given.
+
+    Raises:
+        BadInput: there is no run.
+    """
+    record = record_of(files)
+    broker = read_broker(options.broker) if options.broker else None
+    status = read_status(files, SystemClock(), see(record.run_id, options.runs, broker))
+    if status is None:
+        raise BadInput(f"{files.store.url}: the run has gone")
+    return status
+
+
+def limits_in_force(files: RunFiles, options: Options) -> Limits:
     controls = files.controls()
     while True:
         last = controls.last()
@@ -175,22 +207,3 @@ def _limits_in_force(files: RunFiles, options: Options) -> Limits:
         said = ControlRecord(version=version, nonce=new_nonce(), cause="limits", at=SystemClock().now(), limits=limits)
         if controls.append(said):
             return limits
-
-
-def record_of(files: RunFiles) -> RunRecord:
-    record = files.record()
-    if record is None:
-        raise BadInput(f"{files.store.url} holds no run")
-    return record
-
-
-def refuse_stranger(record: RunRecord, account: Account) -> None:
-    for name, theirs, ours in (
-        ("endpoint", record.asked.endpoint, account.endpoint),
-        ("project", record.asked.project, account.project),
-    ):
-        if theirs != ours:
-            raise BadInput(
-                f"run {record.run_id} was made for the {name} {theirs}, this process would use {ours}; its jobs are "
-                "not visible there. Set the API key (or --project, or GOOGLE_GEMINI_BASE_URL) it was made with."
-            )

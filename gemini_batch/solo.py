@@ -18,15 +18,15 @@ from gemini_batch import rundir
 from gemini_batch.clock import Clock, SystemClock
 from gemini_batch.cpu import ProcessPool
 from gemini_batch.errors import BadInput, RemoteError, RunStopped
+from gemini_batch.finish import finish
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import AwaitDesk, Stop, Verdict, advance
-from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.lifecycle import backoff
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk, MemoryBooks
 from gemini_batch.records import Limits, ShardState
-from gemini_batch.reducer.merge import merge, publish_json, read_json
+from gemini_batch.standing import lift_stop, stop
 from gemini_batch.status import Status, summarise
 
 THREADS = 16
@@ -109,6 +109,8 @@ class Solo:
         self._waiting: dict[int, str] = {}
         self._stopped: str | None = None
 
+    farewell = "detached; jobs at the service go on. Finish with:"
+
     def close(self) -> None:
         """Begin no further step. Steps under way are finished; the rest is for `resume`."""
         self._shop.closing.set()
@@ -149,25 +151,15 @@ class Solo:
         """Leave word for `status`. If not even that can be written, the caller still says it."""
         self._stopped = reason
         with suppress(OSError):
-            publish_json(
-                self._shop.files.store, rundir.STOPPED, {"reason": reason, "at": self._clock.now().isoformat()}
-            )
+            stop(self._shop.files, reason, self._clock)
 
     def status(self) -> Status:
         shop = self._shop
         finished = shop.files.store.exists(rundir.SUCCESS)
         records = list(shop.records.values())
-        waiting = Counter(self._waiting.values())
-        return summarise(
-            shop.files.store.url,
-            shop.run,
-            shop.plan,
-            records,
-            finished,
-            self._clock.now(),
-            waiting,
-            self._stopped,
-        )
+        where, now = shop.files.store.url, self._clock.now()
+        waiting = dict(self._waiting)
+        return summarise(where, shop.run, shop.plan, records, finished, now, waiting, self._stopped)
 
     @contextmanager
     def _alone(self, watch: Watch | None) -> Iterator[None]:
@@ -177,7 +169,7 @@ class Solo:
             with store.held() as alone:
                 if alone:
                     store.sweep_scratch()
-                    store.delete(rundir.STOPPED)
+                    lift_stop(self._shop.files)
                     yield
                     return
             if watch:
@@ -196,20 +188,12 @@ class Solo:
         unfinished.sort(key=lambda record: (record.state is ShardState.PLANNED, record.shard))
         if unfinished:
             self._advance_all(_Due(deque(record.shard for record in unfinished)), watch)
-        if not shop.closing.is_set() and not shop.files.store.exists(rundir.SUCCESS):
-            self._restore_parts()
-            merge(shop.files.store, shop.run, shop.plan, list(shop.records.values()), self._clock)
+        if not shop.closing.is_set():
+            finish(shop)
         status = self.status()
         if watch:
             watch(status)
         return status
-
-    def _restore_parts(self) -> None:
-        """A part that someone deleted is made again from the raw results."""
-        store = self._shop.files.store
-        for record in self._shop.records.values():
-            if not store.exists(rundir.part_of(record.shard)):
-                collect(self._shop, record)
 
     def _advance_all(self, due: _Due, watch: Watch | None) -> None:
         self._waiting = due.reasons
@@ -265,16 +249,3 @@ class Solo:
             wait(under_way, timeout=seconds, return_when=FIRST_COMPLETED)
         else:
             self._shop.closing.wait(seconds)
-
-
-def read_status(files: RunFiles, clock: Clock) -> Status | None:
-    """How a run stands, read from its directory; None when there is none."""
-    run = files.record()
-    if run is None:
-        return None
-    plan = files.plan()
-    records = list(files.last_records(plan))
-    finished = files.store.exists(rundir.SUCCESS)
-    stopped = (read_json(files.store, rundir.STOPPED) or {}).get("reason")
-    idle = not finished and not stopped and not files.store.is_held()
-    return summarise(files.store.url, run, plan, records, finished, clock.now(), stopped=stopped, idle=idle)

@@ -4,7 +4,7 @@ Out: the object that `status --json` prints; names and meaning are the contract'
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,23 +20,30 @@ def summarise(
     records: list[ShardRecord],
     finished: bool,
     now: datetime,
-    waiting: Mapping[str, int] | None = None,
+    waiting: Mapping[int, str] | None = None,
     stopped: str | None = None,
-    idle: bool = False,
+    working: bool = True,
+    handed_over: bool = False,
+    workers: Sequence[dict[str, Any]] = (),
+    looked_at: datetime | None = None,
 ) -> Status:
     """The status of a run.
 
     Args:
         finished: `_SUCCESS` is there.
-        waiting: reason -> shards, from whoever drives the run; otherwise read off the records.
+        waiting: shard -> why it rests, from whoever drives the run; of other shards it is read off the record.
         stopped: why the run cannot go on, if it cannot.
-        idle: it could go on, and no process drives it.
+        working: some process drives it, as far as can be seen.
+        handed_over: it is for a fleet to drive.
+        workers: those of the fleet that live.
+        looked_at: when the fleet last looked at the run; now, for a process that drives it itself.
     """
     states = Counter(record.state.value for record in records)
     statuses = Counter[str]()
     for record in records:
         statuses.update(record.tally.by_status if record.tally else {})
     collected = sum(statuses.values())
+    idle = not (finished or stopped or working)
     state = _state(finished, stopped, states, len(plan), driven=waiting is not None)
     failed = collected - statuses["ok"]
     return {
@@ -56,15 +63,15 @@ def summarise(
         "shards": dict(states),
         "waiting": [
             {"reason": reason, "shards": shards, "until": None}
-            for reason, shards in (waiting if waiting is not None else _reasons(records)).items()
+            for reason, shards in _reasons(records, waiting or {}).items()
         ],
         "jobs": _jobs(records, now),
         "cost_usd": {"spent": None, "reserved": None, "cap": None},
         "last_progress_at": max((record.at for record in records if record.at), default=run.created_at).isoformat(),
-        "last_looked_at": now.isoformat(),
-        "stalled": False,
-        "workers": [],
-        "problems": _problems(where, stopped, idle),
+        "last_looked_at": (looked_at or now).isoformat(),
+        "stalled": idle,
+        "workers": list(workers),
+        "problems": [*_problems(where, stopped, idle, handed_over), *_complaints(workers)],
         "dataset": f"{where}/dataset" if finished else None,
     }
 
@@ -75,12 +82,23 @@ def _jobs(records: list[ShardRecord], now: datetime) -> dict[str, int | None]:
     return {"live": len(live), "oldest_age_s": max(ages, default=None)}
 
 
-def _problems(where: str, stopped: str | None, idle: bool) -> list[dict[str, str]]:
+def _problems(where: str, stopped: str | None, idle: bool, handed_over: bool) -> list[dict[str, str]]:
     if stopped:
         return [{"what": stopped, "fix": f"mend it, then: gemini-batch-dist resume {where}"}]
+    if idle and handed_over:
+        fix = "start one: gemini-batch-dist worker (and give --broker, to see those that live)"
+        return [{"what": "no worker of the fleet is seen", "fix": fix}]
     if idle:
         return [{"what": "no process works on this run", "fix": f"gemini-batch-dist resume {where}"}]
     return []
+
+
+def _complaints(workers: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {"what": f"worker {worker['host']} leaves the run alone: {worker['problem']}", "fix": "mend it and restart it"}
+        for worker in workers
+        if worker["problem"]
+    ]
 
 
 def _state(finished: bool, stopped: str | None, states: Counter[str], shards: int, driven: bool) -> str:
@@ -99,10 +117,12 @@ def _exit_code(state: str, failed: int) -> int:
     return 1 if state == "stopped" else 4
 
 
-def _reasons(records: list[ShardRecord]) -> dict[str, int]:
-    counted = Counter(
-        record.problem for record in records if record.problem and record.state is not ShardState.COLLECTED
+def _reasons(records: list[ShardRecord], waiting: Mapping[int, str]) -> dict[str, int]:
+    reasons = (
+        waiting.get(record.shard) or _reason(record) for record in records if record.state is not ShardState.COLLECTED
     )
-    if running := sum(record.state is ShardState.SUBMITTED for record in records):
-        counted["jobs are running"] += running
-    return {str(reason): count for reason, count in counted.items()}
+    return dict(Counter(reason for reason in reasons if reason))
+
+
+def _reason(record: ShardRecord) -> str | None:
+    return "jobs are running" if record.state is ShardState.SUBMITTED else record.problem

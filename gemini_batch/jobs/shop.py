@@ -4,7 +4,7 @@ Holds no decision: the run's record, its files, the service, the desk, the CPU p
 record of each shard.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -72,9 +72,13 @@ class Shop:
         return tuple(Path(root) for root in self.run.media_roots)
 
     def last(self, shard: int) -> ShardRecord:
+        """The shard's newest record, read from the ledger; the desk is told."""
+        return self._note(self.read(shard))
+
+    def read(self, shard: int) -> ShardRecord:
         """The shard's newest record, read from the ledger."""
-        record = self.files.history(shard).last(self._known(shard)) or ShardRecord(shard=shard)
-        return self._note(record)
+        record = self.records[shard] = self.files.last(shard, self.records.get(shard))
+        return record
 
     def save(self, record: ShardRecord, event: events.Event) -> tuple[ShardRecord, bool]:
         """Record what happened. Returns the newest record, and whether the event is in it by this call's write.
@@ -112,28 +116,23 @@ class Shop:
 
     def recorded_jobs(self) -> set[str]:
         """Names of the run's jobs that the service must still know."""
-        jobs = [job for record in self._all_records() for job in (record.job, *record.twins) if job]
+        jobs = [job for record in self.all_records() for job in (record.job, *record.twins) if job]
         return {job.name for job in jobs if job.state != lifecycle.GONE} - self.deleted_jobs
 
     def proven(self) -> bool:
         """Whether the service has accepted a job of this run, by its ledger."""
-        self._proven = self._proven or any(record.job is not None for record in self._all_records())
+        self._proven = self._proven or any(record.job is not None for record in self.all_records())
         if not self._proven:  # another process may have been luckier
-            self._proven = any(self.last(entry.shard).job is not None for entry in self.plan)
+            self._proven = any(self.read(entry.shard).job is not None for entry in self.plan)
         return self._proven
 
     def tokens(self, shard: int) -> int:
         """Estimated input tokens of a shard."""
         return self.plan[shard].tokens
 
-    def _all_records(self) -> Iterator[ShardRecord]:
+    def all_records(self) -> list[ShardRecord]:
         """The newest record of every shard that this process knows of, read where it knows none."""
-        for entry in self.plan:
-            yield self.records.get(entry.shard) or self.last(entry.shard)
-
-    def _known(self, shard: int) -> ShardRecord | None:
-        known = self.records.get(shard)
-        return known if known and known.version else None
+        return [self.records.get(entry.shard) or self.read(entry.shard) for entry in self.plan]
 
     def _note(self, record: ShardRecord) -> ShardRecord:
         self.records[record.shard] = record

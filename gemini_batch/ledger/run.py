@@ -10,7 +10,7 @@ from gemini_batch import rundir
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.log import Log
 from gemini_batch.ledger.store import Store
-from gemini_batch.records import FORMAT, ControlRecord, Limits, RunRecord, ShardPlan, ShardRecord
+from gemini_batch.records import FORMAT, ControlRecord, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
 
 class RunFiles:
@@ -46,6 +46,31 @@ class RunFiles:
             table = pq.read_table(path, page_checksum_verification=True)
         return [ShardPlan.model_validate(row) for row in table.to_pylist()]
 
+    def begun(self) -> set[int]:
+        """Shards that have a history. A hint, as listings are."""
+        return {int(name) for name in self.store.names(rundir.LEDGER) if name.isdecimal()}
+
+    def refresh(self, plan: list[ShardPlan], known: dict[int, ShardRecord], strict: bool = False) -> None:
+        """Bring `known` (shard -> last record) up to date; what is final is not read again.
+
+        Args:
+            strict: ask for each history by name; otherwise one that a listing does not show is taken for not begun.
+        """
+        begun = set() if strict else self.begun()
+        for entry in plan:
+            before = known.get(entry.shard)
+            if before and before.state is ShardState.COLLECTED:
+                continue
+            if strict or entry.shard in begun or (before and before.version):
+                known[entry.shard] = self.last(entry.shard, before)
+            else:
+                known[entry.shard] = ShardRecord(shard=entry.shard)
+
+    def last(self, shard: int, known: ShardRecord | None = None) -> ShardRecord:
+        """The newest record of a shard, one without a history as PLANNED."""
+        known = known if known and known.version else None
+        return self.history(shard).last(known) or ShardRecord(shard=shard)
+
     def history(self, shard: int) -> Log[ShardRecord]:
         return Log(self.store, rundir.ledger_of(shard), ShardRecord)
 
@@ -58,6 +83,6 @@ class RunFiles:
         return said.limits if said else run.limits
 
     def last_records(self, plan: list[ShardPlan]) -> Iterator[ShardRecord]:
-        """The newest record of every shard, one without a history as PLANNED."""
+        """The newest record of every shard."""
         for entry in plan:
-            yield self.history(entry.shard).last() or ShardRecord(shard=entry.shard)
+            yield self.last(entry.shard)

@@ -7,6 +7,7 @@ has been read anew (`restore`). Without it nobody is let in, so a flush cannot p
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis
@@ -37,7 +38,7 @@ class RedisBooks:
         self._generation = f"{self._key}:generation"
 
     def change(self, step: Callable[[Book, float], R]) -> R:
-        return self._transact(step, self._generation, "the quota desk is being rebuilt")
+        return self._transact(step, _Condition(self._generation, b"1", "the quota desk is being rebuilt"))
 
     def is_believed(self) -> bool:
         """Whether a generation is there: no one needs to rebuild.
@@ -62,39 +63,41 @@ class RedisBooks:
         except redis.RedisError as error:
             raise _away(error) from None
 
-    def restore(self, ledger: Iterable[Applicant], token: str) -> None:
+    def restore(self, ledger: Iterable[Applicant], key: str, value: bytes) -> None:
         """Make the book anew and believe it.
 
         Args:
-            ledger: the last records of every shard of every run of the project, read while `token` was held.
-            token: a key that was set before the reading began; it vanishes with everything else in a flush.
+            ledger: the last records of every shard of every run of the project, read while the token was held.
+            key: of a token that was set before the reading began; it vanishes with everything else in a flush.
+            value: of the token.
 
         Raises:
-            DeskClosed: Redis cannot be asked, or `token` has gone: something may have been sent since that this does
-                not know.
+            DeskClosed: Redis cannot be asked, or the token has gone: something may have been sent since that
+                this does not know.
         """
 
         def step(book: Book, now: float) -> None:
             follow_all(book, ledger, now)
 
-        self._transact(step, token, "Redis lost its data while the quota desk was being rebuilt", believe=True)
+        held = _Condition(key, value, "Redis lost its data while the quota desk was being rebuilt")
+        self._transact(step, held, believe=True)
 
-    def _transact(self, step: Callable[[Book, float], R], needed: str, reason: str, believe: bool = False) -> R:
+    def _transact(self, step: Callable[[Book, float], R], condition: "_Condition", believe: bool = False) -> R:
         try:
             for _ in range(TRIES):
                 with self._client.pipeline() as pipe:
                     try:
-                        return self._attempt(pipe, step, needed, reason, believe)
+                        return self._attempt(pipe, step, condition, believe)
                     except redis.WatchError:
                         continue
         except redis.RedisError as error:
             raise _away(error) from None
         raise DeskClosed("the quota desk is busy")
 
-    def _attempt(self, pipe: Any, step: Callable[[Book, float], R], needed: str, reason: str, believe: bool) -> R:
-        pipe.watch(self._key, needed)
-        if not pipe.exists(needed):
-            raise DeskClosed(reason)
+    def _attempt(self, pipe: Any, step: Callable[[Book, float], R], condition: "_Condition", believe: bool) -> R:
+        pipe.watch(self._key, condition.key)
+        if pipe.get(condition.key) != condition.value:
+            raise DeskClosed(condition.reason)
         seconds, microseconds = pipe.time()
         before: Fields = pipe.hgetall(self._key)
         book = _read(before)
@@ -113,6 +116,16 @@ class RedisBooks:
             pipe.set(self._generation, "1", ex=GENERATION_SECONDS)
         pipe.execute()
         return result
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """What must be in Redis, until a change is made, for the change to be made."""
+
+    key: str
+    value: bytes
+    reason: str
+    """Why not, when it is not."""
 
 
 def _away(error: redis.RedisError) -> DeskClosed:

@@ -21,17 +21,27 @@ from gemini_batch.schema.shape import shape_of
 IMPORTED_BY_NOBODY = {"__main__", "__mp_main__"}
 
 
-def load_schema(source: str | type[Any] | Any | None) -> SchemaSpec | None:
+def load_schema(
+    source: str | type[Any] | Any | None, validate_by: Literal["model", "json-schema"] | None = None
+) -> SchemaSpec | None:
     """The spec of what was named; None stays None.
 
     Args:
         source: `module:Name`, the path of a `.json` file, or anything that pydantic's TypeAdapter takes.
+        validate_by: how answers are checked; by default the model, where another process can import it.
 
     Raises:
         BadInput: it cannot be found, is no schema, or has no form the service understands.
     """
-    if source is None:
-        return None
+    spec = None if source is None else _spec(source)
+    if spec is None or validate_by in (None, spec.validate_by):
+        return spec
+    if validate_by == "model":
+        raise BadInput("--validate model: the schema is none that a worker could import; give it as module:Name")
+    return spec.model_copy(update={"validate_by": validate_by, "result_schema": None})
+
+
+def _spec(source: str | type[Any] | Any) -> SchemaSpec:
     if not isinstance(source, str):
         return _of_type(source, _importable_name(source), str(getattr(source, "__name__", source)))
     if source.endswith(".json") or ":" not in source:

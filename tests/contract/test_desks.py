@@ -22,7 +22,7 @@ def redis_books(client):
     client.flushall()
     client.set(TOKEN, "1")
     books = RedisBooks(client, "http://127.0.0.1:1", "p")
-    books.restore((), TOKEN)
+    books.restore((), TOKEN, b"1")
     return books
 
 
@@ -268,7 +268,7 @@ def test_after_a_flush_nobody_is_let_in_until_the_ledgers_were_read(lost, valkey
     desk.follow(2, S.CLAIMED)
     assert "rebuilt" in desk.may_send(2)
     valkey.client.set(TOKEN, "1")
-    books.restore([desk.desk.applicant(record, 1) for record in desk.last.values()], TOKEN)
+    books.restore([desk.desk.applicant(record, 1) for record in desk.last.values()], TOKEN, b"1")
     assert books.is_believed()
     assert "--max-live-jobs" in desk.ask(1)
 
@@ -277,7 +277,7 @@ def test_a_rebuild_that_a_flush_overtakes_is_not_believed(lost, valkey):
     """What was sent between its reading and the flush it would not know."""
     _, books = lost
     with pytest.raises(Exception, match="lost its data"):
-        books.restore((), TOKEN)
+        books.restore((), TOKEN, b"1")
     assert not books.is_believed()
 
 

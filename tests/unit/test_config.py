@@ -30,17 +30,19 @@ def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_pat
 
 @pytest.mark.parametrize("name", [field.alias or name for name, field in Options.model_fields.items()])
 def test_every_option_can_be_given_in_the_environment(name):
-    """One rule, no exceptions to remember: GEMINI_BATCH_ and the option in capitals."""
+    """One rule: GEMINI_BATCH_ and the option in capitals; the broker's says that it is a URL."""
     field = next(known for known in Options.model_fields if known in (name, f"{name}_"))
     words = {
         "media": "inline", "on_unknown": "wait", "thinking_level": "low", "media_resolution": "MEDIA_RESOLUTION_LOW",
-        "fresh": "1", "max_bytes_per_shard": "2000",
+        "fresh": "1", "max_bytes_per_shard": "2000", "validate": "model",
     }  # fmt: skip
-    found = resolve({}, None, {f"GEMINI_BATCH_{name.upper()}": words.get(name, "1")})
+    variable = "GEMINI_BATCH_BROKER_URL" if name == "broker" else f"GEMINI_BATCH_{name.upper()}"
+    found = resolve({}, None, {variable: words.get(name, "1")})
     assert found.model_fields_set == {field}
 
 
 def test_the_defaults_are_the_contracts():
+    variable = "GEMINI_BATCH_BROKER_URL" if name == "broker" else f"GEMINI_BATCH_{name.upper()}"
     found = resolve({}, None, {})
     assert (found.model, found.max_requests_per_shard, found.max_live_jobs) == ("gemini-2.5-flash", 10_000, 100)
     assert (found.settle, found.on_unknown, found.media, found.runs) == (3600, "resubmit", "auto", "./runs")

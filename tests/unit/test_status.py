@@ -98,7 +98,7 @@ def test_reasons_to_wait_are_counted_from_the_records_or_taken_from_the_driver(s
     records = [shard(0, S.READY, **quota), shard(1, S.PLANNED, **quota), running(2)]
     found = {entry["reason"]: entry["shards"] for entry in summary(*records)["waiting"]}
     assert found == {"quota": 2, "jobs are running": 1}
-    told = summary(*records, waiting={"the desk": 3})["waiting"]
+    told = summary(*records, waiting=dict.fromkeys(range(3), "the desk"))["waiting"]
     assert told == [{"reason": "the desk", "shards": 3, "until": None}]
 
 

@@ -1,0 +1,227 @@
+"""What a fleet remembers in Redis: who is busy with what, what rests until when, which workers live.
+
+All of it may vanish at any moment; every question then has an answer that costs time and nothing else. So an error of
+Redis is an answer too. Times are Redis's own: the clocks of workers do not matter.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from threading import Event, Thread
+from typing import Any, ParamSpec, TypeVar
+
+import orjson
+import redis
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+from gemini_batch.fleet.due import Wake
+from gemini_batch.fleet.messages import PREFIX
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+HOLD_SECONDS = 30.0
+"""A worker that is not heard of for so long no longer holds what it was busy with."""
+
+FORGET_SECONDS = 86_400
+"""Of a run that nobody sweeps any more."""
+
+BEAT_SECONDS = 10.0
+SILENT_SECONDS = 60
+"""A worker that missed this many seconds of heartbeats is gone."""
+
+PROBLEM_SECONDS = 600
+"""A worker says again what is wrong with it at every sweep it runs."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Something one worker has to itself. `key` and `value` prove it to a transaction."""
+
+    key: str
+    value: bytes
+
+
+def _or(answer: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The answer while Redis has none."""
+
+    def decorate(ask: Callable[P, R]) -> Callable[P, R]:
+        @wraps(ask)
+        def asked(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return ask(*args, **kwargs)
+            except redis.RedisError:
+                found: R = answer
+                return found
+
+        return asked
+
+    return decorate
+
+
+class Hints:
+    """Safe between threads; one per process."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._client: Any = client
+
+    # --- holds
+
+    @contextmanager
+    def hold(self, *what: object) -> Iterator[Hold | None]:
+        """Have something to oneself while the block lasts; None when another worker has it or nobody can tell.
+
+        A courtesy that saves work: what is safe does not rest on it.
+        """
+        lock = Lock(self._client, _key("hold", *what), timeout=HOLD_SECONDS, blocking=False, thread_local=False)
+        try:
+            mine = lock.acquire()
+        except redis.RedisError:
+            mine = False
+        if not mine:
+            yield None
+            return
+        done = Event()
+        renewing = Thread(target=_renew, args=(lock, done), name="hold", daemon=True)
+        renewing.start()
+        try:
+            yield Hold(str(lock.name), lock.local.token or b"")
+        finally:
+            done.set()
+            renewing.join()
+            with suppress(redis.RedisError, LockError):
+                lock.release()
+
+    @_or(frozenset())
+    def held(self, run: str, shards: list[int]) -> frozenset[int]:
+        """Which of these shards a worker is busy with."""
+        values = self._client.mget([_key("hold", run, shard) for shard in shards]) if shards else []
+        return frozenset(shard for shard, value in zip(shards, values, strict=True) if value)
+
+    # --- rests
+
+    @_or(None)
+    def rest(self, run: str, shard: int, wait: timedelta, reason: str, failures: int = 0) -> None:
+        """Do not ring for a shard for a while."""
+        self._client.hset(_key("wake", run), str(shard), self._wake(wait, reason, failures))
+        self._client.expire(_key("wake", run), FORGET_SECONDS)
+
+    @_or(None)
+    def rest_all(self, run: str, shards: list[int], wait: timedelta, reason: str) -> None:
+        if shards:
+            wake = self._wake(wait, reason)
+            self._client.hset(_key("wake", run), mapping={str(shard): wake for shard in shards})
+
+    @_or(None)
+    def forget_rest(self, run: str, shard: int) -> None:
+        self._client.hdel(_key("wake", run), str(shard))
+
+    @_or(({}, 0.0))
+    def wakes(self, run: str) -> tuple[dict[int, Wake], float]:
+        """What rests, and Redis's time."""
+        found = self._client.hgetall(_key("wake", run))
+        return {int(shard): Wake(*orjson.loads(value)) for shard, value in found.items()}, self._now()
+
+    @_or(0)
+    def failures(self, run: str, shard: int) -> int:
+        value = self._client.hget(_key("wake", run), str(shard))
+        return Wake(*orjson.loads(value)).failures if value else 0
+
+    # --- pace
+
+    @_or(False)
+    def take(self, what: str, *of: object, seconds: float) -> bool:
+        """Whether something that is to happen once in so many seconds may happen now."""
+        return bool(self._client.set(_key(what, *of), b"1", nx=True, px=max(1, round(seconds * 1000))))
+
+    @_or(None)
+    def pace(self, what: str, *of: object, seconds: float) -> None:
+        """Let it happen again after so many seconds, whatever was said before."""
+        self._client.set(_key(what, *of), b"1", px=max(1, round(seconds * 1000)))
+
+    @_or(None)
+    def hasten(self, what: str, *of: object, seconds: float) -> None:
+        """Let it happen again after so many seconds at the latest."""
+        self._client.pexpire(_key(what, *of), max(1, round(seconds * 1000)), lt=True)
+
+    @_or(0)
+    def waiting(self, list_key: str) -> int:
+        """Messages in a list of the broker."""
+        return int(self._client.llen(list_key))
+
+    # --- what people want to know
+
+    @_or(None)
+    def beat(self, node: str, host: str, version: str) -> None:
+        """Show that a worker lives."""
+        worker = {"host": host, "version": version, "at": self._now()}
+        self._client.set(_key("worker", node), orjson.dumps(worker), ex=SILENT_SECONDS)
+
+    @_or(None)
+    def complain(self, node: str, run: str, problem: str | None) -> None:
+        """What keeps a worker from serving a run; None takes it back."""
+        if problem is None:
+            self._client.delete(_key("problem", run, node))
+        else:
+            self._client.set(_key("problem", run, node), problem.encode(), ex=PROBLEM_SECONDS)
+
+    @_or([])
+    def workers(self, run: str) -> list[dict[str, Any]]:
+        """The workers that live, each with what keeps it from serving the run."""
+        found = []
+        for key in sorted(self._client.scan_iter(match=_key("worker", "*"), count=1000)):
+            body = self._client.get(key)
+            if body is None:
+                continue
+            node, worker = key.decode().removeprefix(_key("worker", "")), orjson.loads(body)
+            problem = self._client.get(_key("problem", run, node))
+            found.append(
+                {
+                    "host": node,
+                    "version": worker["version"],
+                    "seen_at": datetime.fromtimestamp(worker["at"], UTC).isoformat(),
+                    "problem": problem.decode() if problem else None,
+                }
+            )
+        return found
+
+    @_or(None)
+    def looked(self, run: str) -> None:
+        """A sweep has looked at the run."""
+        self._client.set(_key("looked", run), str(self._now()), ex=FORGET_SECONDS)
+
+    @_or(None)
+    def looked_at(self, run: str) -> datetime | None:
+        value = self._client.get(_key("looked", run))
+        return datetime.fromtimestamp(float(value), UTC) if value else None
+
+    @_or(None)
+    def forget(self, run: str) -> None:
+        """A run has ended."""
+        self._client.delete(_key("wake", run), _key("looked", run))
+
+    def _wake(self, wait: timedelta, reason: str, failures: int = 0) -> bytes:
+        now = self._now()
+        return orjson.dumps([now, now + wait.total_seconds(), failures, reason])
+
+    def _now(self) -> float:
+        seconds, microseconds = self._client.time()
+        return float(seconds + microseconds / 1e6)
+
+
+def _key(*parts: object) -> str:
+    return PREFIX + ":".join(str(part) for part in parts)
+
+
+def _renew(lock: Lock, done: Event) -> None:
+    """Keep a hold while its block lasts. One that was lost in a flush stays lost: someone else may have it."""
+    while not done.wait(HOLD_SECONDS / 3):
+        try:
+            lock.reacquire()
+        except LockError:
+            return
+        except redis.RedisError:
+            continue

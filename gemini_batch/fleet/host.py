@@ -1,0 +1,255 @@
+"""One worker process: opens runs by id, answers doorbells, sweeps.
+
+Holds clients and what it last saw; everything that matters is in the run directories, so a process may be killed,
+frozen or doubled at any point.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from gemini_batch.access import is_ours, refuse_schema, refuse_stranger
+from gemini_batch.clock import Clock, SystemClock
+from gemini_batch.config import Account
+from gemini_batch.cpu import InProcess
+from gemini_batch.errors import BadInput, GeminiBatchError, RemoteError, RunStopped
+from gemini_batch.finish import finish
+from gemini_batch.fleet.broker import Broker
+from gemini_batch.fleet.hints import Hints
+from gemini_batch.fleet.messages import Doorbell, Ring, read
+from gemini_batch.fleet.registry import Registry
+from gemini_batch.gemini.remote import Remote
+from gemini_batch.jobs.advance import AwaitDesk, Rest, Stop, Verdict, work
+from gemini_batch.jobs.lifecycle import backoff
+from gemini_batch.jobs.shop import Shop
+from gemini_batch.ledger.places import join, open_store
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.quota.desk import Desk
+from gemini_batch.quota.redis_books import RedisBooks
+from gemini_batch.records import ControlRecord, RunRecord, ShardState
+from gemini_batch.standing import stop, why_stopped
+
+log = logging.getLogger(__name__)
+
+AWAIT_DESK = timedelta(seconds=10)
+"""A shard that the desk turned away is rung for again after this long, or when it is its turn."""
+
+NEWS_SECONDS = 0.3
+"""A sweep follows a doorbell that changed something after this long at least: several make one sweep."""
+
+MERGING = -1
+"""Stands for the whole run where a shard's number is due."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a worker is told when it starts."""
+
+    runs: str
+    account: Account
+    broker: Broker
+    allow_schema: tuple[str, ...]
+    node: str
+    """Its name among the workers."""
+
+
+@dataclass
+class Open:
+    """A run as this process knows it."""
+
+    shop: Shop
+    ours: bool = True
+    """Its jobs are visible to this worker, and count at its desk."""
+    problem: str | None = None
+    """Why this worker leaves the run alone."""
+    said: ControlRecord | None = None
+
+
+class Host:
+    """Safe between threads; not to be carried over a fork."""
+
+    def __init__(self, serving: Serving, ring: Ring, clock: Clock | None = None) -> None:
+        self.serving = serving
+        self.ring = ring
+        self.clock = clock or SystemClock()
+        self.hints = Hints(serving.broker.connect())
+        self.registry = Registry(open_store(serving.runs))
+        self.news_seconds = NEWS_SECONDS
+        self._client = serving.broker.connect()
+        self._open: dict[str, Open] = {}
+
+    @cached_property
+    def remote(self) -> Remote:
+        from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
+
+        return GeminiClient(self.serving.account)
+
+    @cached_property
+    def books(self) -> RedisBooks:
+        """The desk of this worker's project."""
+        account = self.serving.account
+        return RedisBooks(self._client, account.endpoint, account.project)
+
+    # --- doorbells
+
+    def advance(self, run: Any, shard: Any) -> None:
+        """Answer a doorbell: take a shard as far as it goes."""
+        if (bell := read(run, shard)) is None:
+            log.warning("refused a message: it does not name a run and a shard")
+            return
+        opened = self._answer(bell)
+        if opened is None or bell.shard >= len(opened.shop.plan):
+            return
+        with self.hints.hold(bell.run, bell.shard) as mine:
+            if not mine:
+                return
+            self._note(opened, bell, self._work(opened, bell.shard))
+
+    def merge(self, run: Any) -> None:
+        """Answer a doorbell: write the dataset of a run whose shards are all collected, and let go of it."""
+        if (bell := read(run)) is None:
+            log.warning("refused a message: it does not name a run")
+            return
+        opened = self._answer(bell)
+        if opened is None:
+            return
+        with self.hints.hold(bell.run, MERGING) as mine, self._trouble(opened):
+            if mine and all(self._read_all(opened.shop)):
+                finish(opened.shop)
+                self.let_go(bell.run)
+
+    def let_go(self, run: str) -> None:
+        """A run has ended: no worker looks at it again."""
+        self.registry.remove(run)
+        self.hints.forget(run)
+        self._open.pop(run, None)
+        log.info("run %s has finished", run)
+
+    def _answer(self, bell: Doorbell) -> Open | None:
+        """The run of a doorbell, if this worker may work on it."""
+        try:
+            opened = self.open(bell.run)
+        except (GeminiBatchError, OSError) as error:
+            self.complain(bell.run, str(error))
+            return None
+        if opened is None:
+            log.warning("refused a message: run %s is not one that is being worked on", bell.run)
+            return None
+        if opened.problem or why_stopped(opened.shop.files):
+            return None
+        return opened
+
+    def _work(self, opened: Open, shard: int) -> Verdict:
+        with self._trouble(opened):
+            return work(opened.shop, shard)
+        return Rest("something went wrong; see the log of the worker")
+
+    @contextmanager
+    def _trouble(self, opened: Open) -> Iterator[None]:
+        """What a step may raise, told to whom it concerns. The next sweep tries again."""
+        try:
+            yield
+        except RunStopped as error:
+            self.stop(opened, error)
+        except (RemoteError, OSError) as error:
+            log.warning("run %s: %s", opened.shop.run.run_id, error)
+        except Exception:
+            log.exception("run %s", opened.shop.run.run_id)
+
+    def _note(self, opened: Open, bell: Doorbell, verdict: Verdict) -> None:
+        """Remember when the shard is due again, and let a sweep follow if there is news."""
+        run, shard, shop = bell.run, bell.shard, opened.shop
+        match verdict:
+            case AwaitDesk(reason):
+                self.hints.rest(run, shard, AWAIT_DESK, reason)
+                return
+            case Rest(reason, delay) if delay is None:
+                failures = self.hints.failures(run, shard) + 1
+                self.hints.rest(run, shard, backoff(failures, shop.limits.poll_interval), reason, failures)
+                return
+            case Rest(reason, delay) if delay:
+                self.hints.rest(run, shard, delay, reason)
+            case Rest() | Stop():
+                self.hints.forget_rest(run, shard)
+        if shop.records[shard].state is ShardState.SUBMITTED:
+            self.hints.hasten("list", self.serving.account.project, seconds=self.news_seconds)
+        self.hints.hasten("sweep", seconds=self.news_seconds)
+
+    # --- runs
+
+    def open(self, run: str) -> Open | None:
+        """A run that is being worked on, with its limits as they are now; None when nobody handed it over.
+
+        Raises:
+            BadInput, OSError: it cannot be read.
+        """
+        folder = self.registry.where(run)
+        if folder is None:
+            return None
+        files = RunFiles(open_store(join(self.serving.runs, folder)))
+        record = files.record()
+        if record is None or record.run_id != run:
+            return None
+        known = self._open.get(run)
+        if known is None or known.shop.run.nonce != record.nonce:
+            known = self._open[run] = self._opened(files, record)
+        self._heed(known)
+        return known
+
+    def keep(self, runs: list[str]) -> None:
+        """Forget what is known of all other runs."""
+        self._open = {run: opened for run, opened in self._open.items() if run in runs}
+
+    def complain(self, run: str, problem: str | None) -> None:
+        """Show, or take back, what keeps this worker from a run."""
+        if problem:
+            log.warning("left run %s alone: %s", run, problem)
+        self.hints.complain(self.serving.node, run, problem)
+
+    def stop(self, opened: Open, error: RunStopped) -> None:
+        """The run needs a person; `resume` or `submit` lifts it."""
+        log.error("run %s stopped: %s", opened.shop.run.run_id, error)
+        try:
+            stop(opened.shop.files, str(error), self.clock)
+        except OSError as trouble:
+            log.error("run %s: cannot leave word: %s", opened.shop.run.run_id, trouble)
+
+    def _opened(self, files: RunFiles, record: RunRecord) -> Open:
+        opened = Open(self._shop(files, record), ours=is_ours(record, self.serving.account))
+        try:
+            refuse_stranger(record, self.serving.account)
+            refuse_schema(record, self.serving.allow_schema)
+        except BadInput as error:
+            opened.problem = str(error)
+        return opened
+
+    def _shop(self, files: RunFiles, record: RunRecord) -> Shop:
+        return Shop(
+            run=record,
+            limits=record.limits,
+            files=files,
+            plan=files.plan(),
+            remote=self.remote,
+            desk=Desk(self.books, record, record.limits),
+            pool=InProcess(),
+            clock=self.clock,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+        )
+
+    @staticmethod
+    def _heed(opened: Open) -> None:
+        """Take over the limits that were said last."""
+        opened.said = opened.shop.files.controls().last(opened.said)
+        if opened.said:
+            opened.shop.limits = opened.shop.desk.limits = opened.said.limits
+
+    @staticmethod
+    def _read_all(shop: Shop) -> Iterator[bool]:
+        """Whether each shard is collected, by its ledger."""
+        return (shop.read(entry.shard).state is ShardState.COLLECTED for entry in shop.plan)

@@ -1,0 +1,199 @@
+"""The heartbeat of a fleet: one worker at a time reads the ledgers, looks at all jobs at once, and rings what is due.
+
+Level-triggered: it looks at how things are, never at what was sent, so whatever was lost since the last sweep (a
+message, a worker, all of Redis) costs one interval.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from itertools import chain, zip_longest
+
+from gemini_batch import rundir
+from gemini_batch.errors import Denied, GeminiBatchError, RemoteError, RunStopped
+from gemini_batch.fleet.due import due_shards, until_next
+from gemini_batch.fleet.hints import Hold
+from gemini_batch.fleet.host import MERGING, NEWS_SECONDS, Host, Open
+from gemini_batch.fleet.messages import ADVANCE, AFTER, MERGE, Doorbell, list_of
+from gemini_batch.gemini.remote import Listing
+from gemini_batch.jobs.advance import Rest, look
+from gemini_batch.quota.book import Applicant
+from gemini_batch.quota.desk import DeskClosed
+from gemini_batch.records import ShardRecord, ShardState
+from gemini_batch.standing import why_stopped
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 5.0
+"""Between two sweeps when nothing happens."""
+
+SOONEST_SECONDS = 0.2
+
+SHARE = 4
+"""A sweep that took a while is followed by so many times as long without one, however much is new."""
+
+RING_AGAIN = timedelta(seconds=10)
+"""A doorbell that nobody answered for so long is rung again: it was lost, or the queue is long."""
+
+QUEUE_LENGTH = 128
+"""Doorbells that may wait at once. More would only be older by the time they are answered."""
+
+LIST_AGAIN_SECONDS = 10.0
+"""After a listing that failed."""
+
+LOOKED_AT = (ShardState.SUBMITTED, ShardState.UNKNOWN)
+
+
+def sweep(host: Host) -> None:
+    """Look at every run that is being worked on. Does nothing while another worker sweeps."""
+    with host.hints.hold("sweeping") as hold:
+        if hold is None:
+            return
+        began = host.clock.boottime()
+        try:
+            seconds = _Sweep(host, hold).go()
+        except DeskClosed as closed:
+            log.warning("swept in vain: %s", closed)
+            return
+    rested = SHARE * (host.clock.boottime() - began)
+    host.news_seconds = max(NEWS_SECONDS, rested)
+    host.hints.hasten("sweep", seconds=max(seconds, SOONEST_SECONDS, rested))
+
+
+class _Sweep:
+    """One sweep."""
+
+    def __init__(self, host: Host, hold: Hold) -> None:
+        self._host = host
+        self._hold = hold
+        self._blind: list[str] = []
+        """Runs that cannot be read: what they have in flight is not known."""
+
+    def go(self) -> float:
+        """Sweep. Returns the seconds until there is something to do again, but for news."""
+        rebuild = not self._host.books.is_believed()
+        runs = self._runs(rebuild)
+        self._tell_desk([run for run in runs if run.ours], rebuild)
+        served = [run for run in runs if run.problem is None and not self._is_over(run)]
+        until_listing = self._look(served)
+        until_due = self._ring(served)
+        return min(until_listing, until_due.total_seconds())
+
+    def _runs(self, strict: bool) -> list[Open]:
+        """Every run that was handed over, its records as of now."""
+        opened, active = [], self._host.registry.ids()
+        self._host.keep(active)
+        for run in active:
+            try:
+                found = self._host.open(run)
+                if found is None:
+                    continue
+                if found.ours:
+                    found.shop.files.refresh(found.shop.plan, found.shop.records, strict)
+                self._host.complain(run, found.problem)
+                opened.append(found)
+            except (GeminiBatchError, OSError) as error:
+                self._blind.append(run)
+                self._host.complain(run, str(error))
+        return opened
+
+    def _tell_desk(self, runs: list[Open], rebuild: bool) -> None:
+        """Leases follow the ledger; a book that was lost is made anew, if everything that counts could be read."""
+        ledger = [applicant for run in runs for applicant in _applicants(run)]
+        if not rebuild:
+            self._host.books.renew(ledger)
+        elif self._blind:
+            log.warning("the quota desk stays closed: what run %s has in flight cannot be read", self._blind[0])
+        else:
+            self._host.books.restore(ledger, self._hold.key, self._hold.value)
+
+    def _is_over(self, run: Open) -> bool:
+        """Whether there is nothing to do for a fleet: finished, or a person is needed."""
+        files = run.shop.files
+        if _collected(run) and files.store.exists(rundir.SUCCESS):
+            self._host.let_go(run.shop.run.run_id)
+            return True
+        return why_stopped(files) is not None
+
+    # --- jobs
+
+    def _look(self, runs: list[Open]) -> float:
+        """Look at all jobs of all runs in one listing, if it is time for one. Returns the seconds until it is."""
+        wanted = [(run, record) for run in runs for record in run.shop.records.values() if record.state in LOOKED_AT]
+        project = self._host.serving.account.project
+        if not wanted or not self._host.hints.take("list", project, seconds=LIST_AGAIN_SECONDS):
+            return SWEEP_SECONDS
+        listing = self._listing(runs)
+        if listing is None:
+            return SWEEP_SECONDS
+        seconds = min(self._looked(run, record, listing) for run, record in wanted)
+        self._host.hints.pace("list", project, seconds=max(seconds, SOONEST_SECONDS))
+        return seconds
+
+    def _listing(self, runs: list[Open]) -> Listing | None:
+        try:
+            return self._host.remote.list_jobs()
+        except Denied as error:
+            for run in runs:
+                self._host.stop(run, RunStopped(f"the service refuses the key or the project: {error}"))
+        except RemoteError as error:
+            log.warning("the jobs cannot be listed: %s", error)
+        return None
+
+    def _looked(self, run: Open, record: ShardRecord, listing: Listing) -> float:
+        """Look at one job. Returns the seconds until it is worth another look."""
+        try:
+            verdict = look(run.shop, record, listing)
+        except RunStopped as error:
+            self._host.stop(run, error)
+            return SWEEP_SECONDS
+        if isinstance(verdict, Rest) and verdict.delay:
+            return verdict.delay.total_seconds()
+        return SOONEST_SECONDS if isinstance(verdict, Rest) and verdict.delay is not None else LIST_AGAIN_SECONDS
+
+    # --- doorbells
+
+    def _ring(self, runs: list[Open]) -> timedelta:
+        """Ring what is due, the runs in turn. Returns how long until something else is."""
+        free = QUEUE_LENGTH - self._host.hints.waiting(list_of(AFTER))
+        soonest, bells = timedelta(seconds=SWEEP_SECONDS), list[list[Doorbell]]()
+        for run in runs:
+            due, until = self._due(run)
+            bells.append(due)
+            soonest = min(soonest, until)
+            self._host.hints.looked(run.shop.run.run_id)
+        in_turn = [bell for bell in chain.from_iterable(zip_longest(*bells)) if bell][: max(0, free)]
+        self._host.ring(ADVANCE, *in_turn)
+        for run in runs:
+            rung = [bell.shard for bell in in_turn if bell.run == run.shop.run.run_id]
+            self._host.hints.rest_all(run.shop.run.run_id, rung, RING_AGAIN, "waits for a worker")
+        return soonest
+
+    def _due(self, run: Open) -> tuple[list[Doorbell], timedelta]:
+        shop, run_id = run.shop, run.shop.run.run_id
+        wakes, now = self._host.hints.wakes(run_id)
+        if _collected(run):
+            self._ring_merge(run_id, MERGING not in wakes or not wakes[MERGING].rests(now))
+        shards = due_shards(shop.records.values(), wakes, now, shop.desk.room())
+        held = self._host.hints.held(run_id, shards)
+        until = until_next(wakes.values(), now, timedelta(seconds=SWEEP_SECONDS))
+        return [Doorbell(run=run_id, shard=shard) for shard in shards if shard not in held], until
+
+    def _ring_merge(self, run: str, due: bool) -> None:
+        if due:
+            self._host.ring(MERGE, Doorbell(run=run))
+            self._host.hints.rest(run, MERGING, RING_AGAIN, "waits for a worker to merge it")
+
+
+def _collected(run: Open) -> bool:
+    return all(record.state is ShardState.COLLECTED for record in run.shop.records.values())
+
+
+def _applicants(run: Open) -> Iterator[Applicant]:
+    """What the desk has to know of a run: what is in flight, and what has come back or has a job."""
+    shop = run.shop
+    return (shop.desk.applicant(record, shop.tokens(record.shard)) for record in _told(shop.records.values()))
+
+
+def _told(records: Iterable[ShardRecord]) -> Iterator[ShardRecord]:
+    return (record for record in records if record.version)

@@ -1,0 +1,103 @@
+"""The side of a fleet that people are on: hand a run over, watch it, leave it. Nothing here works on a run."""
+
+from collections.abc import Callable
+from threading import Event
+
+from gemini_batch.clock import Clock, SystemClock
+from gemini_batch.errors import BadInput, RunStopped
+from gemini_batch.fleet.broker import Broker
+from gemini_batch.fleet.hints import Hints
+from gemini_batch.fleet.registry import Registry
+from gemini_batch.ledger.places import open_store, relative
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.records import ShardRecord
+from gemini_batch.standing import Drivers, lift_stop, read_status
+from gemini_batch.status import Status
+
+LOOK_SECONDS = 1.0
+"""Between two looks at the run directory."""
+
+
+def hand_over(files: RunFiles, run_id: str, runs: str, broker: Broker) -> None:
+    """Let a fleet work on a run. Again is fine.
+
+    Raises:
+        BadInput: the run does not lie where the workers look, or the broker does not answer.
+    """
+    folder = relative(files.store.url, runs)
+    if folder is None:
+        raise BadInput(
+            f"{files.store.url} does not lie below {runs}: workers find runs by the root they share. Give --out below "
+            "--runs, or --runs above it."
+        )
+    broker.ping()
+    lift_stop(files)
+    Registry(open_store(runs)).add(run_id, folder)
+    Hints(broker.connect()).hasten("sweep", seconds=0.1)
+
+
+def take_back(run_id: str, runs: str) -> bool:
+    """Take a run from the fleet that shares `runs`. Returns whether one had it."""
+    registry = Registry(open_store(runs))
+    had = registry.where(run_id) is not None
+    if had:
+        registry.remove(run_id)
+    return had
+
+
+def see(run_id: str, runs: str, broker: Broker | None) -> Drivers:
+    """Who works on a run, as far as the broker and the registry say."""
+    handed_over = Registry(open_store(runs)).where(run_id) is not None
+    if broker is None or not handed_over:
+        return Drivers(handed_over=handed_over)
+    hints = Hints(broker.connect())
+    workers = hints.workers(run_id)
+    working = any(worker["problem"] is None for worker in workers)
+    wakes, now = hints.wakes(run_id)
+    waiting = {shard: wake.reason for shard, wake in wakes.items() if wake.rests(now)}
+    return Drivers(working, waiting if working else None, tuple(workers), hints.looked_at(run_id), handed_over)
+
+
+class Watcher:
+    """Watches a run until it ends. Leaving it changes nothing."""
+
+    farewell = "detached; the workers go on. Watch again with:"
+
+    def __init__(
+        self, files: RunFiles, run_id: str, runs: str, broker: Broker | None, clock: Clock | None = None
+    ) -> None:
+        self._files = files
+        self._run_id = run_id
+        self._runs = runs
+        self._broker = broker
+        self._clock = clock or SystemClock()
+        self._plan = files.plan()
+        self._records: dict[int, ShardRecord] = {}
+        self._closing = Event()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closing.set()
+
+    def drive(self, watch: Callable[[Status], None] | None = None) -> Status:
+        """Watch until the run has finished, or `close`.
+
+        Raises:
+            RunStopped: a person is needed.
+        """
+        while True:
+            status = self.status()
+            if watch:
+                watch(status)
+            if status["state"] == "stopped":
+                raise RunStopped(status["reason"])
+            if status["state"] == "finished" or self._closing.wait(LOOK_SECONDS):
+                return status
+
+    def status(self) -> Status:
+        self._files.refresh(self._plan, self._records)
+        drivers = see(self._run_id, self._runs, self._broker)
+        status = read_status(self._files, self._clock, drivers, list(self._records.values()))
+        if status is None:
+            raise BadInput(f"{self._files.store.url}: the run has gone")
+        return status

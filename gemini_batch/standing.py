@@ -1,0 +1,69 @@
+"""How a run stands, read from its directory, with what else is known of who works on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gemini_batch import rundir
+from gemini_batch.clock import Clock
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.records import ShardRecord
+from gemini_batch.reducer.merge import publish_json, read_json
+from gemini_batch.status import Status, summarise
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """Who works on a run, as far as the asking process can see."""
+
+    working: bool = False
+    waiting: Mapping[int, str] | None = None
+    """Why shards rest, by shard; None while nobody is seen to drive the run."""
+    workers: tuple[dict[str, Any], ...] = ()
+    looked_at: datetime | None = None
+    handed_over: bool = False
+    """To a fleet."""
+
+
+def read_status(
+    files: RunFiles, clock: Clock, drivers: Drivers, records: list[ShardRecord] | None = None
+) -> Status | None:
+    """How a run stands; None when there is none.
+
+    Args:
+        records: the shards' last records, if the caller has them.
+    """
+    run = files.record()
+    if run is None:
+        return None
+    plan = files.plan()
+    return summarise(
+        files.store.url,
+        run,
+        plan,
+        list(files.last_records(plan)) if records is None else records,
+        finished=files.store.exists(rundir.SUCCESS),
+        now=clock.now(),
+        waiting=drivers.waiting,
+        stopped=why_stopped(files),
+        working=drivers.working or files.store.is_held(),
+        handed_over=drivers.handed_over,
+        workers=drivers.workers,
+        looked_at=drivers.looked_at,
+    )
+
+
+def why_stopped(files: RunFiles) -> str | None:
+    """Why the last driver gave up; None when it did not."""
+    return (read_json(files.store, rundir.STOPPED) or {}).get("reason")
+
+
+def stop(files: RunFiles, reason: str, clock: Clock) -> None:
+    """Leave word of why the run cannot go on without a person."""
+    publish_json(files.store, rundir.STOPPED, {"reason": reason, "at": clock.now().isoformat()})
+
+
+def lift_stop(files: RunFiles) -> None:
+    """A person says: try again."""
+    files.store.delete(rundir.STOPPED)
