@@ -42,7 +42,6 @@ def test_every_option_can_be_given_in_the_environment(name):
 
 
 def test_the_defaults_are_the_contracts():
-    variable = "GEMINI_BATCH_BROKER_URL" if name == "broker" else f"GEMINI_BATCH_{name.upper()}"
     found = resolve({}, None, {})
     assert (found.model, found.max_requests_per_shard, found.max_live_jobs) == ("gemini-2.5-flash", 10_000, 100)
     assert (found.settle, found.on_unknown, found.media, found.runs) == (3600, "resubmit", "auto", "./runs")
