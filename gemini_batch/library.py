@@ -99,11 +99,7 @@ class Run:
         if self._thread is not None and self._detached:
             self._thread.join()
         if self._thread is None or not self._thread.is_alive():
-            self._detached = False
-            self._driver = runs.driver(self._files, how_given({**self._shared, **options}))
-            self._failure = None
-            self._thread = Thread(target=self._drive, args=(self._driver,), name="gemini-batch-run", daemon=True)
-            self._thread.start()
+            self._begin(runs.driver(self._files, how_given({**self._shared, **options})))
         return self
 
     def wait(self, timeout: float | None = None) -> Status:
@@ -113,7 +109,7 @@ class Run:
             RunStopped: it cannot go on without a person.
         """
         if self._thread is None and self.status()["state"] != "finished":
-            self.resume()
+            self._attend()
         try:
             if self._thread is not None:
                 self._thread.join(timeout)
@@ -123,6 +119,18 @@ class Run:
         if self._failure is not None:
             raise self._failure
         return self.status()
+
+    def _attend(self) -> None:
+        """Go on with the run, or watch the fleet that has it."""
+        if self._shared["broker"] is None and runs.is_handed_over(self._files, self._shared["runs"] or ""):
+            self._begin(runs.watcher(self._files, resolve(self._shared)))
+        else:
+            self.resume()
+
+    def _begin(self, driver: runs.Driver) -> None:
+        self._driver, self._failure, self._detached = driver, None, False
+        self._thread = Thread(target=self._drive, args=(driver,), name="gemini-batch-run", daemon=True)
+        self._thread.start()
 
     def detach(self) -> None:
         """Stop working on the run in this process; what is at the service, and with a fleet, goes on."""

@@ -19,8 +19,11 @@ from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest, 
 from gemini_batch.coordinator.start import Plan, begin, refuse_foreign, refuse_other, scan
 from gemini_batch.errors import BadInput
 from gemini_batch.fleet.broker import read_broker
+from gemini_batch.fleet.hints import Hints
+from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
 from gemini_batch.gemini.generation import generation_config
+from gemini_batch.ledger.places import open_store
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Asked, ControlRecord, Limits
@@ -172,13 +175,24 @@ def driver(files: RunFiles, options: Options) -> Driver:
         if not finished:
             limits_in_force(files, options)
             hand_over(files, record.run_id, options.runs, broker)
-        return Watcher(files, record.run_id, options.runs, broker)
+        return watcher(files, options)
     account = resolve_account(options.project)
     refuse_stranger(record, account)
     refuse_schema(record, allowed=None)
     if not finished and take_back(record.run_id, options.runs):
         warnings.warn("the run was with a fleet; this process takes it back and finishes it", stacklevel=2)
     return Solo(files, GeminiClient(account), limits_in_force(files, options))
+
+
+def is_handed_over(files: RunFiles, runs_root: str) -> bool:
+    """Whether a fleet that shares `runs_root` has the run."""
+    return Registry(open_store(runs_root)).where(record_of(files).run_id) is not None
+
+
+def watcher(files: RunFiles, options: Options) -> Watcher:
+    """Watches a run that others work on."""
+    broker = read_broker(options.broker) if options.broker else None
+    return Watcher(files, record_of(files).run_id, options.runs, broker)
 
 
 def standing(files: RunFiles, options: Options) -> Status:
@@ -188,8 +202,9 @@ def standing(files: RunFiles, options: Options) -> Status:
         BadInput: there is no run.
     """
     record = record_of(files)
-    broker = read_broker(options.broker) if options.broker else None
-    status = read_status(files, SystemClock(), see(record.run_id, options.runs, broker))
+    hints = Hints(read_broker(options.broker).connect()) if options.broker else None
+    drivers = see(record.run_id, Registry(open_store(options.runs)), hints)
+    status = read_status(files, SystemClock(), drivers)
     if status is None:
         raise BadInput(f"{files.store.url}: the run has gone")
     return status

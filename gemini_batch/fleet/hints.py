@@ -4,6 +4,7 @@ All of it may vanish at any moment; every question then has an answer that costs
 Redis is an answer too. Times are Redis's own: the clocks of workers do not matter.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -71,10 +72,13 @@ class Hints:
     # --- holds
 
     @contextmanager
-    def hold(self, *what: object) -> Iterator[Hold | None]:
+    def hold(self, *what: object, longest: float = math.inf) -> Iterator[Hold | None]:
         """Have something to oneself while the block lasts; None when another worker has it or nobody can tell.
 
         A courtesy that saves work: what is safe does not rest on it.
+
+        Args:
+            longest: seconds after which it is given up although the block lasts: whoever is in it hangs.
         """
         lock = Lock(self._client, _key("hold", *what), timeout=HOLD_SECONDS, blocking=False, thread_local=False)
         try:
@@ -85,7 +89,7 @@ class Hints:
             yield None
             return
         done = Event()
-        renewing = Thread(target=_renew, args=(lock, done), name="hold", daemon=True)
+        renewing = Thread(target=_renew, args=(lock, done, longest), name="hold", daemon=True)
         renewing.start()
         try:
             yield Hold(str(lock.name), lock.local.token or b"")
@@ -216,9 +220,11 @@ def _key(*parts: object) -> str:
     return PREFIX + ":".join(str(part) for part in parts)
 
 
-def _renew(lock: Lock, done: Event) -> None:
+def _renew(lock: Lock, done: Event, longest: float) -> None:
     """Keep a hold while its block lasts. One that was lost in a flush stays lost: someone else may have it."""
-    while not done.wait(HOLD_SECONDS / 3):
+    renewals = 0
+    while not done.wait(HOLD_SECONDS / 3) and renewals * HOLD_SECONDS / 3 < longest:
+        renewals += 1
         try:
             lock.reacquire()
         except LockError:

@@ -24,7 +24,7 @@ from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.messages import Doorbell, Ring, read
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.gemini.remote import Remote
-from gemini_batch.jobs.advance import AwaitDesk, Rest, Stop, Verdict, work
+from gemini_batch.jobs.advance import AwaitDesk, Rest, Stop, Verdict, record_overdue, work
 from gemini_batch.jobs.lifecycle import backoff
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.ledger.places import join, open_store
@@ -199,6 +199,7 @@ class Host:
         if known is None or known.shop.run.nonce != record.nonce:
             known = self._open[run] = self._opened(files, record)
         self._heed(known)
+        record_overdue(known.shop)
         return known
 
     def keep(self, runs: list[str]) -> None:

@@ -29,6 +29,9 @@ SWEEP_SECONDS = 5.0
 
 SOONEST_SECONDS = 0.2
 
+LONGEST_SECONDS = 600.0
+"""A sweep that takes longer hangs, on a dead mount perhaps; another worker takes over."""
+
 SHARE = 4
 """A sweep that took a while is followed by so many times as long without one, however much is new."""
 
@@ -46,7 +49,7 @@ LOOKED_AT = (ShardState.SUBMITTED, ShardState.UNKNOWN)
 
 def sweep(host: Host) -> None:
     """Look at every run that is being worked on. Does nothing while another worker sweeps."""
-    with host.hints.hold("sweeping") as hold:
+    with host.hints.hold("sweeping", longest=LONGEST_SECONDS) as hold:
         if hold is None:
             return
         began = host.clock.boottime()

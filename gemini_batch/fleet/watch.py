@@ -45,12 +45,11 @@ def take_back(run_id: str, runs: str) -> bool:
     return had
 
 
-def see(run_id: str, runs: str, broker: Broker | None) -> Drivers:
+def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
     """Who works on a run, as far as the broker and the registry say."""
-    handed_over = Registry(open_store(runs)).where(run_id) is not None
-    if broker is None or not handed_over:
+    handed_over = registry.where(run_id) is not None
+    if hints is None or not handed_over:
         return Drivers(handed_over=handed_over)
-    hints = Hints(broker.connect())
     workers = hints.workers(run_id)
     working = any(worker["problem"] is None for worker in workers)
     wakes, now = hints.wakes(run_id)
@@ -68,8 +67,8 @@ class Watcher:
     ) -> None:
         self._files = files
         self._run_id = run_id
-        self._runs = runs
-        self._broker = broker
+        self._registry = Registry(open_store(runs))
+        self._hints = Hints(broker.connect()) if broker else None
         self._clock = clock or SystemClock()
         self._plan = files.plan()
         self._records: dict[int, ShardRecord] = {}
@@ -96,7 +95,7 @@ class Watcher:
 
     def status(self) -> Status:
         self._files.refresh(self._plan, self._records)
-        drivers = see(self._run_id, self._runs, self._broker)
+        drivers = see(self._run_id, self._registry, self._hints)
         status = read_status(self._files, self._clock, drivers, list(self._records.values()))
         if status is None:
             raise BadInput(f"{self._files.store.url}: the run has gone")

@@ -102,6 +102,12 @@ def look(shop: Shop, before: ShardRecord, listing: Listing) -> Verdict:
     return _guarded(looked)
 
 
+def record_overdue(shop: Shop) -> None:
+    """Record what was learned of sends and could not be recorded then."""
+    for shard in list(shop.unrecorded):
+        _guarded(lambda shard=shard: _Advance(shop, shard).go(lambda _: False))  # type: ignore[misc]
+
+
 def _guarded(go: Callable[[], Verdict]) -> Verdict:
     try:
         return go()

@@ -18,6 +18,7 @@ class RunFiles:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._plan: list[ShardPlan] | None = None
 
     def record(self) -> RunRecord | None:
         """What was asked; None for a directory that holds no run.
@@ -41,10 +42,12 @@ class RunFiles:
             raise BadInput(f"{where} is not a run record of this project: {str(error)[:200]}") from None
 
     def plan(self) -> list[ShardPlan]:
-        """The shards of round 0 in order."""
-        with self.store.local(rundir.PLAN) as path:
-            table = pq.read_table(path, page_checksum_verification=True)
-        return [ShardPlan.model_validate(row) for row in table.to_pylist()]
+        """The shards of round 0 in order. Never changes once there is a record."""
+        if self._plan is None:
+            with self.store.local(rundir.PLAN) as path:
+                table = pq.read_table(path, page_checksum_verification=True)
+            self._plan = [ShardPlan.model_validate(row) for row in table.to_pylist()]
+        return self._plan
 
     def begun(self) -> set[int]:
         """Shards that have a history. A hint, as listings are."""

@@ -5,12 +5,21 @@ import sys
 from pathlib import Path
 
 
+def measured(script, *arguments):
+    """The rows of the table that a script prints."""
+    command = [sys.executable, str(Path(__file__).parents[2] / "benchmarks" / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line.split("|")[1:-1] for line in done.stdout.splitlines()[2:]]
+
+
+def test_a_sweep_is_measured():
+    """A script that only people run rots unseen."""
+    ((shards, *figures),) = measured("sweep.py", "--shards", "20", "--repeat", "1")
+    assert (shards.strip(), len(figures)) == ("20 shards", 4)
+
+
 def test_the_stages_are_measured_and_their_shares_sum_up():
     """A script that only people run rots unseen."""
-    script = Path(__file__).parents[2] / "benchmarks" / "stages.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--rows", "3000", "--repeat", "1"], capture_output=True, text=True, check=True
-    )
-    rows = [line.split("|")[1:4] for line in done.stdout.splitlines()[2:]]
+    rows = [row[:3] for row in measured("stages.py", "--rows", "3000", "--repeat", "1")]
     assert [stage.strip() for stage, _, _ in rows] == ["plan", "encode", "parse", "merge"]
     assert 95 <= sum(int(share.strip(" %")) for _, _, share in rows) <= 105
