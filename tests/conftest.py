@@ -15,6 +15,7 @@ import threading
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -222,6 +223,10 @@ class Valkey:
         self._process.kill()
         self._process.wait()
 
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         self.kill()
         self.client.close()
@@ -239,9 +244,19 @@ def module_valkey() -> Iterator[Valkey]:
 def valkey(module_valkey: Valkey) -> Valkey:
     """An empty server."""
     if not module_valkey.answers():
+        module_valkey.kill()
         module_valkey.start()
+    module_valkey.client.config_set("maxmemory", 0)
     module_valkey.client.flushall()
     return module_valkey
+
+
+@pytest.fixture
+def other_valkey() -> Iterator[Valkey]:
+    """A second server, on a port of its own."""
+    started = Valkey()
+    yield started
+    started.stop()
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -384,6 +399,103 @@ def make_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Emu
 
     yield make
     for one in made:
+        one.close()
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """State and parent of a process; ("", 0) when it has gone."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return "", 0
+    return state, int(parent)
+
+
+class Worker:
+    """A `gemini-batch-dist worker` in a directory of its own: supervisor, Celery's main process, its pool."""
+
+    def __init__(self, name: str, folder: Path, env: dict[str, str], *arguments: object) -> None:
+        folder.mkdir(parents=True)
+        self.name = name
+        self._cli = Cli(folder)
+        self._supervisor = self._cli.start("worker", "-c", 2, "-n", name, *arguments, env=env)
+
+    @property
+    def said(self) -> str:
+        return self._supervisor.said
+
+    @property
+    def main(self) -> int | None:
+        """Celery's main process; None while there is none, because it has died or its supervisor has."""
+        return next((pid for pid in self.all if _stat(pid)[1] == self._supervisor.pid), None)
+
+    @property
+    def pool(self) -> list[int]:
+        main = self.main
+        return [pid for pid in self.all if _stat(pid)[1] == main] if main else []
+
+    @property
+    def all(self) -> list[int]:
+        return self._cli.left()
+
+    @property
+    def ready(self) -> bool:
+        return len(self.pool) == 2
+
+    def kill(self) -> None:
+        """SIGKILL to all of it, the supervisor first: it would start the rest anew."""
+        self._supervisor.kill()
+        until(lambda: not (_kill_marked(self._cli.mark) or self.all), f"{self.name} is dead", 20)
+
+    def kill_main(self) -> None:
+        """SIGKILL to Celery's main process alone; until its supervisor has started another."""
+        main = until(lambda: self.main, f"{self.name} runs")
+        os.kill(main, signal.SIGKILL)
+        until(lambda: self.main not in {None, main}, f"the supervisor of {self.name} brings it back")
+
+    def freeze(self) -> None:
+        until(lambda: all([self._stopped(pid) for pid in self.all]), f"{self.name} stands still", 20)
+
+    def thaw(self) -> None:
+        for pid in self.all:
+            os.kill(pid, signal.SIGCONT)
+
+    def stop(self) -> Done:
+        """Ask it to leave, as an operator would."""
+        self._supervisor.signal(signal.SIGTERM)
+        return self._supervisor.ended()
+
+    def close(self) -> None:
+        try:
+            self.kill()
+        finally:
+            self._cli.close()
+            print(f"--- worker {self.name} said:", self.said, sep="\n")  # shown when the test fails
+
+    @staticmethod
+    def _stopped(pid: int) -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+        return _stat(pid)[0] in {"T", ""}
+
+
+@pytest.fixture
+def start_worker(folder: Path, emulator: Emulator, valkey: Valkey) -> Iterator[Callable[..., Worker]]:
+    """Starts workers of the test's emulator, Valkey server and `runs`, in the test's folder or as the test says."""
+    started: list[Worker] = []
+
+    def start(name: str = "celery@one", *arguments: object, env: dict[str, str] | None = None) -> Worker:
+        own = {"--broker": valkey.url, "--runs": folder / "runs"}
+        given = [value for pair in own.items() if pair[0] not in arguments for value in pair]
+        full = {"GOOGLE_GEMINI_BASE_URL": emulator.url} | (env or {})
+        started.append(Worker(name, folder.parent / f"worker-{len(started)}" / "here", full, *given, *arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
         one.close()
 
 
