@@ -25,7 +25,7 @@ import pytest
 
 COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
 MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an option's name is read
-NOT_INHERITED = ("GEMINI_", "GOOGLE_", "http_proxy", "https_proxy", "all_proxy")
+NOT_INHERITED = ("GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "http_proxy", "https_proxy", "all_proxy")
 LONG = 120.0
 
 # A shell that starts the tests in the background ignores SIGINT for all of them, and what is ignored stays so in every
@@ -178,6 +178,55 @@ def start_emulator() -> Iterator[Callable[..., Emulator]]:
     yield start
     for one in started:
         one.stop()
+
+
+# --- object stores ----------------------------------------------------------------------------------------------------
+
+
+class S3:
+    """An S3 server on loopback, in a thread of this process. It serves one request at a time: moto's own conditional
+    put looks and then writes."""
+
+    def __init__(self) -> None:
+        from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
+        from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415
+
+        class Silent(WSGIRequestHandler):
+            def log(self, *_: Any) -> None: ...
+
+        app, one = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+        def serve(environ: Any, start_response: Any) -> Any:
+            with one:
+                return app(environ, start_response)
+
+        self._server = make_server("127.0.0.1", 0, serve, threaded=True, request_handler=Silent)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.env = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.server_port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def new_bucket(self) -> str:
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        request = urllib.request.Request(f"{self.env['AWS_ENDPOINT_URL']}/{name}", method="PUT")
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30):
+            return name
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    started = S3()
+    yield started
+    started.stop()
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
