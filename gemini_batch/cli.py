@@ -37,7 +37,7 @@ Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", he
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
 ManifestPath = Annotated[Path, typer.Argument(help="Parquet, JSONL or Arrow file of prompts")]
 RunName = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="path or id; the newest below --runs if not given")
+    str | None, typer.Argument(metavar="[RUN]", help="path, URL or id; the newest below --runs if not given")
 ]
 
 

@@ -80,14 +80,14 @@ class Options(BaseModel):
     on_unknown: Literal["resubmit", "wait"] = Field("resubmit", description="what to do about a create that stays lost")
     project: str | None = Field(None, description="name of the Google project; two keys of one project share a run")
 
-    runs: str = Field("./runs", description="where run directories live")
-    out: Path | None = Field(None, description="directory of this run")
+    runs: str = Field("./runs", description="path or URL where run directories live")
+    out: str | None = Field(None, description="path or URL of this run's directory")
     fresh: bool = Field(False, description="buy anew even if this was asked before")
     allow_failed: str = Field(
         "0", pattern=r"^\d+(\.\d+)?%?$", description="failures that still exit 0: 0.5% or a number"
     )
 
-    @field_validator("allow_failed", "runs", mode="before")
+    @field_validator("allow_failed", "runs", "out", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int | float | Path) else value

@@ -15,6 +15,7 @@ from gemini_batch import rundir, runs
 from gemini_batch.clock import SystemClock
 from gemini_batch.config import OPERATIONAL, Options, resolve, resolve_account
 from gemini_batch.errors import BadInput, RunStopped
+from gemini_batch.ledger.places import is_url
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import read_blocks
 from gemini_batch.parts import PARTS
@@ -61,7 +62,7 @@ class Run:
 
     @classmethod
     def open(cls, run: str | Path, runs_root: str = "./runs") -> "Run":
-        """Come back to a run by path or id.
+        """Come back to a run by path, URL or id.
 
         Raises:
             BadInput: there is none.
@@ -69,13 +70,15 @@ class Run:
         return cls(runs.find(str(run), runs_root))
 
     @property
-    def path(self) -> Path:
-        return Path(self._files.store.url)
+    def path(self) -> Path | str:
+        """Where the run directory is: a path, or the URL as text."""
+        place = self._files.store.url
+        return place if is_url(place) else Path(place)
 
     @property
-    def dataset_path(self) -> Path:
-        """The directory of the dataset. Complete once `_SUCCESS` lies beside it."""
-        return self.path / "dataset"
+    def dataset_path(self) -> Path | str:
+        """The directory of the dataset, as `path`. Complete once `_SUCCESS` lies beside it."""
+        return f"{self.path}/dataset" if isinstance(self.path, str) else self.path / "dataset"
 
     @property
     def report(self) -> dict[str, Any] | None:

@@ -276,5 +276,5 @@ def read_status(files: RunFiles, clock: Clock) -> Status | None:
     records = list(files.last_records(plan))
     finished = files.store.exists(rundir.SUCCESS)
     stopped = (read_json(files.store, rundir.STOPPED) or {}).get("reason")
-    idle = not finished and not stopped and not files.store.is_held()
+    idle = not finished and not stopped and files.store.is_held() is False
     return summarise(files.store.url, run, plan, records, finished, clock.now(), stopped=stopped, idle=idle)

@@ -3,14 +3,22 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Lock
 
+import pyarrow as pa
 import pytest
 
+from gemini_batch import rundir
+from gemini_batch.clock import SystemClock
+from gemini_batch.config import Options
+from gemini_batch.coordinator.manifest import Columns, TableManifest
+from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.log import Log
 from gemini_batch.ledger.objects import GET_BYTES, PUT_BYTES, ObjectStore
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.probe import RACERS, probe
-from gemini_batch.records import ShardRecord
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.parquet import read_blocks
+from gemini_batch.records import Asked, ShardRecord
 
 
 @pytest.fixture(params=["posix", "memory", "s3"])
@@ -178,6 +186,68 @@ def test_of_racing_appends_exactly_one_is_the_version(another):
     assert log(another()).last().nonce == f"n{won.index(True)}"
 
 
+# --- a run over it ----------------------------------------------------------------------------------------------------
+
+
+def question(prompts, folder):
+    """A manifest, and what is asked of it."""
+    manifest = TableManifest(pa.table({"prompt": prompts}), "the table", folder, Columns())
+    asked = Asked(
+        rows=len(prompts), rows_digest="", model="m", response_schema=None, generation_config={}, media="auto",
+        system_instruction=None, n_samples=1, endpoint="http://127.0.0.1:1", project="p",
+    )  # fmt: skip
+    plan = scan(manifest, asked, (folder,), Options().limits())
+    return manifest, asked.model_copy(update={"rows_digest": plan.rows_digest})
+
+
+def begun(store, folder, size, prompts=("a", "b", "c", "d", "e")):
+    files, (manifest, asked) = RunFiles(store), question(list(prompts), folder)
+    limits = Options(max_requests_per_shard=size).limits()
+    plan = scan(manifest, asked, (folder,), limits)
+    begin(files, manifest, asked, plan, (folder,), limits, f"run-{size}", SystemClock())
+    return files
+
+
+def frozen(files):
+    """The prompts of each shard."""
+    rows = []
+    for entry in files.plan():
+        with files.store.local(rundir.rows_of(entry.shard)) as path:
+            rows.append([prompt for block in read_blocks(path) for prompt in block.column("prompt").to_pylist()])
+    return rows
+
+
+def test_a_run_that_was_begun_is_read_by_another_process(another, tmp_path):
+    begun(another(), tmp_path, 2)
+    files = RunFiles(another())
+    assert (files.record().run_id, files.record().shards) == ("run-2", 3)
+    assert frozen(files) == [["a", "b"], ["c", "d"], ["e"]]
+    assert [record.state.value for record in files.last_records(files.plan())] == ["PLANNED"] * 3
+    assert sorted(set(files.store.names("")) - {".scratch"}) == ["plan-0000.parquet", "run.json", "shards"]
+
+
+def test_who_begins_a_run_while_another_one_does_follows_its_plan(another, tmp_path):
+    """Without locks nobody knows whether the other one lives: rows cut otherwise would be swapped under its feet."""
+    begun(another(), tmp_path, 2)
+    another().delete(rundir.RUN)
+    files = begun(another(), tmp_path, 4)
+    assert (files.record().run_id, files.record().shards) == ("run-4", 3)
+    assert frozen(files) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_a_plan_for_another_question_is_refused(another, tmp_path):
+    begun(another(), tmp_path, 2)
+    another().delete(rundir.RUN)
+    with pytest.raises(BadInput, match="plan of another submit"):
+        begun(another(), tmp_path, 2, ["x"])
+    assert another().read(rundir.RUN) is None
+
+
+def test_who_begins_a_run_that_is_there_leaves_its_record(another, tmp_path):
+    begun(another(), tmp_path, 2)
+    assert begun(another(), tmp_path, 3).record().run_id == "run-2"
+
+
 # --- the probe --------------------------------------------------------------------------------------------------------
 
 
@@ -245,3 +315,11 @@ def test_a_store_that_only_reports_badly_passes(odd):
     store = odd("memory:///")
     store.names("")
     probe(store)
+
+
+@pytest.mark.parametrize("odd", [SaysExists, Unsure])
+def test_a_run_is_begun_whatever_the_store_says_of_its_creates(odd, tmp_path):
+    """`run.json` that was taken for a failure would leave a run nobody drives."""
+    store = odd("memory:///")
+    store.calls = 1  # the plan's create is answered, the record's is not
+    assert begun(store, tmp_path, 2).record().run_id == "run-2"
