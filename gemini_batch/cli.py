@@ -35,7 +35,7 @@ err = Console(stderr=True)
 EXIT_STOPPED, EXIT_BAD_INPUT, EXIT_SOME_FAILED = 1, 2, 3
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
-ManifestPath = Annotated[Path, typer.Argument(help="Parquet, JSONL or Arrow file of prompts")]
+ManifestPath = Annotated[str, typer.Argument(help="path or URL of a Parquet, JSONL or Arrow file of prompts")]
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="path, URL or id; the newest below --runs if not given")
 ]

@@ -180,9 +180,8 @@ def distributed_batch_process(
     """Ask the same of every prompt, as Gemini Batch jobs, and get the answers in the order of the prompts.
 
     Args:
-        prompts: a list of prompts, each a list of str, Path, PIL.Image, bytes or `types.Part`; or the path of a
-        manifest;
-            or an Arrow table with its columns.
+        prompts: a list of prompts, each a list of str, Path, PIL.Image, bytes or `types.Part`; or the path or URL
+            of a manifest; or an Arrow table with its columns.
         schema: a pydantic model, or anything TypeAdapter takes, or `module:Name`, or a schema file; None for text.
         wait: False returns at once; the run goes on in the background of this process.
         return_metadata: for a list, return `(results, rows)`.
@@ -233,11 +232,11 @@ def _is_list(prompts: Any) -> bool:
     return not isinstance(prompts, str | Path | pa.Table)
 
 
-def _source(prompts: Any) -> Path | pa.Table:
+def _source(prompts: Any) -> str | pa.Table:
     if isinstance(prompts, pa.Table):
         return prompts
     if not _is_list(prompts):
-        return Path(prompts)
+        return str(prompts)
     if not prompts:
         raise BadInput("prompts is empty")
     parts = [

@@ -11,7 +11,8 @@ import pyarrow as pa
 from gemini_batch import rundir
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options
-from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest, open_manifest
+from gemini_batch.coordinator.fetched import open_source
+from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
 from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.generation import generation_config
@@ -40,7 +41,7 @@ class Request:
 
 
 def read_request(
-    source: Path | pa.Table,
+    source: str | Path | pa.Table,
     options: Options,
     account: Account,
     schema: Any = None,
@@ -49,17 +50,17 @@ def read_request(
     """Read a manifest and everything that is asked of it.
 
     Args:
-        source: a manifest file, or a table whose relative paths start in the current directory.
+        source: path or URL of a manifest, or a table whose relative paths start in the current directory.
         schema: wins over the options' own.
-        roots: where pictures may lie; by default the manifest's directory.
+        roots: where pictures may lie; by default the manifest's directory, nowhere for one at a URL.
 
     Raises:
         BadInput: whatever is wrong with any of it.
     """
     columns = Columns(options.prompt_column, options.key_column)
     manifest = (
-        open_manifest(source, columns)
-        if isinstance(source, Path)
+        open_source(source, columns)
+        if isinstance(source, str | Path)
         else TableManifest(source, "the table", Path.cwd(), columns)
     )
     spec = load_schema(options.schema_ if schema is None else schema)
@@ -75,7 +76,7 @@ def read_request(
         endpoint=account.endpoint,
         project=account.project,
     )
-    roots = roots or (manifest.root,)
+    roots = roots or ((manifest.root,) if manifest.root else ())
     plan = scan(manifest, asked, roots, options.limits())
     asked = asked.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
     return Request(manifest, roots, options, account, asked, plan)

@@ -27,7 +27,11 @@ PUT_BYTES, PUTS = 8 << 20, 4
 GET_BYTES = 16 << 20
 """Size of the pieces of a download: each is one request with a time-out and repetitions of its own."""
 
-RETRIES: "RetryConfig" = {"max_retries": 10, "retry_timeout": timedelta(seconds=30)}
+RETRIES: "RetryConfig" = {
+    "max_retries": 12,
+    "retry_timeout": timedelta(seconds=30),
+    "backoff": {"init_backoff": timedelta(seconds=0.25), "max_backoff": timedelta(seconds=5), "base": 2},
+}
 CONNECT_SECONDS, REQUEST_SECONDS = 5, 60
 """With the retries: nothing hangs for longer than about a minute and a half, and a piece may take a minute."""
 
@@ -155,26 +159,34 @@ class ObjectStore:
 
 
 def _client_options(scheme: str) -> "ClientConfig":
-    endpoint = next((os.environ[name] for name in ENDPOINTS.get(scheme, ()) if os.environ.get(name)), "")
     return {
         "timeout": timedelta(seconds=REQUEST_SECONDS),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "allow_http": endpoint.lower().startswith("http://"),
+        "allow_http": _endpoint(scheme).startswith("http://"),
     }
 
 
+def _endpoint(scheme: str) -> str:
+    """The endpoint that is set, if one is. obstore panics over one without a scheme."""
+    for name in ENDPOINTS.get(scheme, ()):
+        if endpoint := os.environ.get(name, "").lower():
+            if not endpoint.startswith(("http://", "https://")):
+                raise ValueError(f"{name} must start with http:// or https://")
+            return endpoint
+    return ""
+
+
 NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|specified bucket does not exist")
-KINDS = {
-    "AlreadyExistsError": FileExistsError,
-    "FileNotFoundError": FileNotFoundError,
-    "PermissionDeniedError": PermissionError,
-    "UnauthenticatedError": PermissionError,
-}
+DENIED = re.compile(r"status code: 40[13]\b")
+KINDS = {"AlreadyExistsError": FileExistsError, "FileNotFoundError": FileNotFoundError}
 
 
 def _kind_of(error: Exception) -> type[OSError]:
     """A bucket that is not there is no absent object: a run in it must not read as one that never was."""
-    return OSError if NO_BUCKET.search(str(error)) else KINDS.get(type(error).__name__, OSError)
+    text = str(error)
+    if NO_BUCKET.search(text):
+        return OSError
+    return PermissionError if DENIED.search(text) else KINDS.get(type(error).__name__, OSError)
 
 
 STATUS = re.compile(r"status code: (\d{3}[A-Za-z -]*)")
