@@ -187,6 +187,9 @@ class S3:
     """An S3 server on loopback, in a thread of this process. It serves one request at a time: moto's own conditional
     put looks and then writes."""
 
+    conditional = True
+    """Without it the server ignores the condition of a put, as some do."""
+
     def __init__(self) -> None:
         from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
         from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415
@@ -197,6 +200,8 @@ class S3:
         app, one = DomainDispatcherApplication(create_backend_app), threading.Lock()
 
         def serve(environ: Any, start_response: Any) -> Any:
+            if not self.conditional:
+                environ.pop("HTTP_IF_NONE_MATCH", None)
             with one:
                 return app(environ, start_response)
 
@@ -215,6 +220,34 @@ class S3:
         request = urllib.request.Request(f"{self.env['AWS_ENDPOINT_URL']}/{name}", method="PUT")
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30):
             return name
+
+    def put(self, url: str, body: bytes) -> str:
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        self._open(bucket).put(key, body)
+        return url
+
+    def names(self, url: str) -> list[str]:
+        """The names directly below a URL."""
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        found = self._open(bucket).list_with_delimiter(prefix)
+        paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
+        return [path.removeprefix(f"{prefix}/") for path in paths]
+
+    def mirror(self, url: str, folder: Path) -> Path:
+        """Everything below a URL as files, for those who look at a run."""
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        store = self._open(bucket)
+        for entry in store.list(prefix or None).collect():
+            path = folder / entry["path"].removeprefix(prefix).lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(store.get(entry["path"]).bytes()))
+        return folder
+
+    def _open(self, bucket: str) -> Any:
+        from obstore.store import S3Store  # noqa: PLC0415 - of the tests that need it only
+
+        config = {name.lower(): value for name, value in self.env.items()}
+        return S3Store(bucket, config=config, client_options={"allow_http": True})  # type: ignore[arg-type]
 
     def stop(self) -> None:
         self._server.shutdown()
