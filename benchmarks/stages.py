@@ -85,7 +85,7 @@ def _once(folder: Path, rows: int) -> dict[str, float]:
     plan = _timed(seconds, "plan", lambda: scan(manifest, asked, (folder,), LIMITS))
     asked = asked.model_copy(update={"rows_digest": plan.rows_digest})
     files = RunFiles(PosixStore(folder / "run"))
-    begin(files, manifest, asked, (folder,), LIMITS, "bench", SystemClock())
+    begin(files, manifest, asked, plan, (folder,), LIMITS, "bench", SystemClock())
     run = files.record()
     assert run is not None  # noqa: S101 - begun above
     shards = files.plan()

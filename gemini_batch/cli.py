@@ -45,9 +45,9 @@ err = Console(stderr=True)
 EXIT_STOPPED, EXIT_BAD_INPUT, EXIT_SOME_FAILED = 1, 2, 3
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
-ManifestPath = Annotated[Path, typer.Argument(help="Parquet, JSONL or Arrow file of prompts")]
+ManifestPath = Annotated[str, typer.Argument(help="path or URL of a Parquet, JSONL or Arrow file of prompts")]
 RunName = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="path or id; the newest below --runs if not given")
+    str | None, typer.Argument(metavar="[RUN]", help="path, URL or id; the newest below --runs if not given")
 ]
 
 
@@ -251,6 +251,7 @@ def worker(
     if settings.broker is None:
         raise BadInput("a worker needs --broker (or GEMINI_BATCH_BROKER_URL)")
     read_broker(settings.broker)
+    _prove(settings.runs)
     named = {
         "--concurrency": concurrency,
         "--queues": queues,
@@ -300,6 +301,17 @@ def demo(
     from gemini_batch.demo import run_demo  # noqa: PLC0415
 
     run_demo(rows, keep)
+
+
+def _prove(runs_root: str) -> None:
+    """Refuse a place where two workers could both win the right to buy the same shard."""
+    from gemini_batch.ledger.places import open_store  # noqa: PLC0415
+    from gemini_batch.ledger.probe import probe  # noqa: PLC0415
+
+    try:
+        probe(open_store(runs_root))
+    except OSError as error:
+        raise BadInput(f"--runs {runs_root}: {error}") from None
 
 
 # --- driving ----------------------------------------------------------------------------------------------------------

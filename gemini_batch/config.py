@@ -88,14 +88,14 @@ class Options(BaseModel):
     allow_schema: tuple[str, ...] = Field(
         (), description="models a worker may import, such as 'mypkg.*'; repeatable", repr=False
     )
-    runs: str = Field("./runs", description="where run directories live; shared by all workers")
-    out: Path | None = Field(None, description="directory of this run")
+    runs: str = Field("./runs", description="path or URL where run directories live; shared by all workers")
+    out: str | None = Field(None, description="path or URL of this run's directory")
     fresh: bool = Field(False, description="buy anew even if this was asked before")
     allow_failed: str = Field(
         "0", pattern=r"^\d+(\.\d+)?%?$", description="failures that still exit 0: 0.5% or a number"
     )
 
-    @field_validator("allow_failed", "runs", mode="before")
+    @field_validator("allow_failed", "runs", "out", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int | float | Path) else value

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from gemini_batch import rundir, runs
 from gemini_batch.config import OPERATIONAL, Options, resolve, resolve_account
 from gemini_batch.errors import BadInput, RunStopped
+from gemini_batch.ledger.places import is_url
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import read_blocks
 from gemini_batch.parts import PARTS
@@ -60,7 +61,7 @@ class Run:
 
     @classmethod
     def open(cls, run: str | Path, runs_root: str = "./runs", broker: str | None = None) -> "Run":
-        """Come back to a run by path or id.
+        """Come back to a run by path, URL or id.
 
         Args:
             broker: of the fleet that works on it, if one does.
@@ -71,13 +72,15 @@ class Run:
         return cls(runs.find(str(run), runs_root), runs_root, broker)
 
     @property
-    def path(self) -> Path:
-        return Path(self._files.store.url)
+    def path(self) -> Path | str:
+        """Where the run directory is: a path, or the URL as text."""
+        place = self._files.store.url
+        return place if is_url(place) else Path(place)
 
     @property
-    def dataset_path(self) -> Path:
-        """The directory of the dataset. Complete once `_SUCCESS` lies beside it."""
-        return self.path / "dataset"
+    def dataset_path(self) -> Path | str:
+        """The directory of the dataset, as `path`. Complete once `_SUCCESS` lies beside it."""
+        return f"{self.path}/dataset" if isinstance(self.path, str) else self.path / "dataset"
 
     @property
     def report(self) -> dict[str, Any] | None:
@@ -184,9 +187,8 @@ def distributed_batch_process(
     """Ask the same of every prompt, as Gemini Batch jobs, and get the answers in the order of the prompts.
 
     Args:
-        prompts: a list of prompts, each a list of str, Path, PIL.Image, bytes or `types.Part`; or the path of a
-        manifest;
-            or an Arrow table with its columns.
+        prompts: a list of prompts, each a list of str, Path, PIL.Image, bytes or `types.Part`; or the path or URL
+            of a manifest; or an Arrow table with its columns.
         schema: a pydantic model, or anything TypeAdapter takes, or `module:Name`, or a schema file; None for text.
         broker: `redis://` URL of a fleet that does the work, the run directory being where its workers look (`runs`);
             None: this process does it.
@@ -239,11 +241,11 @@ def _is_list(prompts: Any) -> bool:
     return not isinstance(prompts, str | Path | pa.Table)
 
 
-def _source(prompts: Any) -> Path | pa.Table:
+def _source(prompts: Any) -> str | pa.Table:
     if isinstance(prompts, pa.Table):
         return prompts
     if not _is_list(prompts):
-        return Path(prompts)
+        return str(prompts)
     if not prompts:
         raise BadInput("prompts is empty")
     parts = [

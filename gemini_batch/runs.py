@@ -1,30 +1,29 @@
 """Runs by what the user calls them: plan, start or find again, drive. The command and the library are thin over
 this."""
 
-import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from gemini_batch import rundir
 from gemini_batch.access import record_of, refuse_schema, refuse_stranger
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options, resolve_account
-from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest, open_manifest
-from gemini_batch.coordinator.start import Plan, begin, refuse_foreign, refuse_other, scan
+from gemini_batch.coordinator.fetched import open_source
+from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
+from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
 from gemini_batch.errors import BadInput
 from gemini_batch.fleet.broker import read_broker
 from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
 from gemini_batch.gemini.generation import generation_config
-from gemini_batch.ledger.places import open_store
-from gemini_batch.ledger.posix import PosixStore
+from gemini_batch.ledger.places import is_url, join, newest, open_store
+from gemini_batch.ledger.probe import probe
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Asked, ControlRecord, Limits
 from gemini_batch.schema.load import load_schema
@@ -49,7 +48,7 @@ class Request:
 
 
 def read_request(
-    source: Path | pa.Table,
+    source: str | Path | pa.Table,
     options: Options,
     account: Account,
     schema: Any = None,
@@ -58,17 +57,17 @@ def read_request(
     """Read a manifest and everything that is asked of it.
 
     Args:
-        source: a manifest file, or a table whose relative paths start in the current directory.
+        source: path or URL of a manifest, or a table whose relative paths start in the current directory.
         schema: wins over the options' own.
-        roots: where pictures may lie; by default the manifest's directory.
+        roots: where pictures may lie; by default the manifest's directory, nowhere for one at a URL.
 
     Raises:
         BadInput: whatever is wrong with any of it.
     """
     columns = Columns(options.prompt_column, options.key_column)
     manifest = (
-        open_manifest(source, columns)
-        if isinstance(source, Path)
+        open_source(source, columns)
+        if isinstance(source, str | Path)
         else TableManifest(source, "the table", Path.cwd(), columns)
     )
     spec = load_schema(options.schema_ if schema is None else schema, options.validate_)
@@ -84,7 +83,7 @@ def read_request(
         endpoint=account.endpoint,
         project=account.project,
     )
-    roots = roots or (manifest.root,)
+    roots = roots or ((manifest.root,) if manifest.root else ())
     plan = scan(manifest, asked, roots, options.limits())
     asked = asked.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
     return Request(manifest, roots, options, account, asked, plan)
@@ -94,19 +93,24 @@ def start(request: Request) -> RunFiles:
     """The run that answers a request: the one that is already there, or a new one.
 
     Raises:
-        BadInput: the directory holds another run, or something else.
+        BadInput: the directory holds another run, or something else, or cannot hold one.
     """
-    root, run_id = _place(request)
-    files = RunFiles(PosixStore(root))
+    place, run_id = _place(request)
+    files = RunFiles(open_store(place))
     try:
+        if request.options.fresh and files.record():
+            raise BadInput(f"--fresh: {place} holds a run; give a new --out, or leave --out away")
         if not files.record():
             refuse_foreign(files.store)
         _begin_alone(files, request, run_id)
     except OSError as error:
-        raise BadInput(
-            f"run directory {root}: {error.strerror or error}; mend it, or give another --out or --runs"
-        ) from None
+        raise BadInput(f"run directory {_said(place, error)}; mend it, or give another --out or --runs") from None
     return files
+
+
+def _said(place: str, error: OSError) -> str:
+    """The place and what is wrong with it; errors of an object store name it themselves."""
+    return f"{place}: {error.strerror}" if error.strerror else str(error)
 
 
 def _begin_alone(files: RunFiles, request: Request, run_id: str) -> None:
@@ -114,44 +118,48 @@ def _begin_alone(files: RunFiles, request: Request, run_id: str) -> None:
     limits, pause = request.options.limits(), Event()
     while not (record := files.record()):
         with files.store.held() as alone:
-            if alone:
-                begin(files, request.manifest, request.asked, request.roots, limits, run_id, SystemClock())
+            if alone and not files.record():
+                probe(files.store)
+                plan = request.plan
+                begin(files, request.manifest, request.asked, plan, request.roots, limits, run_id, SystemClock())
         pause.wait(0 if alone else JOIN_SECONDS)
     refuse_other(record, request.asked, files.store.url)
 
 
-def _place(request: Request) -> tuple[Path, str]:
-    """Directory and id. Without --out or --fresh the id is the identity's digest, so the same command finds its run."""
-    identity = orjson.dumps(request.asked.identity(), option=orjson.OPT_SORT_KEYS)
-    run_id = hashlib.sha256(identity).hexdigest()[:ID_DIGITS]
+def _place(request: Request) -> tuple[str, str]:
+    """Path or URL, and id. Without --out or --fresh the id is the identity's digest: the same command finds its run."""
+    run_id = identity_digest(request.asked)[:ID_DIGITS]
     if request.options.out is not None:
-        if request.options.fresh and (request.options.out / rundir.RUN).exists():
-            raise BadInput(f"--fresh: {request.options.out} holds a run; give a new --out, or leave --out away")
         return request.options.out, f"{run_id}-{new_nonce(4)}"
     if request.options.fresh:
         run_id = f"{run_id}-{new_nonce(4)}"
-    return Path(request.options.runs) / run_id, run_id
+    return join(request.options.runs, run_id), run_id
 
 
 def find(run: str | None, runs: str) -> RunFiles:
-    """A run by path or id; the newest below `runs` when not named.
+    """A run by path, URL or id; the newest below `runs` when not named.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or the place cannot be read.
     """
-    if run is None:
-        return RunFiles(PosixStore(_newest(Path(runs))))
-    for root in (Path(run), Path(runs) / run):
-        if (root / rundir.RUN).exists():
-            return RunFiles(PosixStore(root))
+    try:
+        return RunFiles(open_store(_newest(runs) if run is None else _named(run, runs)))
+    except OSError as error:
+        raise BadInput(f"{_said(run or runs, error)}; is that where the runs are (--runs)?") from None
+
+
+def _named(run: str, runs: str) -> str:
+    for place in (run,) if is_url(run) else (run, join(runs, run)):
+        if open_store(place).exists(rundir.RUN):
+            return place
     raise BadInput(f"no run {run!r}: neither a run directory nor a run id below {runs} (--runs)")
 
 
-def _newest(runs: Path) -> Path:
-    records = list(runs.glob(f"*/{rundir.RUN}"))
-    if not records:
+def _newest(runs: str) -> str:
+    found = newest(runs)
+    if found is None:
         raise BadInput(f"no runs below {runs}; name one, or say where they live with --runs")
-    return max(records, key=lambda path: path.stat().st_mtime_ns).parent
+    return found
 
 
 Driver = Solo | Watcher

@@ -173,8 +173,7 @@ class Solo:
                     yield
                     return
             if watch:
-                for entry in self._shop.plan:
-                    self._shop.last(entry.shard)
+                self._shop.load()
                 self._waiting = dict.fromkeys(self._shop.records, "another process drives this run; this one watches")
                 watch(self.status())
             self._shop.closing.wait(JOIN_SECONDS)
@@ -182,8 +181,7 @@ class Solo:
 
     def _drive(self, watch: Watch | None) -> Status:
         shop = self._shop
-        for entry in shop.plan:
-            shop.last(entry.shard)  # leases follow the ledger before anyone asks the desk
+        shop.load()
         unfinished = [record for record in shop.records.values() if record.state is not ShardState.COLLECTED]
         unfinished.sort(key=lambda record: (record.state is ShardState.PLANNED, record.shard))
         if unfinished:

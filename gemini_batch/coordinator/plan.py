@@ -97,6 +97,30 @@ class Splitter:
         return made
 
 
+@dataclass
+class Retracer:
+    """Cuts where a plan has cut already."""
+
+    shards: Sequence[ShardPlan]
+    _shard: int = 0
+    _row: int = 0
+
+    def feed(self, weights: Weights) -> Iterator[Cut]:
+        """Place one block of rows; rows behind the last shard stay in an open one."""
+        start, rows = 0, len(weights.request_bytes)
+        while start < rows:
+            here = self.shards[self._shard] if self._shard < len(self.shards) else None
+            end = here.first_index + here.rows - self._row if here else rows + 1
+            stop = min(rows, end)
+            yield Cut(start, stop, here if stop == end else None)
+            self._shard += stop == end
+            start = stop
+        self._row += rows
+
+    def finish(self) -> None:
+        """Every shard was closed with its last row."""
+
+
 class _Sums:
     """Prefix sums, so that the end of a shard is one binary search."""
 

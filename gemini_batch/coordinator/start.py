@@ -1,7 +1,8 @@
 """A run begins: the manifest is read, weighed, split; its rows are frozen; `run.json` is written last.
 
 In: a manifest and what is asked. Out: a run directory that holds all a worker needs. Nothing is written before the
-whole manifest has been read without a complaint, and nothing here talks to the service.
+whole manifest has been read without a complaint, and nothing here talks to the service. Several may begin one run at
+once: the plan is created once, rows are frozen as it says by each, and the first `run.json` stays.
 """
 
 import hashlib
@@ -12,7 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gemini_batch import rundir
 from gemini_batch._version import __version__
@@ -20,8 +23,9 @@ from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.coordinator.keys import KeySpool, first_duplicate
 from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.measure import Scale
-from gemini_batch.coordinator.plan import Cut, Splitter
+from gemini_batch.coordinator.plan import Cut, Retracer, Splitter
 from gemini_batch.errors import BadInput
+from gemini_batch.ledger.probe import PROBE
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.ledger.store import Store
 from gemini_batch.parquet import Writer
@@ -56,18 +60,27 @@ class Sink(Protocol):
     def take(self, rows: pa.RecordBatch, first_index: int, cut: Cut) -> None: ...
 
 
-def scan(manifest: Manifest, asked: Asked, roots: tuple[Path, ...], limits: Limits, sink: Sink | None = None) -> Plan:
+def scan(
+    manifest: Manifest,
+    asked: Asked,
+    roots: tuple[Path, ...],
+    limits: Limits,
+    sink: Sink | None = None,
+    planned: list[ShardPlan] | None = None,
+) -> Plan:
     """Read a manifest once, as a stream, and split it.
 
     Args:
         asked: for the size of a request line; its rows and their digest are not looked at.
         sink: takes every block of placed rows.
+        planned: split like this, and not by the limits.
 
     Raises:
         BadInput: no rows, a key that occurs twice, or whatever the manifest says of itself.
     """
     scale = Scale(asked, "0" * 2 * NONCE_BYTES, roots, limits.max_bytes_per_shard)
-    splitter, digest, shards = Splitter(limits), hashlib.sha256(), list[ShardPlan]()
+    splitter = Splitter(limits) if planned is None else Retracer(planned)
+    digest, shards = hashlib.sha256(), list[ShardPlan]()
     rows = 0
     with KeySpool() as spool:
         for block in manifest.blocks():
@@ -104,12 +117,13 @@ def begin(
     files: RunFiles,
     manifest: Manifest,
     asked: Asked,
+    plan: Plan,
     roots: tuple[Path, ...],
     limits: Limits,
     run_id: str,
     clock: Clock,
 ) -> None:
-    """Make the run in a directory. If another coordinator is first, its `run.json` stays.
+    """Make the run in a directory. If another coordinator is first, its plan and its `run.json` stay.
 
     Raises:
         BadInput: the directory holds something else, or the manifest changed since it was planned.
@@ -117,11 +131,11 @@ def begin(
     store = files.store
     refuse_foreign(store)
     store.sweep_scratch()
+    shards = _settle_plan(files, plan.shards, identity_digest(asked).encode())
     with _Freezer(store) as freezer:
-        plan = scan(manifest, asked, roots, limits, freezer)
-    if plan.rows_digest != asked.rows_digest:
+        frozen = scan(manifest, asked, roots, limits, freezer, shards)
+    if frozen.rows_digest != asked.rows_digest:
         raise BadInput(f"manifest {manifest.name} changed while it was being read; submit again")
-    _publish_plan(store, plan.shards)
     record = RunRecord(
         run_id=run_id,
         nonce=new_nonce(NONCE_BYTES),
@@ -131,9 +145,23 @@ def begin(
         media_roots=tuple(str(root) for root in roots),
         asked=asked,
         limits=limits,
-        shards=len(plan.shards),
+        shards=len(shards),
     )
-    store.create(rundir.RUN, record.model_dump_json(indent=1).encode())
+    _create_record(files, record)
+
+
+def identity_digest(asked: Asked) -> str:
+    """What makes two runs the same question, in 64 hex digits."""
+    return hashlib.sha256(orjson.dumps(asked.identity(), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _create_record(files: RunFiles, record: RunRecord) -> None:
+    """Create `run.json`, once. After an error it is read back: the store may have taken it, or another's before."""
+    try:
+        files.store.create(rundir.RUN, record.model_dump_json(indent=1).encode())
+    except OSError:
+        if files.record() is None:
+            raise
 
 
 def refuse_other(record: RunRecord, asked: Asked, where: str) -> None:
@@ -162,19 +190,41 @@ def refuse_foreign(store: Store) -> None:
     Raises:
         BadInput: names it.
     """
-    foreign = [name for name in store.names("") if name not in DEBRIS]
-    if foreign:
+    foreign = [name for name in store.names("") if name not in DEBRIS and not name.startswith(PROBE)]
+    if foreign and not store.exists(rundir.RUN):
         raise BadInput(
             f"{store.url} has no {rundir.RUN} but holds {foreign[0]!r}; restore {rundir.RUN}, or give a new directory"
         )
 
 
-def _publish_plan(store: Store, shards: list[ShardPlan]) -> None:
+def _settle_plan(files: RunFiles, shards: list[ShardPlan], identity: bytes) -> list[ShardPlan]:
+    """Create the plan, once. One that is there already holds, whatever limits it was made by: who made it may still be
+    freezing rows. Only under a lock it is certainly debris.
+
+    Raises:
+        BadInput: the one that is there is for another question.
+    """
+    store = files.store
+    if store.is_held():
+        store.delete(rundir.PLAN)
+    if store.create(rundir.PLAN, _plan_file(store, shards, identity)):
+        return shards
+    with store.local(rundir.PLAN) as path:
+        theirs = (pq.read_schema(path).metadata or {}).get(b"identity")
+    if theirs != identity:
+        raise BadInput(
+            f"{store.url} holds the plan of another submit, which died or is still planning; give a new directory, or "
+            "delete what lies there"
+        )
+    return files.plan()
+
+
+def _plan_file(store: Store, shards: list[ShardPlan], identity: bytes) -> bytes:
     table = pa.Table.from_pylist([shard.model_dump() for shard in shards])
     with store.scratch(rundir.PLAN) as scratch:
-        with Writer(scratch, table.schema) as writer:
+        with Writer(scratch, table.schema.with_metadata({b"identity": identity})) as writer:
             writer.write(table)
-        store.publish(rundir.PLAN, scratch)
+        return scratch.read_bytes()
 
 
 class _Freezer:

@@ -63,7 +63,8 @@ class Open:
     """A run as this process knows it."""
 
     shop: Shop
-    ours: bool = True
+    place: str
+    ours: bool
     """Its jobs are visible to this worker, and count at its desk."""
     problem: str | None = None
     """Why this worker leaves the run alone."""
@@ -191,13 +192,13 @@ class Host:
         folder = self.registry.where(run)
         if folder is None:
             return None
-        files = RunFiles(open_store(join(self.serving.runs, folder)))
+        known, place = self._open.get(run), join(self.serving.runs, folder)
+        files = known.shop.files if known and known.place == place else RunFiles(open_store(place))
         record = files.record()
         if record is None or record.run_id != run:
             return None
-        known = self._open.get(run)
-        if known is None or known.shop.run.nonce != record.nonce:
-            known = self._open[run] = self._opened(files, record)
+        if known is None or known.shop.files is not files or known.shop.run.nonce != record.nonce:
+            known = self._open[run] = self._opened(place, record)
         self._heed(known)
         record_overdue(known.shop)
         return known
@@ -220,8 +221,9 @@ class Host:
         except OSError as trouble:
             log.error("run %s: cannot leave word: %s", opened.shop.run.run_id, trouble)
 
-    def _opened(self, files: RunFiles, record: RunRecord) -> Open:
-        opened = Open(self._shop(files, record), ours=is_ours(record, self.serving.account))
+    def _opened(self, place: str, record: RunRecord) -> Open:
+        files = RunFiles(open_store(place))
+        opened = Open(self._shop(files, record), place, ours=is_ours(record, self.serving.account))
         try:
             refuse_stranger(record, self.serving.account)
             refuse_schema(record, self.serving.allow_schema)

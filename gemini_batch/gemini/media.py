@@ -55,8 +55,12 @@ def locate(path: str, roots: Sequence[Path]) -> Path:
     Raises:
         RowError: it does not exist, is no regular file, or lies elsewhere.
     """
+    if not roots:
+        raise RowError(
+            "media_unreadable", f"picture {path!r}: a manifest at a URL cannot name pictures by path; use data"
+        )
     try:
-        found = (roots[0] / path).resolve(strict=True) if roots else Path(path).resolve(strict=True)
+        found = (roots[0] / path).resolve(strict=True)
     except (OSError, ValueError, RuntimeError):
         raise RowError("media_unreadable", f"picture {path!r} does not exist") from None
     if not any(found.is_relative_to(root.resolve()) for root in roots):

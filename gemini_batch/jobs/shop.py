@@ -80,6 +80,12 @@ class Shop:
         record = self.records[shard] = self.files.last(shard, self.records.get(shard))
         return record
 
+    def load(self) -> None:
+        """Read every shard's newest record. Leases follow the ledger before anyone asks the desk."""
+        self.files.refresh(self.plan, self.records, strict=True)
+        for record in self.records.values():
+            self._note(record)
+
     def save(self, record: ShardRecord, event: events.Event) -> tuple[ShardRecord, bool]:
         """Record what happened. Returns the newest record, and whether the event is in it by this call's write.
 

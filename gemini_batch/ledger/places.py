@@ -1,23 +1,91 @@
-"""Where run directories are."""
+"""Where run directories and manifests are: a local path or the URL of an object store, always as text.
+
+`Path("s3://b/x")` drops a slash, so nothing that may be a URL is ever a `Path`.
+"""
 
 from pathlib import Path
 
+from gemini_batch import rundir
+from gemini_batch.errors import BadInput
+from gemini_batch.ledger.objects import ObjectStore
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.store import Store
 
+SCHEMES = ("s3", "gs", "az")
+
+
+def is_url(place: str) -> bool:
+    return "://" in place
+
 
 def open_store(place: str) -> Store:
-    return PosixStore(Path(place))
+    """The store at a path or URL. Touches neither disk nor network.
+
+    Raises:
+        BadInput: a URL that is none of ours, or that holds what must not be written down.
+    """
+    return ObjectStore(_checked(place)) if is_url(place) else PosixStore(_local(place))
 
 
 def join(root: str, name: str) -> str:
-    return str(Path(root) / name)
+    """The place `name` below the place `root`."""
+    return f"{root.rstrip('/')}/{name}" if is_url(root) else str(Path(root) / name)
 
 
 def relative(place: str, root: str) -> str | None:
     """The name of `place` below `root`, None when it lies elsewhere."""
+    if is_url(place) or is_url(root):
+        found = _checked(place).removeprefix(_checked(root) + "/") if is_url(place) and is_url(root) else place
+        return found if found != place else None
     try:
-        found = Path(place).resolve().relative_to(Path(root).resolve())
+        found = Path(place).resolve().relative_to(Path(root).resolve()).as_posix()
     except ValueError:
         return None
-    return None if found == Path() else found.as_posix()
+    return None if found == "." else found
+
+
+def split(url: str) -> tuple[str, str]:
+    """The URL of the folder that an object lies in, and its name there.
+
+    Raises:
+        BadInput: as `open_store`, or the URL names a whole bucket.
+    """
+    folder, _, name = _checked(url).rpartition("/")
+    if folder.endswith("/"):
+        raise BadInput(f"{url} names a bucket; name an object in it")
+    return folder, name
+
+
+def newest(runs: str) -> str | None:
+    """The run below `runs` that was begun last.
+
+    Raises:
+        OSError: the store could not say.
+    """
+    store = open_store(runs)
+    begun = [(at, name) for name in store.names("") if (at := store.modified(f"{name}/{rundir.RUN}"))]
+    return join(runs, max(begun)[1]) if begun else None
+
+
+def _local(place: str) -> Path:
+    for scheme in SCHEMES:
+        if place.startswith(f"{scheme}:/"):
+            raise BadInput(f"{place} has lost a slash: {scheme}://…; give a URL as text, a Path drops it")
+    return Path(place)
+
+
+def _checked(url: str) -> str:
+    """The URL in its one spelling."""
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    bucket, *folders = rest.split("/")
+    if scheme not in SCHEMES:
+        raise BadInput(f"a URL that starts with {scheme}:// is not known; known are {', '.join(SCHEMES)}, or a path")
+    if set(rest) & set("?#@") or ":" in bucket:
+        raise BadInput(
+            f"a {scheme}:// URL must hold no user, password, port, query or fragment (no @ ? #): it is written into "
+            "the run. Credentials and endpoints come from the environment."
+        )
+    if not bucket or {".", ".."} & set(folders):
+        raise BadInput(f"{url} must be {scheme}://, a bucket and a path without . and ..")
+    return "/".join((f"{scheme}://{bucket}", *filter(None, folders)))

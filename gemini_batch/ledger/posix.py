@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gemini_batch.clock import new_nonce
@@ -46,6 +47,13 @@ class PosixStore:
     @effect("store.exists")
     def exists(self, name: str) -> bool:
         return (self.root / name).exists()
+
+    @effect("store.modified")
+    def modified(self, name: str) -> datetime | None:
+        try:
+            return datetime.fromtimestamp((self.root / name).stat().st_mtime, UTC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     @effect("store.names")
     def names(self, folder: str) -> list[str]:

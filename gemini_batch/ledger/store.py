@@ -5,6 +5,7 @@ the object is complete and durable.
 """
 
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,9 @@ class Store(Protocol):
         """The whole object, None when absent."""
 
     def exists(self, name: str) -> bool: ...
+
+    def modified(self, name: str) -> datetime | None:
+        """When the object was last written; None when absent. For display: it is the store's clock."""
 
     def names(self, folder: str) -> list[str]:
         """Names directly below `folder`, sorted. A hint: what was created a moment ago may be missing."""
@@ -43,8 +47,8 @@ class Store(Protocol):
     def held(self) -> AbstractContextManager[bool]:
         """Whether this process has the run for itself while the block lasts. A courtesy: no promise rests on it."""
 
-    def is_held(self) -> bool:
-        """Whether a process has the run for itself right now."""
+    def is_held(self) -> bool | None:
+        """Whether a process has the run for itself right now; None where there are no locks."""
 
     def sweep_scratch(self) -> None:
         """Remove debris. Only for a process that has the run for itself."""

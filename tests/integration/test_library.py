@@ -53,6 +53,22 @@ def _png(size: int) -> bytes:
     return body.getvalue()
 
 
+def test_a_run_in_a_bucket_is_opened_again_by_its_url_or_id(
+    s3: Any, look: Any, emulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    root = f"s3://{s3.new_bucket()}/runs"
+    manifest = s3.put(f"{root}/m.jsonl", b'{"prompt": "Question 0"}\n{"prompt": "Question 1"}\n')
+    run = distributed_batch_process(manifest, runs=root, **QUICK)
+    url = run.status()["run"]
+    assert (run.path, run.dataset_path) == (url, f"{url}/dataset")
+    for again in (Run.open(url), Run.open(url.rpartition("/")[2], root)):
+        assert [row.result for row in again.results()] == [look.answer(f"Question {i}") for i in range(2)]
+        assert again.to_table().num_rows == again.report["rows"] == 2
+    assert distributed_batch_process([["Question 2"]], out=f"{root}/two", **QUICK) == [look.answer("Question 2")]
+
+
 def test_a_list_of_texts_gives_a_list_of_texts(look: Any, emulator: Any) -> None:
     prompts = [[f"Question {i}"] for i in range(7)]
     results = distributed_batch_process(prompts, **QUICK)

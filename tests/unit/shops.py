@@ -37,7 +37,7 @@ def make_shop(folder, asked, limits, remote, clock, store=PosixStore, rows=2):
     files = RunFiles(store(folder / "run"))
     what = asked(rows=plan.rows, rows_digest=plan.rows_digest)
     if files.record() is None:
-        begin(files, manifest, what, (folder,), limits, "run", clock)
+        begin(files, manifest, what, plan, (folder,), limits, "run", clock)
     run = files.record()
     return Shop(
         run=run, limits=limits, files=files, plan=files.plan(), remote=remote,

@@ -4,6 +4,7 @@ In one process and over a scripted service: a `BaseException` at the effect stan
 nothing catches it and everything in memory is dropped.
 """
 
+from collections import defaultdict
 from datetime import timedelta
 from itertools import count
 
@@ -14,6 +15,8 @@ from test_paying import Service
 from gemini_batch import effects
 from gemini_batch.effects import effect
 from gemini_batch.jobs.advance import Stop, advance
+from gemini_batch.ledger.objects import ObjectStore
+from gemini_batch.ledger.posix import PosixStore
 
 REMOTE = ("upload", "create_job", "get_job", "list_jobs", "get_file", "download")
 LOOKS = 60
@@ -52,9 +55,18 @@ def die_at(number):
     return passed
 
 
-def begun(folder, asked, limits, service):
+@pytest.fixture(params=["posix", "objects"])
+def store(request):
+    """Opens the store of a run, which outlives the process."""
+    if request.param == "posix":
+        return PosixStore
+    buckets = defaultdict(lambda: ObjectStore("memory:///"))
+    return lambda folder: buckets[folder]
+
+
+def begun(folder, asked, limits, service, store):
     """The run, new or found again."""
-    return make_shop(folder, asked, limits, service, service.clock, rows=4)
+    return make_shop(folder, asked, limits, service, service.clock, store=store, rows=4)
 
 
 def finish(shop):
@@ -65,7 +77,7 @@ def finish(shop):
     raise AssertionError(f"not finished: {[shop.last(entry.shard).state for entry in shop.plan]}")
 
 
-def test_whatever_effect_it_dies_at_the_next_process_finishes_and_buys_nothing_twice(tmp_path, asked, limits):
+def test_whatever_effect_it_dies_at_the_next_process_finishes_and_buys_nothing_twice(tmp_path, asked, limits, store):
     """The pay path and everything around it, at each point of the port."""
     terms = limits(max_requests_per_shard=2)
     points = set()
@@ -75,13 +87,13 @@ def test_whatever_effect_it_dies_at_the_next_process_finishes_and_buys_nothing_t
         service = Announced(Clock())
         passed = die_at(number)
         try:
-            finish(begun(folder, asked, terms, service))
+            finish(begun(folder, asked, terms, service, store))
         except Died:
             points.add(passed[-1])
         else:
             break
         effects.observe(None)
-        shop = begun(folder, asked, terms, service)
+        shop = begun(folder, asked, terms, service, store)
         finish(shop)
         tallies = [shop.last(entry.shard).tally.by_status for entry in shop.plan]
         assert (passed[-1], len(service.jobs), tallies) == (passed[-1], 2, [{"ok": 2}, {"ok": 2}])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch.coordinator.plan import Cut, Splitter, Weights
+from gemini_batch.coordinator.plan import Cut, Retracer, Splitter, Weights
 from gemini_batch.records import ShardPlan
 
 MAX_BYTES = 1000
@@ -126,6 +126,19 @@ def test_rows_that_cannot_be_sent_take_no_room(splitter):
     """A bad row has no line, so it may stand in a shard whose bytes are used up."""
     _, placed = feed(splitter(10, None), [(MAX_BYTES, 1), (0, 0), (0, 0), (1, 1)], [])
     assert placed == [[0, 1, 2], [3]]
+
+
+@given(rows=ROWS, bounds=BOUNDS, sizes=st.lists(st.integers(0, 20), max_size=8))
+def test_a_plan_that_is_retraced_places_every_row_as_the_plan_did(splitter, rows, bounds, sizes):
+    """Two who freeze the rows of one plan write the same shards, or one of them overwrites what the other sent."""
+    shards, placed = feed(splitter(*bounds), rows, [])
+    assert feed(Retracer(shards), rows, sizes) == (shards, placed)
+
+
+def test_rows_that_a_plan_does_not_know_stay_in_an_open_shard(splitter):
+    """The manifest grew while it was read: its digest tells, so the cut need not."""
+    shards, _ = feed(splitter(2, None), [(1, 1)] * 3, [])
+    assert feed(Retracer(shards), [(1, 1)] * 9, [4]) == (shards, [[0, 1], [2]])
 
 
 def test_no_rows_make_no_shard(splitter):

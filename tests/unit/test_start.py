@@ -131,7 +131,7 @@ def begun(folder, manifest, asked, limits):
     plan = scan(manifest, asked(), (manifest.root,), bounds)
     what = asked(rows=plan.rows, rows_digest=plan.rows_digest)
     files = RunFiles(PosixStore(folder))
-    begin(files, manifest, what, (manifest.root,), bounds, "run", SystemClock())
+    begin(files, manifest, what, plan, (manifest.root,), bounds, "run", SystemClock())
     return files, files.record(), plan
 
 
