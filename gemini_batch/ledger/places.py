@@ -33,15 +33,18 @@ def join(root: str, name: str) -> str:
 
 
 def relative(place: str, root: str) -> str | None:
-    """The name of `place` below `root`, None when it lies elsewhere."""
-    if is_url(place) or is_url(root):
-        found = _checked(place).removeprefix(_checked(root) + "/") if is_url(place) and is_url(root) else place
-        return found if found != place else None
-    try:
-        found = Path(place).resolve().relative_to(Path(root).resolve()).as_posix()
-    except ValueError:
+    """The name of `place` below `root`, None when it lies elsewhere.
+
+    Raises:
+        BadInput: as `open_store`.
+    """
+    if is_url(place) != is_url(root):
         return None
-    return None if found == "." else found
+    if is_url(place):
+        above, below = f"{_checked(root)}/", _checked(place)
+        return below.removeprefix(above) if below.startswith(above) else None
+    found, top = Path(place).resolve(), Path(root).resolve()
+    return found.relative_to(top).as_posix() if found != top and found.is_relative_to(top) else None
 
 
 def split(url: str) -> tuple[str, str]:

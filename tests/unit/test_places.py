@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.objects import ObjectStore
-from gemini_batch.ledger.places import is_url, join, newest, open_store, split
+from gemini_batch.ledger.places import is_url, join, newest, open_store, relative, split
 from gemini_batch.ledger.posix import PosixStore
 
 CANARY = "CANARY-7f3a91"
@@ -71,7 +71,28 @@ def test_what_was_joined_is_split_again(root, name):
     place = join(root, name)
     assert is_url(place)
     assert split(place) == (root, name)
+    assert relative(place, f"{root}/") == name
     assert open_store(place).url == place
+
+
+@pytest.mark.parametrize(
+    ("place", "root", "name"),
+    [
+        ("runs/x", "./runs", "x"),
+        ("runs/a/../b/c", "runs", "b/c"),
+        ("runs", "runs", None),
+        ("runs-old/x", "runs", None),
+        ("s3://b/runs/a/b", "S3://b//runs/", "a/b"),
+        ("s3://b/runs", "s3://b/runs", None),
+        ("s3://b/runs-old/x", "s3://b/runs", None),
+        ("gs://b/runs/x", "s3://b/runs", None),
+        ("s3://b/x", ".", None),
+        ("x", "s3://b", None),
+    ],
+)
+def test_the_name_below_a_root_is_known_in_every_spelling(place, root, name):
+    """Messages carry names below the runs root and never paths."""
+    assert relative(place, root) == name
 
 
 def test_paths_are_joined_as_paths():
