@@ -20,6 +20,8 @@ class Drivers:
     working: bool = False
     waiting: Mapping[int, str] | None = None
     """Why shards rest, by shard; None while nobody is seen to drive the run."""
+    desk_says: str | None = None
+    """Why shards that have not begun do not, where `waiting` does not say."""
     workers: tuple[dict[str, Any], ...] = ()
     looked_at: datetime | None = None
     handed_over: bool = False
@@ -46,6 +48,7 @@ def read_status(
         finished=files.store.exists(rundir.SUCCESS),
         now=clock.now(),
         waiting=drivers.waiting,
+        desk_says=drivers.desk_says,
         stopped=why_stopped(files),
         working=drivers.working or _is_held(files, drivers),
         handed_over=drivers.handed_over,

@@ -20,7 +20,9 @@ def summarise(
     records: list[ShardRecord],
     finished: bool,
     now: datetime,
+    *,
     waiting: Mapping[int, str] | None = None,
+    desk_says: str | None = None,
     stopped: str | None = None,
     working: bool = True,
     handed_over: bool = False,
@@ -32,6 +34,7 @@ def summarise(
     Args:
         finished: `_SUCCESS` is there.
         waiting: shard -> why it rests, from whoever drives the run; of other shards it is read off the record.
+        desk_says: why other shards that have not begun do not.
         stopped: why the run cannot go on, if it cannot.
         working: some process drives it, as far as can be seen.
         handed_over: it is for a fleet to drive.
@@ -63,7 +66,7 @@ def summarise(
         "shards": dict(states),
         "waiting": [
             {"reason": reason, "shards": shards, "until": None}
-            for reason, shards in _reasons(records, waiting or {}).items()
+            for reason, shards in _reasons(records, waiting or {}, desk_says).items()
         ],
         "jobs": _jobs(records, now),
         "cost_usd": {"spent": None, "reserved": None, "cap": None},
@@ -117,9 +120,11 @@ def _exit_code(state: str, failed: int) -> int:
     return 1 if state == "stopped" else 4
 
 
-def _reasons(records: list[ShardRecord], waiting: Mapping[int, str]) -> dict[str, int]:
+def _reasons(records: list[ShardRecord], waiting: Mapping[int, str], desk_says: str | None) -> dict[str, int]:
     reasons = (
-        waiting.get(record.shard) or _reason(record) for record in records if record.state is not ShardState.COLLECTED
+        waiting.get(record.shard) or (desk_says if record.state is ShardState.PLANNED else None) or _reason(record)
+        for record in records
+        if record.state is not ShardState.COLLECTED
     )
     return dict(Counter(reason for reason in reasons if reason))
 

@@ -193,6 +193,16 @@ class Hints:
         return found
 
     @_or(None)
+    def explain(self, run: str, reason: str) -> None:
+        """Why shards that have not begun do not."""
+        self._client.set(_key("desk-says", run), reason.encode(), ex=SILENT_SECONDS)
+
+    @_or(None)
+    def explanation(self, run: str) -> str | None:
+        value = self._client.get(_key("desk-says", run))
+        return value.decode() if value else None
+
+    @_or(None)
     def looked(self, run: str) -> None:
         """A sweep has looked at the run."""
         self._client.set(_key("looked", run), str(self._now()), ex=FORGET_SECONDS)

@@ -83,6 +83,7 @@ class Host:
         self.news_seconds = NEWS_SECONDS
         self._client = serving.broker.connect()
         self._open: dict[str, Open] = {}
+        self._complaints: dict[str, str | None] = {}
 
     @cached_property
     def remote(self) -> Remote:
@@ -209,8 +210,9 @@ class Host:
 
     def complain(self, run: str, problem: str | None) -> None:
         """Show, or take back, what keeps this worker from a run."""
-        if problem:
+        if problem and self._complaints.get(run) != problem:
             log.warning("left run %s alone: %s", run, problem)
+        self._complaints[run] = problem
         self.hints.complain(self.serving.node, run, problem)
 
     def stop(self, opened: Open, error: RunStopped) -> None:

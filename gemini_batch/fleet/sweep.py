@@ -106,9 +106,12 @@ class _Sweep:
         if not rebuild:
             self._host.books.renew(ledger)
         elif self._blind:
-            log.warning("the quota desk stays closed: what run %s has in flight cannot be read", self._blind[0])
+            log.warning("the quota desk stays closed: %s", self._blind_reason())
         else:
             self._host.books.restore(ledger, self._hold.key, self._hold.value)
+
+    def _blind_reason(self) -> str:
+        return f"what run {self._blind[0]} has in flight cannot be read: mend it, or remove it from .active"
 
     def _is_over(self, run: Open) -> bool:
         """Whether there is nothing to do for a fleet: finished, or a person is needed."""
@@ -150,6 +153,9 @@ class _Sweep:
         except RunStopped as error:
             self._host.stop(run, error)
             return SWEEP_SECONDS
+        except Exception:  # a defect that shows in one shard must not hold up every run
+            log.exception("run %s, shard %s", run.shop.run.run_id, record.shard)
+            return LIST_AGAIN_SECONDS
         if isinstance(verdict, Rest) and verdict.delay:
             return verdict.delay.total_seconds()
         return SOONEST_SECONDS if isinstance(verdict, Rest) and verdict.delay is not None else LIST_AGAIN_SECONDS
@@ -177,7 +183,9 @@ class _Sweep:
         wakes, now = self._host.hints.wakes(run_id)
         if _collected(run):
             self._ring_merge(run_id, MERGING not in wakes or not wakes[MERGING].rests(now))
-        shards = due_shards(shop.records.values(), wakes, now, shop.desk.room())
+        room, why_no_more = shop.desk.room()
+        self._host.hints.explain(run_id, why_no_more if not self._blind else f"{why_no_more}; {self._blind_reason()}")
+        shards = due_shards(shop.records.values(), wakes, now, room)
         held = self._host.hints.held(run_id, shards)
         until = until_next(wakes.values(), now, timedelta(seconds=SWEEP_SECONDS))
         return [Doorbell(run=run_id, shard=shard) for shard in shards if shard not in held], until

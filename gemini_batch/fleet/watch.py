@@ -54,7 +54,14 @@ def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
     working = any(worker["problem"] is None for worker in workers)
     wakes, now = hints.wakes(run_id)
     waiting = {shard: wake.reason for shard, wake in wakes.items() if wake.rests(now)}
-    return Drivers(working, waiting if working else None, tuple(workers), hints.looked_at(run_id), handed_over)
+    return Drivers(
+        working,
+        waiting if working else None,
+        hints.explanation(run_id),
+        tuple(workers),
+        hints.looked_at(run_id),
+        handed_over,
+    )
 
 
 class Watcher:

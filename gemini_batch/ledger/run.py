@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -47,10 +48,17 @@ class RunFiles:
             raise BadInput(f"{where} is not a run record of this project: {str(error)[:200]}") from None
 
     def plan(self) -> list[ShardPlan]:
-        """The shards of round 0 in order. Never changes once there is a record."""
+        """The shards of round 0 in order. Never changes once there is a record.
+
+        Raises:
+            BadInput: the file is damaged.
+        """
         if self._plan is None:
             with self.store.local(rundir.PLAN) as path:
-                table = pq.read_table(path, page_checksum_verification=True)
+                try:
+                    table = pq.read_table(path, page_checksum_verification=True)
+                except (pa.ArrowException, UnicodeDecodeError) as error:
+                    raise BadInput(f"{self.store.url}/{rundir.PLAN} is damaged ({error}); restore it") from None
             self._plan = [ShardPlan.model_validate(row) for row in table.to_pylist()]
         return self._plan
 

@@ -22,6 +22,9 @@ PROBE_SECONDS = 600.0
 """After a 429 one shard asks again for all; if it is not heard of for so long, another may."""
 
 
+PILOT = "the first job of the run has yet to be accepted"
+
+
 class Applicant(Frozen):
     """A shard at the desk: what it would hold, as of `version` of its ledger."""
 
@@ -75,7 +78,7 @@ class Book:
         self._forget(now)
         probe = self.probes.get(who.model)
         if probe and probe.name != who.name:
-            return f"the service answered 429; shard {probe.name.partition('/')[2]} asks again for all"
+            return _probing(probe)
         if who.name not in self.leases and (reason := self.ask(who, limits, now)):
             return reason
         sent = sum(lease.state in SENT for name, lease in self.leases.items() if name != who.name)
@@ -102,18 +105,18 @@ class Book:
         else:
             self.leases.pop(who.name, None)
 
-    def room(self, run: str, model: str, limits: Limits, now: float) -> int:
-        """How many shards of a run could be let in by count; tokens are weighed when they ask."""
+    def room(self, run: str, model: str, limits: Limits, now: float) -> tuple[int, str]:
+        """How many shards of a run could be let in by count (tokens are weighed when they ask), and why no more."""
         self._forget(now)
-        if model in self.probes:
-            return 0
+        if probe := self.probes.get(model):
+            return 0, _probing(probe)
         if run not in self.proven:
-            return 0 if self._pilot_under_way(run) else 1
-        return max(0, limits.max_live_jobs - len(self.leases))
+            return int(not self._pilot_under_way(run)), PILOT
+        return max(0, limits.max_live_jobs - len(self.leases)), _live_reason(limits)
 
     def _full(self, who: Applicant, limits: Limits) -> str | None:
         if who.run not in self.proven and self._pilot_under_way(who.run):
-            return "the first job of the run has yet to be accepted"
+            return PILOT
         if len(self.leases) >= limits.max_live_jobs:
             return _live_reason(limits)
         same_model = [lease.tokens for lease in self.leases.values() if lease.model == who.model]
@@ -141,6 +144,10 @@ def follow_all(book: Book, ledger: Iterable[Applicant], now: float) -> None:
 
 def _lease(who: Applicant, until: float, asked: bool = False) -> Lease:
     return Lease(**{**who.model_dump(), "until": until, "asked": asked})
+
+
+def _probing(probe: Probe) -> str:
+    return f"the service answered 429; shard {probe.name.partition('/')[2]} asks again for all"
 
 
 def _live_reason(limits: Limits) -> str:

@@ -66,13 +66,13 @@ class Desk:
         """Hold or give back the shard's lease as its record says."""
         self._tell(lambda book, now: book.follow(self.applicant(record, tokens), now))
 
-    def room(self) -> int:
-        """How many more shards could be let in now."""
+    def room(self) -> tuple[int, str]:
+        """How many more shards could be let in now, and why no more."""
         run = self._run
         try:
             return self._books.change(lambda book, now: book.room(run.run_id, run.asked.model, self.limits, now))
-        except DeskClosed:
-            return 0
+        except DeskClosed as closed:
+            return 0, str(closed)
 
     def applicant(self, record: ShardRecord, tokens: int) -> Applicant:
         return Applicant(
