@@ -151,6 +151,23 @@ class Hints:
         """Let it happen again after so many seconds at the latest."""
         self._client.pexpire(_key(what, *of), max(1, round(seconds * 1000)), lt=True)
 
+    @_or(None)
+    def claim(self, what: str, by: str) -> str | None:
+        """Who has something for as long as he claims it again; the one who claims it, if nobody had."""
+        key = _key(what)
+        if self._client.set(key, by.encode(), nx=True, ex=SILENT_SECONDS):
+            return by
+        holder = self._client.get(key)
+        if holder == by.encode():
+            self._client.expire(key, SILENT_SECONDS)
+        return holder.decode() if holder else None
+
+    @_or(math.inf)
+    def count(self, what: str, *of: object, seconds: int) -> float:
+        """How often something has happened in so many seconds, this time included."""
+        self._client.set(_key(what, *of), b"0", nx=True, ex=seconds)
+        return int(self._client.incr(_key(what, *of)))
+
     @_or(0)
     def waiting(self, list_key: str) -> int:
         """Messages in a list of the broker."""

@@ -21,7 +21,7 @@ from gemini_batch.errors import BadInput, GeminiBatchError, RemoteError, RunStop
 from gemini_batch.finish import finish
 from gemini_batch.fleet.broker import Broker
 from gemini_batch.fleet.hints import Hints
-from gemini_batch.fleet.messages import Doorbell, Ring, read
+from gemini_batch.fleet.messages import ADVANCE, MERGE, Doorbell, Ring, read
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import AwaitDesk, Rest, Stop, Verdict, record_overdue, work
@@ -41,6 +41,10 @@ AWAIT_DESK = timedelta(seconds=10)
 
 NEWS_SECONDS = 0.3
 """A sweep follows a doorbell that changed something after this long at least: several make one sweep."""
+
+PASSES = 50
+"""Doorbells of a run that workers which may not serve it pass on in a second: enough to find the one that may, and no
+busy loop if there is none."""
 
 MERGING = -1
 """Stands for the whole run where a shard's number is due."""
@@ -104,7 +108,7 @@ class Host:
         if (bell := read(run, shard)) is None:
             log.warning("refused a message: it does not name a run and a shard")
             return
-        opened = self._answer(bell)
+        opened = self._answer(ADVANCE, bell)
         if opened is None or bell.shard >= len(opened.shop.plan):
             return
         with self.hints.hold(bell.run, bell.shard) as mine:
@@ -117,7 +121,7 @@ class Host:
         if (bell := read(run)) is None:
             log.warning("refused a message: it does not name a run")
             return
-        opened = self._answer(bell)
+        opened = self._answer(MERGE, bell)
         if opened is None:
             return
         with self.hints.hold(bell.run, MERGING) as mine, self._trouble(opened):
@@ -132,7 +136,7 @@ class Host:
         self._open.pop(run, None)
         log.info("run %s has finished", run)
 
-    def _answer(self, bell: Doorbell) -> Open | None:
+    def _answer(self, task: str, bell: Doorbell) -> Open | None:
         """The run of a doorbell, if this worker may work on it."""
         try:
             opened = self.open(bell.run)
@@ -142,9 +146,16 @@ class Host:
         if opened is None:
             log.warning("refused a message: run %s is not one that is being worked on", bell.run)
             return None
-        if opened.problem or why_stopped(opened.shop.files):
+        if opened.problem:
+            self._pass_on(task, bell)
             return None
-        return opened
+        return None if why_stopped(opened.shop.files) else opened
+
+    def _pass_on(self, task: str, bell: Doorbell) -> None:
+        """Let another worker have it. Redis hands messages out in turn, so without this one that is not fit could get
+        every doorbell and the fit one every sweep, for ever."""
+        if self.hints.count("passed-on", bell.run, seconds=1) <= PASSES:
+            self.ring(task, bell)
 
     def _work(self, opened: Open, shard: int) -> Verdict:
         with self._trouble(opened):

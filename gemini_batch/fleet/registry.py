@@ -8,11 +8,13 @@ from pathlib import PurePosixPath
 import orjson
 from pydantic import ValidationError, field_validator
 
+from gemini_batch.clock import new_nonce
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.store import Store
 from gemini_batch.records import Frozen
 
 FOLDER = ".active"
+IDENTITY = f"{FOLDER}/root"
 
 
 class Entry(Frozen):
@@ -32,6 +34,16 @@ class Entry(Frozen):
 class Registry:
     def __init__(self, root: Store) -> None:
         self._root = root
+
+    def identity(self) -> str:
+        """What tells this root from any other, by whatever path it is reached.
+
+        Raises:
+            OSError: the root cannot be read, or not be written.
+        """
+        while (known := self._root.read(IDENTITY)) is None:
+            self._root.create(IDENTITY, new_nonce().encode())
+        return known.decode()
 
     def ids(self) -> list[str]:
         """The runs that are being worked on."""

@@ -29,6 +29,9 @@ SWEEP_SECONDS = 5.0
 
 SOONEST_SECONDS = 0.2
 
+UNFIT_SECONDS = 1.0
+"""A sweep by a worker that may not serve every run is soon followed by another one's."""
+
 LONGEST_SECONDS = 600.0
 """A sweep that takes longer hangs, on a dead mount perhaps; another worker takes over."""
 
@@ -43,6 +46,8 @@ QUEUE_LENGTH = 128
 
 LIST_AGAIN_SECONDS = 10.0
 """After a listing that failed."""
+
+OTHER_ROOT = "workers of another runs root use this broker; give each root a broker, or a database number, of its own"
 
 LOOKED_AT = (ShardState.SUBMITTED, ShardState.UNKNOWN)
 
@@ -74,17 +79,30 @@ class _Sweep:
 
     def go(self) -> float:
         """Sweep. Returns the seconds until there is something to do again, but for news."""
+        active = self._host.registry.ids()
+        if not active or not self._is_alone(active):
+            return SWEEP_SECONDS
         rebuild = not self._host.books.is_believed()
-        runs = self._runs(rebuild)
+        runs = self._runs(active, rebuild)
         self._tell_desk([run for run in runs if run.ours], rebuild)
         served = [run for run in runs if run.problem is None and not self._is_over(run)]
         until_listing = self._look(served)
         until_due = self._ring(served)
-        return min(until_listing, until_due.total_seconds())
+        until_other = UNFIT_SECONDS if any(run.problem for run in runs) else SWEEP_SECONDS
+        return min(until_listing, until_due.total_seconds(), until_other)
 
-    def _runs(self, strict: bool) -> list[Open]:
+    def _is_alone(self, active: list[str]) -> bool:
+        """Whether this runs root has the broker to itself. Two would take each other's doorbells, and neither could
+        rebuild the desk: nobody sees all that is in flight."""
+        ours = self._host.registry.identity()
+        alone = self._host.hints.claim("root", ours) in (ours, None)
+        for run in [] if alone else active:
+            self._host.complain(run, OTHER_ROOT)
+        return alone
+
+    def _runs(self, active: list[str], strict: bool) -> list[Open]:
         """Every run that was handed over, its records as of now."""
-        opened, active = [], self._host.registry.ids()
+        opened = []
         self._host.keep(active)
         for run in active:
             try:
