@@ -157,9 +157,15 @@ class Hints:
         key = _key(what)
         if self._client.set(key, by.encode(), nx=True, ex=SILENT_SECONDS):
             return by
-        holder = self._client.get(key)
-        if holder == by.encode():
+        holder = self.claimed(what)
+        if holder == by:
             self._client.expire(key, SILENT_SECONDS)
+        return holder
+
+    @_or(None)
+    def claimed(self, what: str) -> str | None:
+        """Who has it, if anyone."""
+        holder = self._client.get(_key(what))
         return holder.decode() if holder else None
 
     @_or(math.inf)

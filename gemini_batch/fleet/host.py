@@ -42,9 +42,9 @@ AWAIT_DESK = timedelta(seconds=10)
 NEWS_SECONDS = 0.3
 """A sweep follows a doorbell that changed something after this long at least: several make one sweep."""
 
-PASSES = 50
-"""Doorbells of a run that workers which may not serve it pass on in a second: enough to find the one that may, and no
-busy loop if there is none."""
+PASSES, PASSING_SECONDS = 8, 5
+"""How often, in how many seconds, a doorbell is passed on by workers that cannot serve its run: often enough to find one
+that can, and no busy loop if there is none."""
 
 MERGING = -1
 """Stands for the whole run where a shard's number is due."""
@@ -140,13 +140,15 @@ class Host:
         """The run of a doorbell, if this worker may work on it."""
         try:
             opened = self.open(bell.run)
+            elsewhere = opened is None and self.serves_other_root()
         except (GeminiBatchError, OSError) as error:
             self.complain(bell.run, str(error))
+            self._pass_on(task, bell)
             return None
-        if opened is None:
+        if opened is None and not elsewhere:
             log.warning("refused a message: run %s is not one that is being worked on", bell.run)
             return None
-        if opened.problem:
+        if opened is None or opened.problem:
             self._pass_on(task, bell)
             return None
         return None if why_stopped(opened.shop.files) else opened
@@ -154,8 +156,16 @@ class Host:
     def _pass_on(self, task: str, bell: Doorbell) -> None:
         """Let another worker have it. Redis hands messages out in turn, so without this one that is not fit could get
         every doorbell and the fit one every sweep, for ever."""
-        if self.hints.count("passed-on", bell.run, seconds=1) <= PASSES:
+        if self.hints.count("passed-on", bell.run, bell.shard, seconds=PASSING_SECONDS) <= PASSES:
             self.ring(task, bell)
+
+    def serves_other_root(self) -> bool:
+        """Whether the broker is for the workers of another runs root.
+
+        Raises:
+            OSError: the root cannot be read, or not be written.
+        """
+        return self.hints.claimed("root") not in (self.registry.identity(), None)
 
     def _work(self, opened: Open, shard: int) -> Verdict:
         with self._trouble(opened):

@@ -63,6 +63,9 @@ def sweep(host: Host) -> None:
         except DeskClosed as closed:
             log.warning("swept in vain: %s", closed)
             return
+        except OSError as error:
+            log.warning("the runs root cannot be read: %s", error)
+            seconds = UNFIT_SECONDS
     rested = SHARE * (host.clock.boottime() - began)
     host.news_seconds = max(NEWS_SECONDS, rested)
     host.hints.hasten("sweep", seconds=max(seconds, SOONEST_SECONDS, rested))
@@ -81,7 +84,7 @@ class _Sweep:
         """Sweep. Returns the seconds until there is something to do again, but for news."""
         active = self._host.registry.ids()
         if not active or not self._is_alone(active):
-            return SWEEP_SECONDS
+            return UNFIT_SECONDS if self._host.serves_other_root() else SWEEP_SECONDS
         rebuild = not self._host.books.is_believed()
         runs = self._runs(active, rebuild)
         self._tell_desk([run for run in runs if run.ours], rebuild)

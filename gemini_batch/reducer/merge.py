@@ -26,21 +26,21 @@ FILE_ROWS = 1_000_000
 """Shards are put together up to this many rows a file: few enough files to handle, small enough to rewrite one."""
 
 
-def merge(
-    store: Store, run: RunRecord, plan: list[ShardPlan], records: list[ShardRecord], clock: Clock
-) -> dict[str, Any]:
-    """Write the dataset, the report and `_SUCCESS`. Returns the report.
+def merge(store: Store, run: RunRecord, plan: list[ShardPlan], records: list[ShardRecord], clock: Clock) -> None:
+    """Write the dataset, the report and `_SUCCESS`. Touches nothing once `_SUCCESS` is there: one that was suspended
+    in the middle may wake up after another has finished.
 
     Raises:
         RunStopped: a part is damaged.
         OSError: the store cannot take them now.
     """
     began = clock.boottime()
-    store.delete(rundir.SUCCESS)
     digests = {record.shard: record.tally.part_sha256 for record in records if record.tally}
     files = [_write_file(store, run, number, group, digests) for number, group in enumerate(_groups(plan))]
     report = make_report(run, plan, records, clock.boottime() - began)
-    publish_json(store, rundir.REPORT, report)
+    with store.scratch(rundir.REPORT) as scratch:
+        scratch.write_bytes(_json(report))
+        _publish(store, rundir.REPORT, scratch)
     success = {
         "format": run.format,
         "run_id": run.run_id,
@@ -48,8 +48,7 @@ def merge(
         "endpoint": run.asked.endpoint,
         "files": files,
     }
-    publish_json(store, rundir.SUCCESS, success)
-    return report
+    store.create(rundir.SUCCESS, _json(success))
 
 
 def _groups(plan: list[ShardPlan]) -> Iterator[list[ShardPlan]]:
@@ -74,7 +73,7 @@ def _write_file(
             for shard in group:
                 _append(writer, store, shard, digests[shard.shard])
         digest = _sha256(scratch)
-        store.publish(name, scratch)
+        _publish(store, name, scratch)
     return {"name": name, "rows": writer.rows, "sha256": digest}
 
 
@@ -162,5 +161,14 @@ def read_json(store: Store, name: str) -> dict[str, Any] | None:
 
 def publish_json(store: Store, name: str, value: dict[str, Any]) -> None:
     with store.scratch(name) as scratch:
-        scratch.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        scratch.write_bytes(_json(value))
         store.publish(name, scratch)
+
+
+def _publish(store: Store, name: str, scratch: Path) -> None:
+    if not store.exists(rundir.SUCCESS):
+        store.publish(name, scratch)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
