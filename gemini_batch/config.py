@@ -84,10 +84,10 @@ class Options(BaseModel):
         None, alias="validate", description="check answers by the model itself (if it can be imported) or its schema"
     )
 
-    broker: str | None = Field(None, description="redis:// or rediss:// URL: hand the run to a fleet of workers")
-    allow_schema: tuple[str, ...] = Field(
-        (), description="models a worker may import, such as 'mypkg.*'; repeatable", repr=False
+    broker: str | None = Field(
+        None, description="redis:// or rediss:// URL: hand the run to a fleet of workers", repr=False
     )
+    allow_schema: tuple[str, ...] = Field((), description="models a worker may import, such as 'mypkg.*'; repeatable")
     runs: str = Field("./runs", description="path or URL where run directories live; shared by all workers")
     out: str | None = Field(None, description="path or URL of this run's directory")
     fresh: bool = Field(False, description="buy anew even if this was asked before")
@@ -168,7 +168,8 @@ def resolve(
         name = str(first["loc"][0])
         source = "option" if name in typed else variable(name) if name in from_env else str(config)
         shown = f"--{name.replace('_', '-')}" if source == "option" else f"{name} in {source}"
-        raise BadInput(f"{shown}: {first['msg']} (got {first['input']!r})") from None
+        got = "" if name == "broker" else f" (got {first['input']!r})"  # it may hold a password
+        raise BadInput(f"{shown}: {first['msg']}{got}") from None
 
 
 def _read_toml(path: Path | None, names: set[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Everything it needs comes from the environment (`GEMINI_BATCH_BROKER_URL`, `GEMI
 opens nothing: a worker forks.
 """
 
+import os
 from typing import Any
 
 from celery import Celery
@@ -12,6 +13,7 @@ from celery import Celery
 from gemini_batch.config import resolve
 from gemini_batch.fleet.broker import SOCKET_SECONDS, Broker, read_broker
 from gemini_batch.fleet.messages import AFTER, FIRST, PREFIX, QUEUE, SEPARATOR
+from workers.gate import install
 
 TASK_SECONDS = 4 * 3600
 """A pool process that is busy with one doorbell for so long hangs: 2 GB take an hour at 5 Mbit/s. It is killed, which
@@ -21,7 +23,7 @@ costs nothing: the shard goes on from its ledger."""
 def settings(broker: Broker | None) -> dict[str, Any]:
     """Celery's settings. Each is there because of what was measured without it (celery 5.6 and 5.7 on Redis)."""
     return {
-        "broker_url": broker.url if broker else None,
+        "broker_url": broker.url.replace(";", "%3B") if broker else None,  # kombu would begin another broker at it
         "broker_use_ssl": broker.tls if broker else None,
         # Pickle is code from whoever can write to the broker.
         "task_serializer": "json",
@@ -55,6 +57,10 @@ def settings(broker: Broker | None) -> dict[str, Any]:
     }
 
 
+# Celery prefers these to its settings: doorbells would go to another application's broker, without our TLS.
+for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"):
+    os.environ.pop(name, None)
+install()
 options = resolve({})
 app = Celery("gemini-batch", include=["workers.tasks"])
 app.conf.update(settings(read_broker(options.broker) if options.broker else None))

@@ -65,7 +65,7 @@ class Broker:
         client = self.connect()
         try:
             client.ping()
-        except redis.RedisError as error:
+        except (redis.RedisError, OSError, UnicodeError) as error:  # a host name may be none
             raise BadInput(f"--broker {self.shown} does not answer: {_without(self.url, str(error))}") from None
         finally:
             client.close()
@@ -91,7 +91,7 @@ def read_broker(url: str) -> Broker:
         if name in FILES and parts.scheme == "rediss":
             files[name] = value
         elif (name, value) != ("ssl_cert_reqs", "required"):
-            raise BadInput(f"--broker: {name!r} is not supported; rediss:// takes {', '.join(FILES)}")
+            raise BadInput(f"--broker: of settings behind a ?, rediss:// takes {', '.join(FILES)} and no others")
     return Broker(urlunsplit((*parts[:3], "", "")), files)
 
 

@@ -46,7 +46,7 @@ def due_shards(records: Iterable[ShardRecord], wakes: Mapping[int, Wake], now: f
 def until_next(wakes: Iterable[Wake], now: float, at_most: timedelta) -> timedelta:
     """How long until a sweep has something to do, but for news."""
     soonest = min((wake.until - now for wake in wakes if wake.rests(now)), default=at_most.total_seconds())
-    return min(timedelta(seconds=soonest), at_most)
+    return timedelta(seconds=min(soonest, at_most.total_seconds()))
 
 
 def _rests(wake: Wake | None, now: float) -> bool:

@@ -54,7 +54,7 @@ def _or(answer: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def asked(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return ask(*args, **kwargs)
-            except redis.RedisError:
+            except (redis.RedisError, ValueError, TypeError, KeyError):  # or a value that this release cannot read
                 found: R = answer
                 return found
 
@@ -118,6 +118,7 @@ class Hints:
         if shards:
             wake = self._wake(wait, reason)
             self._client.hset(_key("wake", run), mapping={str(shard): wake for shard in shards})
+            self._client.expire(_key("wake", run), FORGET_SECONDS)
 
     @_or(None)
     def forget_rest(self, run: str, shard: int) -> None:
@@ -127,12 +128,12 @@ class Hints:
     def wakes(self, run: str) -> tuple[dict[int, Wake], float]:
         """What rests, and Redis's time."""
         found = self._client.hgetall(_key("wake", run))
-        return {int(shard): Wake(*orjson.loads(value)) for shard, value in found.items()}, self._now()
+        return {int(shard): _read_wake(value) for shard, value in found.items()}, self._now()
 
     @_or(0)
     def failures(self, run: str, shard: int) -> int:
         value = self._client.hget(_key("wake", run), str(shard))
-        return Wake(*orjson.loads(value)).failures if value else 0
+        return _read_wake(value).failures if value else 0
 
     # --- pace
 
@@ -171,8 +172,9 @@ class Hints:
     @_or(math.inf)
     def count(self, what: str, *of: object, seconds: int) -> float:
         """How often something has happened in so many seconds, this time included."""
-        self._client.set(_key(what, *of), b"0", nx=True, ex=seconds)
-        return int(self._client.incr(_key(what, *of)))
+        times = int(self._client.incr(_key(what, *of)))
+        self._client.expire(_key(what, *of), seconds, nx=True)
+        return times
 
     @_or(0)
     def waiting(self, list_key: str) -> int:
@@ -251,6 +253,11 @@ class Hints:
 
 def _key(*parts: object) -> str:
     return PREFIX + ":".join(str(part) for part in parts)
+
+
+def _read_wake(value: bytes) -> Wake:
+    began, until, failures, reason = orjson.loads(value)
+    return Wake(float(began), float(until), int(failures), str(reason))
 
 
 def _renew(lock: Lock, done: Event, longest: float) -> None:

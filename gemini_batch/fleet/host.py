@@ -43,8 +43,8 @@ NEWS_SECONDS = 0.3
 """A sweep follows a doorbell that changed something after this long at least: several make one sweep."""
 
 PASSES, PASSING_SECONDS = 8, 5
-"""How often, in how many seconds, a doorbell is passed on by workers that cannot serve its run: often enough to find one
-that can, and no busy loop if there is none."""
+"""How often, in how many seconds, a doorbell is passed on by workers that cannot serve its run: often enough to find
+one that can, and no busy loop if there is none."""
 
 MERGING = -1
 """Stands for the whole run where a shard's number is due."""

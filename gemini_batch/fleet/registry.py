@@ -26,8 +26,8 @@ class Entry(Frozen):
     @classmethod
     def _below(cls, folder: str) -> str:
         steps = PurePosixPath(folder)
-        if steps.is_absolute() or ".." in steps.parts or folder.startswith("."):
-            raise ValueError("lies outside the runs root")
+        if not folder or "\0" in folder or steps.is_absolute() or ".." in steps.parts or folder.startswith("."):
+            raise ValueError("lies outside the runs root, or is hidden")
         return folder
 
 
@@ -64,9 +64,17 @@ class Registry:
             raise BadInput(f"{self._root.url}/{_name(run_id)} is damaged; submit the run again") from None
 
     def add(self, run_id: str, folder: str) -> None:
-        """Hand a run over. Again is fine."""
+        """Hand a run over. Again is fine.
+
+        Raises:
+            BadInput: the folder is not one that workers would open.
+        """
+        try:
+            entry = Entry(folder=folder)
+        except ValidationError:
+            raise BadInput(f"workers do not look into {folder!r}: it lies outside the runs root or is hidden") from None
         with self._root.scratch(run_id) as scratch:
-            scratch.write_bytes(orjson.dumps(Entry(folder=folder).model_dump()))
+            scratch.write_bytes(orjson.dumps(entry.model_dump()))
             self._root.publish(_name(run_id), scratch)
 
     def remove(self, run_id: str) -> None:
