@@ -7,6 +7,7 @@ whatever became of its parent.
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -524,6 +525,11 @@ class Worker:
         return self._cli.left()
 
     @property
+    def states(self) -> list[str]:
+        """As in /proc: `T` is stopped."""
+        return [_stat(pid)[0] for pid in self.all]
+
+    @property
     def ready(self) -> bool:
         return len(self.pool) == 2
 
@@ -532,14 +538,22 @@ class Worker:
         self._supervisor.kill()
         until(lambda: not (_kill_marked(self._cli.mark) or self.all), f"{self.name} is dead", 20)
 
+    def kill_supervisor(self) -> None:
+        self._supervisor.kill()
+
     def kill_main(self) -> None:
         """SIGKILL to Celery's main process alone; until its supervisor has started another."""
         main = until(lambda: self.main, f"{self.name} runs")
         os.kill(main, signal.SIGKILL)
         until(lambda: self.main not in {None, main}, f"the supervisor of {self.name} brings it back")
 
+    def kill_one(self, dice: random.Random) -> None:
+        """SIGKILL to one process of the pool, which Celery replaces."""
+        with suppress(ProcessLookupError):
+            os.kill(dice.choice(until(lambda: self.pool, f"{self.name} has a pool")), signal.SIGKILL)
+
     def freeze(self) -> None:
-        until(lambda: all([self._stopped(pid) for pid in self.all]), f"{self.name} stands still", 20)
+        until(lambda: all(self._stopped(pid) for pid in self.all), f"{self.name} stands still", 20)
 
     def thaw(self) -> None:
         for pid in self.all:
@@ -548,6 +562,9 @@ class Worker:
     def stop(self) -> Done:
         """Ask it to leave, as an operator would."""
         self._supervisor.signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> Done:
         return self._supervisor.ended()
 
     def close(self) -> None:

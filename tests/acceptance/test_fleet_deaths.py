@@ -1,0 +1,137 @@
+"""A fleet whose machines and broker die at random: every answer on its row, every request bought once."""
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SEED = 20261124
+KINDS = (
+    "Redis forgets everything",
+    "Redis dies and comes back empty",
+    "death of a process of",
+    "death of the main process of",
+    "death of",
+)
+
+
+class Chaos:
+    """Random events among workers and their broker. Whoever dies is replaced."""
+
+    def __init__(self, seed: int, emulator: Any, valkey: Any, start: Callable[[str], Any]) -> None:
+        print(f"seed {seed}")
+        self.crew: list[Any] = []
+        self._dice = random.Random(seed)
+        self._emulator = emulator
+        self._valkey = valkey
+        self._start = start
+
+    def join(self, name: str) -> None:
+        self.crew.append(self._start(name))
+        self._tell(f"{name} joins")
+
+    def leave(self) -> None:
+        victim = self.crew.pop(0)
+        victim.kill()
+        self._tell(f"death of {victim.name}, for good")
+
+    def strike(self, kind: str | None = None) -> None:
+        kind = kind or self._dice.choice(KINDS)
+        victim = self._dice.choice(self.crew)
+        match kind:
+            case "Redis forgets everything":
+                self._valkey.client.flushall()
+            case "Redis dies and comes back empty":
+                self._valkey.kill()
+                self._valkey.start()
+            case "death of a process of":
+                victim.kill_one(self._dice)
+            case "death of the main process of":
+                victim.kill_main()
+            case _:
+                victim.kill()
+                self.crew[self.crew.index(victim)] = self._start(victim.name)
+        self._tell(kind if kind.startswith("Redis") else f"{kind} {victim.name}")
+
+    def await_calls(self, look: Any, at_most: int) -> None:
+        """Let the fleet make up to so many calls of the service."""
+        due = self._calls() + self._dice.randint(0, at_most)
+        look.until(lambda: self._calls() >= due, f"{due} calls of the service", 90)
+
+    def _calls(self) -> int:
+        return sum(self._emulator.stats()["calls"].values())
+
+    def _tell(self, what: str) -> None:
+        print(f"{what} ({self._calls()} calls, {self._emulator.creates} jobs)")
+
+
+def _hand_over(cli: Any, valkey: Any, manifest: Path, shard: int) -> Path:
+    options = ("--poll-interval", "1", "--settle", "5", "--max-requests-per-shard", shard, "--max-live-jobs", "4")
+    done = cli("submit", manifest, *options, "--broker", valkey.url, "--out", "runs/run", "--detach")
+    assert done.code == 0, done.err
+    return cli.folder / "runs" / "run"
+
+
+def _exact(run: Path, rows: int, shards: int, emulator: Any, look: Any) -> None:
+    look.until((run / "_SUCCESS").exists, "the run has finished")
+    assert emulator.bought_twice() == []
+    assert (emulator.bought, emulator.creates) == (rows, shards)
+    assert emulator.stats()["jobs"]["live_max"] <= 4
+    table = look.dataset(run)
+    assert table["index"].to_pylist() == list(range(rows))
+    assert table["text"].to_pylist() == [look.answer(f"Prompt number {i}") for i in range(rows)]
+    assert set(table["status"].to_pylist()) == {"ok"}
+
+
+def test_ten_random_events_a_join_and_a_death_change_nothing_and_buy_nothing_twice(
+    cli: Any, emulator: Any, valkey: Any, start_worker: Callable[..., Any], look: Any, folder: Path
+) -> None:
+    """What a fleet is for: machines come and go, Redis forgets, and each prompt is answered once."""
+    emulator.settings(job_seconds=1.5)
+    chaos = Chaos(int(os.environ.get("CHAOS_SEED", SEED)), emulator, valkey, start_worker)
+    chaos.join("a@host-one")
+    chaos.join("b@host-two")
+    run = _hand_over(cli, valkey, look.prompts(folder / "m.parquet", 12_000), 200)
+    watching = cli.start("resume", run, "--broker", valkey.url, "--json")
+    for number in range(10):
+        chaos.await_calls(look, 40)
+        assert not (run / "_SUCCESS").exists(), "finished too early to be of use"
+        if number == 4:
+            chaos.join("c@host-three")
+        if number == 6:
+            chaos.leave()
+        chaos.strike()
+    _exact(run, 12_000, 60, emulator, look)
+    watched = watching.ended(20)
+    assert (watched.code, watched.json["state"]) == (0, "finished"), watched.err
+    assert [worker.stop().code for worker in chaos.crew] == [0, 0]
+    look.until(lambda: not any(worker.all for worker in chaos.crew), "nobody is left")
+
+
+def test_the_older_celery_loses_nothing_either(
+    cli: Any, emulator: Any, valkey: Any, start_worker: Callable[..., Any], look: Any, folder: Path
+) -> None:
+    """Both lines of Celery are supported; they differ most in what a lost broker does to a busy worker."""
+    older = Path(sys.prefix) / "celery56"
+    assert (older / "celery").is_dir(), f"{older} is missing: `make test` creates it"
+    path = os.pathsep.join([str(older), *filter(None, [os.environ.get("PYTHONPATH")])])
+    emulator.settings(job_seconds=1)
+    chaos = Chaos(SEED, emulator, valkey, lambda name: start_worker(name, env={"PYTHONPATH": path}))
+    chaos.join("a@host-one")
+    chaos.join("b@host-two")
+    run = _hand_over(cli, valkey, look.prompts(folder / "m.parquet", 2_000), 100)
+    for kind in (
+        "Redis dies and comes back empty",
+        "death of the main process of",
+        "Redis forgets everything",
+        "death of",
+    ):
+        chaos.await_calls(look, 25)
+        look.until(lambda: any(valkey.client.scan_iter("gemini-batch:hold:*")), "a worker is busy")
+        chaos.strike(kind)
+    _exact(run, 2_000, 20, emulator, look)
+    for worker in chaos.crew:
+        assert "v5.6." in worker.said
+        assert worker.stop().code == 0
