@@ -57,12 +57,7 @@ def summarise(
         "reason": stopped,
         "exit_code": _exit_code(state, failed),
         "endpoint": run.asked.endpoint,
-        "rows": {
-            "total": run.asked.rows,
-            "ok": statuses["ok"],
-            "failed": failed,
-            "pending": run.asked.rows - collected,
-        },
+        "rows": _rows(run.asked.rows, collected, statuses["ok"]),
         "shards": dict(states),
         "waiting": [
             {"reason": reason, "shards": shards, "until": None}
@@ -77,6 +72,10 @@ def summarise(
         "problems": [*_problems(where, stopped, idle, handed_over), *_complaints(workers)],
         "dataset": f"{where}/dataset" if finished else None,
     }
+
+
+def _rows(total: int, collected: int, ok: int) -> dict[str, int]:
+    return {"total": total, "ok": ok, "failed": collected - ok, "pending": total - collected}
 
 
 def _jobs(records: list[ShardRecord], now: datetime) -> dict[str, int | None]:

@@ -7,13 +7,9 @@ from costing money is that SENDING is created by exactly one of them.
 
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from gemini_batch import rundir
 from gemini_batch.errors import (
     Denied,
     NotFound,
@@ -27,8 +23,8 @@ from gemini_batch.errors import (
 from gemini_batch.gemini.remote import Listing, Seen
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.collect import collect
-from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode
-from gemini_batch.jobs.shop import STAYS_TRUE, Shop, Uploaded
+from gemini_batch.jobs.prepare import prepare
+from gemini_batch.jobs.shop import STAYS_TRUE, Shop
 from gemini_batch.records import Send, ShardRecord, Upload
 
 SEND_WITHIN = timedelta(seconds=30)
@@ -37,8 +33,6 @@ have looked for its job and not found it."""
 
 GONE_SPACING = timedelta(minutes=4)
 """Between two looks at a job that answers 404."""
-
-MEDIA_UPLOADS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -168,7 +162,7 @@ class _Advance:
             case lifecycle.Claim():
                 return self._ask_desk()
             case lifecycle.Prepare():
-                return self._prepare()
+                return prepare(self._shop, self._record)
             case lifecycle.SendOnce():
                 return self._send()
             case lifecycle.Reconcile():
@@ -191,76 +185,6 @@ class _Advance:
         reason = self._shop.desk.ask(self._record, self._tokens)
         return AwaitDesk(reason) if reason else events.Claimed()
 
-    def _prepare(self) -> events.Event:
-        shop, shard = self._shop, self._record.shard
-        requests = rundir.requests_of(shard, self._record.nonce)
-        with ExitStack() as scratch:
-            task = self._encode_task(scratch)
-            encoded = self._encode(task)
-            stored = shop.remote.upload(task.lines, self._remote_name("input"), "jsonl") if encoded.lines else None
-            if stored and stored.size_bytes not in (None, encoded.size_bytes):
-                raise Unavailable(f"the upload has {stored.size_bytes:,} bytes, {encoded.size_bytes:,} were sent")
-            shop.files.store.publish(requests, task.requests)
-        shop.uris.pop(shard, None)
-        if stored is None:
-            return events.NothingToSend(requests)
-        upload = Upload(
-            name=stored.name,
-            size_bytes=encoded.size_bytes,
-            sha256=encoded.sha256,
-            lines=encoded.lines,
-            uploaded_at=shop.clock.now(),
-            active=stored.active,
-        )
-        return events.Prepared(upload, requests)
-
-    def _encode_task(self, scratch: ExitStack) -> EncodeTask:
-        shop, store, shard = self._shop, self._shop.files.store, self._record.shard
-        return EncodeTask(
-            asked=shop.run.asked,
-            nonce=shop.run.nonce,
-            roots=shop.media_roots,
-            max_bytes=shop.run.limits.max_bytes_per_shard,
-            rows=scratch.enter_context(store.local(rundir.rows_of(shard))),
-            lines=scratch.enter_context(store.scratch(f"{shard:06d}.jsonl")),
-            requests=scratch.enter_context(store.scratch(f"{shard:06d}.requests")),
-            media=scratch.enter_context(store.scratch(f"{shard:06d}.media")),
-        )
-
-    def _encode(self, task: EncodeTask) -> Encoded:
-        """Encode; when pictures have to lie at the service first, upload them right before the create and encode anew.
-
-        What was uploaded is kept for the next try, should this one fail.
-        """
-        known = self._uploaded()
-        encoded = self._shop.pool.run(encode, replace(task, uris=dict(known.uris)))
-        if not encoded.to_upload:
-            return encoded
-        with ThreadPoolExecutor(MEDIA_UPLOADS_AT_ONCE) as uploads:
-            for sha256, uri in uploads.map(lambda item: self._upload_picture(task.media, item), encoded.to_upload):
-                known.uris[sha256] = uri
-        encoded = self._shop.pool.run(encode, replace(task, uris=dict(known.uris)))
-        if encoded.to_upload:
-            raise Unavailable("pictures changed while they were being uploaded")
-        return encoded
-
-    def _uploaded(self) -> Uploaded:
-        now = self._shop.clock.boottime()
-        known = self._shop.uris.get(self._record.shard)
-        if known is None or timedelta(seconds=now - known.began) > lifecycle.UPLOAD_LIFE:
-            known = self._shop.uris[self._record.shard] = Uploaded(now)
-        return known
-
-    def _upload_picture(self, folder: Path, item: ToUpload) -> tuple[str, str]:
-        name = self._remote_name(item.sha256[:16])
-        return item.sha256, self._shop.remote.upload(folder / item.sha256, name, item.mime_type).uri
-
-    def _remote_name(self, what: str) -> str:
-        return f"{self._remote_prefix()}{self._record.shard:06d}-{what}"
-
-    def _remote_prefix(self) -> str:
-        return f"gbd-{self._shop.run.run_id}-"
-
     # --- the one call that costs money
 
     def _send(self) -> Outcome | None:
@@ -276,7 +200,7 @@ class _Advance:
         digest = hashlib.sha256(f"{shop.run.nonce} {number} {upload.sha256}".encode()).hexdigest()
         send = Send(
             number=number,
-            display_name=self._remote_name(f"{number}-{digest[:16]}"),
+            display_name=shop.remote_name(self._record.shard, f"{number}-{digest[:16]}"),
             sha256=upload.sha256,
             lines=upload.lines,
             requests=self._record.requests or "",
@@ -416,7 +340,7 @@ class _Advance:
 
     def _witnessed(self, listing: Listing) -> bool:
         """Whether this key sees anything else of the run."""
-        return any(name.startswith(self._remote_prefix()) for name in listing.jobs) or self._sees_upload()
+        return any(name.startswith(self._shop.remote_prefix) for name in listing.jobs) or self._sees_upload()
 
     def _spaced(self, at: datetime) -> bool:
         absence = self._record.absence

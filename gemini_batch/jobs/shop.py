@@ -71,6 +71,14 @@ class Shop:
     def media_roots(self) -> tuple[Path, ...]:
         return tuple(Path(root) for root in self.run.media_roots)
 
+    @property
+    def remote_prefix(self) -> str:
+        """What the names of all that the run has at the service begin with."""
+        return f"gbd-{self.run.run_id}-"
+
+    def remote_name(self, shard: int, what: str) -> str:
+        return f"{self.remote_prefix}{shard:06d}-{what}"
+
     def last(self, shard: int) -> ShardRecord:
         """The shard's newest record, read from the ledger; the desk is told."""
         return self._note(self.read(shard))

@@ -277,6 +277,18 @@ def test_a_value_that_this_release_cannot_read_is_no_answer(name, value, hints, 
     assert (found[0], 0.0) == answer if name == "wakes" else found == answer
 
 
+@pytest.mark.xfail(reason="defect: one that cannot be read hides all")
+def test_a_value_that_cannot_be_read_hides_no_other(hints, valkey):
+    """Shards would be rung without a rest, and workers not be seen, for as long as one odd value lies there."""
+    hints.rest("run", 1, MINUTE, "why")
+    hints.beat("celery@a", "a", "1")
+    valkey.client.hset(PREFIX + "wake:run", mapping={"2": "[1]", "x": "[1,2,3,4]"})
+    valkey.client.set(PREFIX + "worker:celery@b", "{}")
+    wakes, now = hints.wakes("run")
+    assert [shard for shard, wake in wakes.items() if wake.rests(now)] == [1]
+    assert [worker["host"] for worker in hints.workers("run")] == ["celery@a"]
+
+
 # --- rests ------------------------------------------------------------------------------------------------------------
 
 

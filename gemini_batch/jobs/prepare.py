@@ -1,0 +1,100 @@
+"""A claimed shard becomes a request file at the service. Free, and repeatable by anyone.
+
+In: a shard's frozen rows. Out: the upload and the record of what its lines hold.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from gemini_batch import rundir
+from gemini_batch.errors import Unavailable
+from gemini_batch.gemini.remote import StoredFile
+from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode
+from gemini_batch.jobs.shop import Shop, Uploaded
+from gemini_batch.records import ShardRecord, Upload
+
+MEDIA_UPLOADS_AT_ONCE = 8
+
+
+def prepare(shop: Shop, record: ShardRecord) -> events.Event:
+    """Encode and upload a CLAIMED shard.
+
+    Raises:
+        RemoteError: the service cannot take it now.
+        OSError: the store cannot take it now.
+    """
+    shard = record.shard
+    requests = rundir.requests_of(shard, record.nonce)
+    with ExitStack() as scratch:
+        task = _encode_task(shop, shard, scratch)
+        encoded = _encode(shop, shard, task)
+        stored = _upload(shop, shard, task.lines, encoded) if encoded.lines else None
+        shop.files.store.publish(requests, task.requests)
+    shop.uris.pop(shard, None)
+    if stored is None:
+        return events.NothingToSend(requests)
+    upload = Upload(
+        name=stored.name,
+        size_bytes=encoded.size_bytes,
+        sha256=encoded.sha256,
+        lines=encoded.lines,
+        uploaded_at=shop.clock.now(),
+        active=stored.active,
+    )
+    return events.Prepared(upload, requests)
+
+
+def _upload(shop: Shop, shard: int, lines: Path, encoded: Encoded) -> StoredFile:
+    stored = shop.remote.upload(lines, shop.remote_name(shard, "input"), "jsonl")
+    if stored.size_bytes not in (None, encoded.size_bytes):
+        raise Unavailable(f"the upload has {stored.size_bytes:,} bytes, {encoded.size_bytes:,} were sent")
+    return stored
+
+
+def _encode_task(shop: Shop, shard: int, scratch: ExitStack) -> EncodeTask:
+    store = shop.files.store
+    return EncodeTask(
+        asked=shop.run.asked,
+        nonce=shop.run.nonce,
+        roots=shop.media_roots,
+        max_bytes=shop.run.limits.max_bytes_per_shard,
+        rows=scratch.enter_context(store.local(rundir.rows_of(shard))),
+        lines=scratch.enter_context(store.scratch(f"{shard:06d}.jsonl")),
+        requests=scratch.enter_context(store.scratch(f"{shard:06d}.requests")),
+        media=scratch.enter_context(store.scratch(f"{shard:06d}.media")),
+    )
+
+
+def _encode(shop: Shop, shard: int, task: EncodeTask) -> Encoded:
+    """Encode; when pictures have to lie at the service first, upload them right before the create and encode anew.
+
+    What was uploaded is kept for the next try, should this one fail.
+    """
+
+    def upload(item: ToUpload) -> tuple[str, str]:
+        name = shop.remote_name(shard, item.sha256[:16])
+        return item.sha256, shop.remote.upload(task.media / item.sha256, name, item.mime_type).uri
+
+    known = _uploaded(shop, shard)
+    encoded = shop.pool.run(encode, replace(task, uris=dict(known.uris)))
+    if not encoded.to_upload:
+        return encoded
+    with ThreadPoolExecutor(MEDIA_UPLOADS_AT_ONCE) as uploads:
+        for sha256, uri in uploads.map(upload, encoded.to_upload):
+            known.uris[sha256] = uri
+    encoded = shop.pool.run(encode, replace(task, uris=dict(known.uris)))
+    if encoded.to_upload:
+        raise Unavailable("pictures changed while they were being uploaded")
+    return encoded
+
+
+def _uploaded(shop: Shop, shard: int) -> Uploaded:
+    now = shop.clock.boottime()
+    known = shop.uris.get(shard)
+    if known is None or timedelta(seconds=now - known.began) > lifecycle.UPLOAD_LIFE:
+        known = shop.uris[shard] = Uploaded(now)
+    return known
