@@ -264,7 +264,7 @@ def worker(
     environment = {variable(name): value for name, value in told.items() if value is not None}
     environment[variable("allow_schema")] = ",".join(settings.allow_schema)
     Supervisor(
-        worker_command([*arguments, "--without-gossip", "--without-mingle", *context.args]),
+        worker_command([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat", *context.args]),
         worker_environment(environment),
         SystemClock(),
     ).run()

@@ -17,7 +17,7 @@ from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
 from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
 from gemini_batch.errors import BadInput
-from gemini_batch.fleet.broker import read_broker
+from gemini_batch.fleet.broker import Broker, read_broker
 from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
@@ -192,6 +192,13 @@ def driver(files: RunFiles, options: Options) -> Driver:
     return Solo(files, GeminiClient(account), limits_in_force(files, options))
 
 
+def _warn_of_silence(broker: Broker) -> None:
+    try:
+        broker.ping()
+    except BadInput as error:
+        warnings.warn(f"{error}; what it knows of workers is missing", stacklevel=3)
+
+
 def is_handed_over(files: RunFiles, runs_root: str) -> bool:
     """Whether a fleet that shares `runs_root` has the run."""
     return Registry(open_store(runs_root)).where(record_of(files).run_id) is not None
@@ -210,7 +217,10 @@ def standing(files: RunFiles, options: Options) -> Status:
         BadInput: there is no run.
     """
     record = record_of(files)
-    hints = Hints(read_broker(options.broker).connect()) if options.broker else None
+    broker = read_broker(options.broker) if options.broker else None
+    if broker:
+        _warn_of_silence(broker)
+    hints = Hints(broker.connect()) if broker else None
     drivers = see(record.run_id, Registry(open_store(options.runs)), hints)
     status = read_status(files, SystemClock(), drivers)
     if status is None:

@@ -66,12 +66,16 @@ def summarise(
         "jobs": _jobs(records, now),
         "cost_usd": {"spent": None, "reserved": None, "cap": None},
         "last_progress_at": max((record.at for record in records if record.at), default=run.created_at).isoformat(),
-        "last_looked_at": (looked_at or now).isoformat(),
+        "last_looked_at": _text(looked_at or (None if handed_over else now)),
         "stalled": idle,
         "workers": list(workers),
         "problems": [*_problems(where, stopped, idle, handed_over), *_complaints(workers)],
         "dataset": f"{where}/dataset" if finished else None,
     }
+
+
+def _text(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
 
 
 def _rows(total: int, collected: int, ok: int) -> dict[str, int]:
@@ -89,7 +93,7 @@ def _problems(where: str, stopped: str | None, idle: bool, handed_over: bool) ->
         return [{"what": stopped, "fix": f"mend it, then: gemini-batch-dist resume {where}"}]
     if idle and handed_over:
         fix = "start one: gemini-batch-dist worker (and give --broker, to see those that live)"
-        return [{"what": "no worker of the fleet is seen", "fix": fix}]
+        return [{"what": "no worker that may serve the run is seen", "fix": fix}]
     if idle:
         return [{"what": "no process works on this run", "fix": f"gemini-batch-dist resume {where}"}]
     return []
@@ -97,7 +101,10 @@ def _problems(where: str, stopped: str | None, idle: bool, handed_over: bool) ->
 
 def _complaints(workers: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     return [
-        {"what": f"worker {worker['host']} leaves the run alone: {worker['problem']}", "fix": "mend it and restart it"}
+        {
+            "what": f"worker {worker['host']} leaves the run alone: {worker['problem'].rstrip('.')}",
+            "fix": "mend it and restart the worker",
+        }
         for worker in workers
         if worker["problem"]
     ]

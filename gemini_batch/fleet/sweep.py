@@ -205,6 +205,7 @@ class _Sweep:
         if _collected(run):
             self._ring_merge(run_id, MERGING not in wakes or not wakes[MERGING].rests(now))
         room, why_no_more = shop.desk.room()
+        why_no_more = "waits its turn" if room > 0 else why_no_more
         self._host.hints.explain(run_id, why_no_more if not self._blind else f"{why_no_more}; {self._blind_reason()}")
         shards = due_shards(shop.records.values(), wakes, now, room)
         held = self._host.hints.held(run_id, shards)

@@ -15,4 +15,4 @@ def test_workers_finish_a_run_in_a_bucket(cli, emulator, valkey, s3, start_worke
     rows = look.rows(s3.mirror(f"{runs}/{done.json['run_id']}", tmp_path / "copy"))
     assert [row["text"] for row in rows] == [look.answer(f"Prompt number {i}") for i in range(ROWS)]
     assert (emulator.creates, emulator.bought_twice()) == (6, [])
-    assert s3.names(f"{runs}/.active") == []
+    assert [name for name in s3.names(f"{runs}/.active") if name.endswith(".json")] == []

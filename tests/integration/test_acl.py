@@ -16,7 +16,7 @@ from workers.app import settings
 GUIDE = Path(__file__).parents[2] / "docs" / "operations.md"
 USER, PASSWORD = "gemini-batch", "p@ss:w/rd#1%"
 OLD_CELERY = Path(sys.prefix) / "celery56"
-ROWS, OPTIONS = 24, ("--max-requests-per-shard", 2, "--poll-interval", 1, "--json")
+ROWS, OPTIONS = 12, ("--max-requests-per-shard", 2, "--poll-interval", 1, "--json")
 HARMFUL = ("FLUSHALL", "FLUSHDB", "KEYS *", "CONFIG GET *", "ACL LIST", "CLIENT LIST", "GET other:key", "DEL other:key")
 
 
@@ -40,10 +40,11 @@ def refused(valkey):
 
 @pytest.mark.parametrize("older", [False, True], ids=["celery", "celery56"])
 def test_a_fleet_finishes_a_run_as_this_user(older, url, refused, cli, valkey, start_worker, look):
-    """Also after a flush in the middle of it, which takes other commands."""
+    """Also with a worker that has to pass doorbells on, and after a flush: both take other commands."""
     if older and not OLD_CELERY.exists():
         pytest.skip("`make test` installs the older Celery")
     worker = start_worker("a@one", "--broker", url, env={"PYTHONPATH": str(OLD_CELERY)} if older else {})
+    unfit = None if older else start_worker("b@two", "--broker", url, "--project", "another")
     broker = {"GEMINI_BATCH_BROKER_URL": url}
     run = cli.start("submit", look.prompts(cli.folder / "m.parquet", ROWS), *OPTIONS, env=broker)
     parts = look.until(lambda: list(cli.folder.glob("runs/*/parts/*")), "the first part")
@@ -53,6 +54,7 @@ def test_a_fleet_finishes_a_run_as_this_user(older, url, refused, cli, valkey, s
     assert (done.code, done.json["rows"]["ok"]) == (0, ROWS)
     assert cli("status", "--json", env=broker).json["state"] == "finished"
     assert refused() == []
+    assert unfit is None or "was made for the project" in unfit.said
     assert ("v5.6." in worker.said) == older
     assert PASSWORD not in run.said + worker.said
 
