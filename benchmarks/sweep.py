@@ -81,7 +81,7 @@ def _make_run(root: Path, shards: int) -> None:
     plan = scan(manifest, ASKED, (root,), limits)
     asked = ASKED.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
     files = RunFiles(open_store(str(root / "run")))
-    begin(files, manifest, asked, (root,), limits, "bench", SystemClock())
+    begin(files, manifest, asked, plan, (root,), limits, "bench", SystemClock())
     tally = Tally(rows=1, by_status={"ok": 1}, by_kind={}, part_sha256="")
     for shard in range(shards // 2):
         state = ShardState.READY if shard < IN_FLIGHT else ShardState.COLLECTED

@@ -346,8 +346,7 @@ def _detach(driver: Any, code: int, as_json: bool) -> NoReturn:
     """Leave, whatever is under way: nothing that matters is in memory alone."""
     driver.close()
     run = driver.status()
-    again = f"{driver.farewell}\n  gemini-batch-dist resume {_plain(run['run'])}"
-    err.print(f"\n{again}", highlight=False, soft_wrap=True)
+    err.print(f"\n{driver.farewell} {_plain(run['run'])}", highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps({**run, "exit_code": code}))
     sys.stdout.flush()

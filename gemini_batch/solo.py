@@ -109,7 +109,7 @@ class Solo:
         self._waiting: dict[int, str] = {}
         self._stopped: str | None = None
 
-    farewell = "detached; jobs at the service go on. Finish with:"
+    farewell = "detached; jobs at the service go on. Finish with:\n  gemini-batch-dist resume"
 
     def close(self) -> None:
         """Begin no further step. Steps under way are finished; the rest is for `resume`."""

@@ -14,7 +14,7 @@ import orjson
 from kombu.transport import TRANSPORT_ALIASES, redis
 
 from gemini_batch.clock import new_nonce
-from gemini_batch.fleet.messages import ADVANCE, MERGE, QUEUE, SWEEP, Doorbell, read
+from gemini_batch.fleet.messages import ADVANCE, AFTER, FIRST, MERGE, QUEUE, SWEEP, Doorbell, read
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _message(task: str, arguments: list[Any]) -> dict[str, Any]:
             "correlation_id": number,
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": QUEUE},
-            "priority": 0,
+            "priority": FIRST if task == SWEEP else AFTER,
             "body_encoding": "base64",
             "delivery_tag": number,
         },

@@ -128,7 +128,7 @@ class Hints:
     def wakes(self, run: str) -> tuple[dict[int, Wake], float]:
         """What rests, and Redis's time."""
         found = self._client.hgetall(_key("wake", run))
-        return {int(shard): _read_wake(value) for shard, value in found.items()}, self._now()
+        return dict(_readable(found)), self._now()
 
     @_or(0)
     def failures(self, run: str, shard: int) -> int:
@@ -187,7 +187,8 @@ class Hints:
     def beat(self, node: str, host: str, version: str) -> None:
         """Show that a worker lives."""
         worker = {"host": host, "version": version, "at": self._now()}
-        self._client.set(_key("worker", node), orjson.dumps(worker), ex=SILENT_SECONDS)
+        self._client.hset(_key("workers"), node, orjson.dumps(worker))
+        self._client.expire(_key("workers"), FORGET_SECONDS)
 
     @_or(None)
     def complain(self, node: str, run: str, problem: str | None) -> None:
@@ -200,22 +201,26 @@ class Hints:
     @_or([])
     def workers(self, run: str) -> list[dict[str, Any]]:
         """The workers that live, each with what keeps it from serving the run."""
-        found = []
-        for key in sorted(self._client.scan_iter(match=_key("worker", "*"), count=1000)):
-            body = self._client.get(key)
-            if body is None:
-                continue
-            node, worker = key.decode().removeprefix(_key("worker", "")), orjson.loads(body)
-            problem = self._client.get(_key("problem", run, node))
-            found.append(
-                {
-                    "host": node,
-                    "version": worker["version"],
-                    "seen_at": datetime.fromtimestamp(worker["at"], UTC).isoformat(),
-                    "problem": problem.decode() if problem else None,
-                }
-            )
+        now, found, silent = self._now(), [], []
+        for node, body in sorted(self._client.hgetall(_key("workers")).items()):
+            with suppress(ValueError, TypeError, KeyError):
+                worker = orjson.loads(body)
+                if now - worker["at"] > SILENT_SECONDS:
+                    silent.append(node)
+                else:
+                    found.append(self._shown(node.decode(), worker, run))
+        if silent:
+            self._client.hdel(_key("workers"), *silent)
         return found
+
+    def _shown(self, node: str, worker: dict[str, Any], run: str) -> dict[str, Any]:
+        problem = self._client.get(_key("problem", run, node))
+        return {
+            "host": node,
+            "version": worker["version"],
+            "seen_at": datetime.fromtimestamp(worker["at"], UTC).isoformat(),
+            "problem": problem.decode() if problem else None,
+        }
 
     @_or(None)
     def explain(self, run: str, reason: str) -> None:
@@ -253,6 +258,13 @@ class Hints:
 
 def _key(*parts: object) -> str:
     return PREFIX + ":".join(str(part) for part in parts)
+
+
+def _readable(found: dict[bytes, bytes]) -> Iterator[tuple[int, Wake]]:
+    """Without those that another release wrote otherwise: they hide no other."""
+    for shard, value in found.items():
+        with suppress(ValueError, TypeError):
+            yield int(shard), _read_wake(value)
 
 
 def _read_wake(value: bytes) -> Wake:

@@ -127,10 +127,12 @@ class Host:
         with self.hints.hold(bell.run, MERGING) as mine, self._trouble(opened):
             if mine and all(self._read_all(opened.shop)):
                 finish(opened.shop)
-                self.let_go(bell.run)
+                self.let_go(opened)
 
-    def let_go(self, run: str) -> None:
-        """A run has ended: no worker looks at it again."""
+    def let_go(self, opened: Open) -> None:
+        """A run has ended: no worker looks at it again, and what dead ones left in passing goes."""
+        run = opened.shop.run.run_id
+        opened.shop.files.store.sweep_scratch()
         self.registry.remove(run)
         self.hints.forget(run)
         self._open.pop(run, None)

@@ -138,7 +138,7 @@ class _Sweep:
         """Whether there is nothing to do for a fleet: finished, or a person is needed."""
         files = run.shop.files
         if _collected(run) and files.store.exists(rundir.SUCCESS):
-            self._host.let_go(run.shop.run.run_id)
+            self._host.let_go(run)
             return True
         return why_stopped(files) is not None
 

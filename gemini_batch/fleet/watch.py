@@ -67,7 +67,7 @@ def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
 class Watcher:
     """Watches a run until it ends. Leaving it changes nothing."""
 
-    farewell = "detached; the workers go on. Watch again with:"
+    farewell = "detached; the workers go on. See how it stands with:\n  gemini-batch-dist status"
 
     def __init__(
         self, files: RunFiles, run_id: str, runs: str, broker: Broker | None, clock: Clock | None = None

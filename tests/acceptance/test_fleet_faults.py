@@ -194,7 +194,7 @@ def test_a_finished_run_keeps_no_debris_of_a_worker_that_died(
     valkey.client.flushall()
     start_worker("other@host-two")
     exact()
-    look.until(lambda: not list((run / ".scratch").iterdir()), "the debris is swept up", 20)
+    look.until(lambda: not list((run / ".scratch").glob("*")), "the debris is swept up", 20)
 
 
 # --- wrong clocks -----------------------------------------------------------------------------------------------------
