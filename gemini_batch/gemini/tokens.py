@@ -66,7 +66,7 @@ def family(model: str) -> Family:
 
 def resolution_in_force(model: str, part: str | None, request: str | None) -> str | None:
     """The media resolution a part is read at: its own wins from Gemini 3 on, older models know the request's only."""
-    if _is_old(model) or part is None or part.endswith("_UNSPECIFIED"):
+    if _is_old(model) or not part or part.endswith("_UNSPECIFIED"):
         return request
     return part
 
@@ -89,12 +89,18 @@ def picture_tokens(model: str, width: int, height: int, resolution: str | None) 
     return OLD_PICTURE.get(resolution or "") or TILE_TOKENS * _tiles(width, height)
 
 
-def unseen_picture_tokens(model: str, resolution: str | None) -> int:
-    """Tokens of a picture of unknown size, rather too many: what Gemini 3 takes, or a usual picture's tiles."""
-    newest = PICTURE.get(resolution or "", PICTURE_DEFAULT)
-    if family(model) == "gemini-3" or resolution in OLD_PICTURE:
-        return newest
-    return max(newest, TILE_TOKENS * UNSEEN_TILES)
+def unseen_picture_tokens(model: str, part: str | None, request: str | None) -> int:
+    """Tokens of a picture of unknown size, rather too many: for older and unknown models at least what Gemini 3 takes.
+
+    Args:
+        model: as in the path of a call.
+        part: the part's own media resolution.
+        request: the request's.
+    """
+    if family(model) == "gemini-3":
+        return picture_tokens(model, 0, 0, resolution_in_force(model, part, request))
+    # Whether older models ignore a part's own resolution or heed it is not said: the higher of the two.
+    return max(_unseen_picture(part or request), _unseen_picture(request))
 
 
 def pdf_page_tokens(model: str, resolution: str | None) -> int:
@@ -125,6 +131,11 @@ def pages_are_pictures(model: str) -> bool:
 
 def _is_old(model: str) -> bool:
     return family(model) in {"gemini-2.0", "gemini-2.5"}
+
+
+def _unseen_picture(resolution: str | None) -> int:
+    tiles = 1 if resolution in OLD_PICTURE else UNSEEN_TILES
+    return max(PICTURE.get(resolution or "", PICTURE_DEFAULT), TILE_TOKENS * tiles)
 
 
 def _tiles(width: int, height: int) -> int:

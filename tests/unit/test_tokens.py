@@ -154,7 +154,7 @@ def test_pages_show_as_pictures_from_gemini_3_on():
 def test_no_medium_is_free_and_none_is_refused(model, width, height, level, seconds):
     counts = [
         picture_tokens(model, width, height, level),
-        unseen_picture_tokens(model, level),
+        unseen_picture_tokens(model, None, level),
         pdf_page_tokens(model, level),
         video_tokens(model, seconds, level),
         audio_tokens(model, seconds),
@@ -177,13 +177,32 @@ def test_a_higher_resolution_never_counts_less(model, width, height):
         lambda level: picture_tokens(model, width, height, level),
         lambda level: pdf_page_tokens(model, level),
         lambda level: video_tokens(model, 9, level),
-        lambda level: unseen_picture_tokens(model, level),
+        lambda level: unseen_picture_tokens(model, None, level),
+        lambda level: unseen_picture_tokens(model, level, LOW),
     ):
         counted = [count(level) for level in ladder]
         assert counted == sorted(counted)
 
 
-@given(MODELS, st.integers(385, 20_000), st.floats(1, 2.6), LEVELS)
-def test_an_unseen_picture_of_a_usual_shape_is_not_counted_too_low(model, shorter, ratio, level):
+@pytest.mark.parametrize(
+    ("part", "request_level", "new", "old"),
+    [
+        (None, None, 1120, 2064),
+        (None, LOW, 280, 280),
+        (LOW, None, 280, 2064),
+        (LOW, MEDIUM, 280, 560),
+        (ULTRA_HIGH, LOW, 2240, 2240),
+        (UNSPECIFIED, LOW, 280, 2064),
+    ],
+)
+def test_an_unseen_picture_counts_the_most_its_settings_allow(part, request_level, new, old):
+    assert unseen_picture_tokens(NEW, part, request_level) == new
+    assert [unseen_picture_tokens(model, part, request_level) for model in (OLD, "gemini-x")] == [old, old]
+
+
+@given(MODELS, st.integers(385, 20_000), st.floats(1, 2.6), LEVELS, LEVELS)
+def test_an_unseen_picture_of_a_usual_shape_is_not_counted_too_low(model, shorter, ratio, part, request_level):
     """Shards are filled by it, and the service refuses a job that goes over the limit."""
-    assert unseen_picture_tokens(model, level) >= picture_tokens(model, int(shorter * ratio), shorter, level)
+    resolution = resolution_in_force(model, part, request_level)
+    seen = picture_tokens(model, int(shorter * ratio), shorter, resolution)
+    assert unseen_picture_tokens(model, part, request_level) >= seen
