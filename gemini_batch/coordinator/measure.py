@@ -16,24 +16,13 @@ import xxhash
 from gemini_batch.coordinator.plan import Weights
 from gemini_batch.errors import RowError
 from gemini_batch.gemini.media import goes_inline, locate
+from gemini_batch.gemini.tokens import CHARACTERS_PER_TOKEN, unseen_picture_tokens
 from gemini_batch.gemini.wire import Encoder, text_part
 from gemini_batch.parts import FIELDS, have_content
 from gemini_batch.records import Asked
 
-BYTES_PER_TOKEN = 4
-"""English text has about 4 characters a token (Token counting guide). In UTF-8 bytes other scripts come out higher,
-as they do."""
-
-PICTURE_TOKENS = {
-    "MEDIA_RESOLUTION_LOW": 280,
-    "MEDIA_RESOLUTION_MEDIUM": 560,
-    "MEDIA_RESOLUTION_HIGH": 1120,
-    "MEDIA_RESOLUTION_ULTRA_HIGH": 2240,
-}
-"""Tokens of a picture by media resolution (Media resolution guide, Gemini 3), the highest of any family that is
-known."""
-
-PICTURE_TOKENS_DEFAULT = 1120
+BYTES_PER_TOKEN = CHARACTERS_PER_TOKEN
+"""Bytes of UTF-8, so that scripts other than Latin come out higher, as they do."""
 
 NO_PART: dict[str, Any] = dict.fromkeys(FIELDS)
 
@@ -59,9 +48,8 @@ class Scale:
         self._encoder = Encoder(asked, nonce)
         self._system = asked.system_instruction or ""
         self._media = asked.media
-        self._picture_tokens = PICTURE_TOKENS.get(
-            str(asked.generation_config.get("mediaResolution")), PICTURE_TOKENS_DEFAULT
-        )
+        self._model = asked.model
+        self._resolution = str(asked.generation_config.get("mediaResolution"))
         self._roots = roots
         self._max_line_bytes = max_line_bytes
 
@@ -111,7 +99,7 @@ class Scale:
         if part["text"] is not None:
             wire = text_part(part["text"])
             return len(wire), _text_tokens(wire)
-        tokens = PICTURE_TOKENS.get(part["media_resolution"], self._picture_tokens)
+        tokens = unseen_picture_tokens(self._model, part["media_resolution"], self._resolution)
         if part["data"] is not None:
             return self._picture_bytes(len(part["data"])), tokens
         if part["path"] is not None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gemini_batch.coordinator.manifest import PARTS
-from gemini_batch.coordinator.measure import BYTES_PER_TOKEN, PICTURE_TOKENS, PICTURE_TOKENS_DEFAULT, Scale
+from gemini_batch.coordinator.measure import BYTES_PER_TOKEN, Scale
+from gemini_batch.gemini.tokens import ULTRA_HIGH, unseen_picture_tokens
 from gemini_batch.gemini.wire import Encoder
 from gemini_batch.jobs.encode import EncodeTask, encode
 from gemini_batch.parquet import Writer
@@ -138,12 +139,13 @@ def test_a_row_over_the_line_limit_and_a_row_without_content_weigh_nothing(asked
     assert [tokens > 0 for tokens in weights.tokens] == [False, False, False, True]
 
 
-def test_tokens_of_text_follow_its_bytes_and_pictures_count_a_thousand_each(asked):
-    scale = Scale(asked(), NONCE, (), 10**9)
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-3.8-flash"])
+def test_tokens_of_text_follow_its_bytes_and_pictures_count_as_the_model_does(asked, model):
+    scale = Scale(asked(model=model), NONCE, (), 10**9)
     (text_tokens,) = scale.weigh(block(["a" * 4000]), 0).weights.tokens
     assert 4000 / BYTES_PER_TOKEN <= text_tokens < 4200 / BYTES_PER_TOKEN
     (with_picture,) = scale.weigh(block(parts=[[{"text": "look"}, {"data": png()}]]), 0).weights.tokens
-    assert PICTURE_TOKENS_DEFAULT < with_picture < PICTURE_TOKENS_DEFAULT + 50
+    assert 0 < with_picture - unseen_picture_tokens(model, None, None) < 50
 
 
 @given(st.lists(st.lists(TEXT, min_size=1, max_size=2), min_size=1, max_size=3), st.none() | TEXT)
@@ -164,9 +166,9 @@ def test_the_runs_own_system_instruction_counts_in_every_row(asked, rows):
 
 def test_a_picture_counts_by_the_resolution_of_its_own_part(asked):
     """The part's resolution wins over the run's at the service, and ULTRA_HIGH costs twice the default."""
-    part = {"data": png(), "media_resolution": "MEDIA_RESOLUTION_ULTRA_HIGH"}
+    part = {"data": png(), "media_resolution": ULTRA_HIGH}
     (tokens,) = Scale(asked(), NONCE, (), 10**9).weigh(block(parts=[[part]]), 0).weights.tokens
-    assert tokens >= PICTURE_TOKENS["MEDIA_RESOLUTION_ULTRA_HIGH"]
+    assert tokens >= 2240
 
 
 @given(prompts=st.lists(st.none() | TEXT, min_size=1, max_size=8), cut=st.integers(0, 8))
