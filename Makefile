@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-OLD_CELERY := $(VENV)/celery56
+OLDER := $(VENV)/celery56/.installed $(VENV)/genai2/.installed
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: demo test lint lock clean
@@ -18,13 +18,13 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## 10,000 prompts against the local emulator
 	$(BIN)/gemini-batch-dist demo
 
-# The older supported Celery, laid over the same environment: tests put it first in a worker's path.
-$(OLD_CELERY)/.installed: $(STAMP) requirements-celery56.lock
-	rm -rf $(OLD_CELERY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(OLD_CELERY) -r requirements-celery56.lock
+# Older supported versions, Celery's and the SDK's, each laid over the same environment: tests put one first in a path.
+$(OLDER): $(VENV)/%/.installed: $(STAMP) requirements-%.lock
+	rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r requirements-$*.lock
 	touch $@
 
-test: $(STAMP) $(OLD_CELERY)/.installed  ## every test that needs no key
+test: $(STAMP) $(OLDER)  ## every test that needs no key
 	$(BIN)/python -m pytest -m "not live" $(PYTEST_ARGS)
 
 lint: $(STAMP)
@@ -39,6 +39,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit
 lock:  ## renew the lock files from pyproject.toml
 	$(COMPILE) --all-extras --group dev -o requirements.lock pyproject.toml
 	printf 'celery[redis]==5.6.*\nkombu<5.7\n' | $(COMPILE) -o requirements-celery56.lock -
+	printf 'google-genai==2.21.*\n' | $(COMPILE) -o requirements-genai2.lock -
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

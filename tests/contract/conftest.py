@@ -1,9 +1,16 @@
 """An emulator per module, and clients of it."""
 
+import asyncio
+import contextlib
+
 import httpx2
 import pytest
 from google import genai
-from sdk_calls import running_emulator
+from sdk_calls import Awaited, running_emulator
+
+
+def pytest_report_header():
+    return f"google-genai: {genai.version.__version__}"
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +28,29 @@ def http(url):
         yield http
 
 
+@pytest.fixture(scope="module", params=["sync", "async"])
+def connect(request, url):
+    """Makes SDK clients: every test that uses one runs with either half of the SDK."""
+    with contextlib.ExitStack() as closing:
+        runner = closing.enter_context(asyncio.Runner())
+
+        def connect(api_key="k", **options):
+            client = closing.enter_context(genai.Client(api_key=api_key, http_options={"base_url": url, **options}))
+            if request.param == "sync":
+                return client
+            closing.callback(lambda: runner.run(client.aio.aclose()))
+            return Awaited(client.aio, runner.run)
+
+        yield connect
+
+
+@pytest.fixture(scope="module")
+def module_client(connect):
+    """Making one takes longer than most calls; it remembers nothing from one test to the next."""
+    return connect()
+
+
 @pytest.fixture
-def client(url, http):
-    with genai.Client(api_key="k", http_options={"base_url": url}) as client:
-        yield client
+def client(module_client, http):
+    """An SDK client as key "k", of an emulator as good as new."""
+    return module_client

@@ -3,11 +3,9 @@
 import json
 from typing import Any
 
-import httpx2
 import pytest
-from google import genai
 from google.genai import errors
-from sdk_calls import MODEL, finished, jsonl, request_of, upload
+from sdk_calls import MODEL, Client, TransportError, finished, jsonl, request_of, upload
 
 from gemini_batch.emulator.answers import expected_text
 from gemini_batch.emulator.faults import FAULTS, FaultBoard, Point
@@ -28,21 +26,21 @@ def prompt_of(key: str) -> dict[str, Any]:
     return request_of(f"prompt {key}")
 
 
-def upload_all(client: genai.Client) -> str:
+def upload_all(client: Client) -> str:
     return upload(client, jsonl(*({"key": key, "request": prompt_of(key)} for key in KEYS))).name
 
 
-def submit_all(client: genai.Client, name: str = "j") -> Any:
+def submit_all(client: Client, name: str = "j") -> Any:
     return client.batches.create(model=MODEL, src=upload_all(client), config={"display_name": name})
 
 
-def raw_lines(client: genai.Client) -> list[bytes]:
+def raw_lines(client: Client) -> list[bytes]:
     job = finished(client, submit_all(client))
     assert job.state == "JOB_STATE_SUCCEEDED"
     return client.files.download(file=job.dest.file_name).removesuffix(b"\n").split(b"\n")
 
 
-def lines(client: genai.Client) -> list[dict[str, Any]]:
+def lines(client: Client) -> list[dict[str, Any]]:
     return [json.loads(line) for line in raw_lines(client)]
 
 
@@ -74,7 +72,7 @@ def test_a_503_after_commit_leaves_a_job(client, http, arm):
 
 def test_a_lost_reply_leaves_a_job_and_a_closed_connection(client, arm):
     arm("create_reply_lost")
-    with pytest.raises(httpx2.TransportError):
+    with pytest.raises(TransportError):
         submit_all(client, "unclear")
     assert [job.display_name for job in client.batches.list()] == ["unclear"]
 
@@ -83,7 +81,7 @@ def test_a_refused_create_does_not_use_up_a_fault_that_needs_a_job(client, arm):
     arm("create_reply_lost")
     with pytest.raises(errors.ClientError):
         client.batches.create(model=MODEL, src="files/absent")
-    with pytest.raises(httpx2.TransportError):
+    with pytest.raises(TransportError):
         submit_all(client)
 
 

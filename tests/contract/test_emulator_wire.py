@@ -1,23 +1,20 @@
 """The emulator through the real SDK and, where the SDK hides the wire, through plain HTTP."""
 
-import asyncio
 import base64
 import hashlib
-import io
 import json
 from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
-from google import genai
 from google.genai import errors
-from sdk_calls import MODEL, finished, jsonl, request_of, submit, upload
+from sdk_calls import MODEL, Client, finished, jsonl, request_of, submit, upload
 
 from gemini_batch.emulator.answers import expected_answer, expected_text
 
 
-def results(client: genai.Client, job: Any) -> list[dict[str, Any]]:
+def results(client: Client, job: Any) -> list[dict[str, Any]]:
     content = client.files.download(file=finished(client, job).dest.file_name)
     return [json.loads(line) for line in content.split(b"\n") if line]
 
@@ -120,23 +117,6 @@ def test_every_answer_of_a_file_job_belongs_to_its_key(client, tmp_path):
     assert answers == {key: expected_text(0, request) for key, request in requests.items()}
 
 
-def test_an_async_client_gets_the_same_answers(url, http):
-    async def round_trip() -> bytes:
-        async with genai.Client(api_key="k", http_options={"base_url": url}).aio as client:
-            content = io.BytesIO(jsonl({"key": "a", "request": request_of("hello")}))
-            source = await client.files.upload(file=content, config={"mime_type": "jsonl"})
-            job = await client.batches.create(model=MODEL, src=source.name)
-            for _ in range(1000):
-                job = await client.batches.get(name=job.name)
-                if job.done:
-                    break
-                await asyncio.sleep(0)
-            return await client.files.download(file=job.dest.file_name)
-
-    (line,) = asyncio.run(round_trip()).splitlines()
-    assert answer_text(json.loads(line)) == expected_text(0, request_of("hello"))
-
-
 def test_an_inline_job_answers_in_place_with_its_metadata(client):
     source = [
         {"contents": f"question {i}", "metadata": {"key": f"r{i}"}, "config": {"system_instruction": "brief"}}
@@ -148,12 +128,12 @@ def test_an_inline_job_answers_in_place_with_its_metadata(client):
     assert all(text.startswith("Answer ") for text in texts) and len(set(texts)) == 3
 
 
-def test_an_old_sdk_generation_speaks_v1beta(url, http):
-    options = {"base_url": url, "api_version": "v1beta"}
-    with genai.Client(api_key="k", http_options=options) as client:
-        (result,) = results(client, submit(client, {"key": "a", "request": request_of("x")}))
+@pytest.mark.parametrize("version", ["v1", "v1beta"])
+def test_the_sdk_may_speak_either_api_version(connect, http, version):
+    client = connect(api_version=version)
+    (result,) = results(client, submit(client, {"key": "a", "request": request_of("x")}))
     assert result["key"] == "a"
-    assert http.get("/v1/batches").json()["operations"]
+    assert [http.get(f"/{served}/batches").json().keys() for served in ("v1", "v1beta")] == [{"operations"}] * 2
 
 
 def test_requests_may_be_spelled_in_snake_case_at_every_depth(client, http):
@@ -284,22 +264,22 @@ def test_results_are_served_at_the_documented_download_path_too(client, http):
     assert len({reply.content for reply in replies}) == 1
 
 
-def test_files_and_jobs_of_another_key_are_out_of_reach(url, client):
+def test_files_and_jobs_of_another_key_are_out_of_reach(connect, client):
     job = finished(client, submit(client, {"key": "a", "request": request_of("x")}))
     source = upload(client, jsonl({"key": "a", "request": request_of("x")}))
-    with genai.Client(api_key="other", http_options={"base_url": url}) as other:
-        calls = {
-            404: lambda: other.batches.get(name=job.name),
-            403: lambda: other.files.get(name=source.name),
-        }
-        for code, call in calls.items():
-            with pytest.raises(errors.ClientError) as refused:
-                call()
-            assert refused.value.code == code
+    other = connect(api_key="other")
+    calls = {
+        404: lambda: other.batches.get(name=job.name),
+        403: lambda: other.files.get(name=source.name),
+    }
+    for code, call in calls.items():
         with pytest.raises(errors.ClientError) as refused:
-            other.batches.create(model=MODEL, src=source.name)
-        assert refused.value.code == 404
-        assert list(other.batches.list()) == [] and list(other.files.list()) == []
+            call()
+        assert refused.value.code == code
+    with pytest.raises(errors.ClientError) as refused:
+        other.batches.create(model=MODEL, src=source.name)
+    assert refused.value.code == 404
+    assert list(other.batches.list()) == [] and list(other.files.list()) == []
 
 
 def test_the_key_may_come_as_a_query_parameter(url, client):

@@ -1,0 +1,92 @@
+"""Our client over the SDK, against the emulator: what it brings back, and which leaf each mishap becomes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sdk_calls import MODEL, jsonl, request_of
+
+from gemini_batch.config import Account
+from gemini_batch.errors import NotFound, NotSent, Refused, Throttled, Unavailable
+from gemini_batch.gemini.client import GeminiClient
+
+NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
+
+
+@pytest.fixture(scope="module")
+def gemini(url):
+    return GeminiClient(Account(endpoint=url, project="p", key="k"))
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    path = tmp_path / "part.jsonl"
+    path.write_bytes(jsonl(*({"key": key, "request": request_of(key)} for key in "abc")))
+    return path
+
+
+def started(gemini, source, name="gbd-run-1"):
+    return gemini.create_job(MODEL, gemini.upload(source, name, "jsonl").name, name)
+
+
+def ended(gemini, job):
+    for _ in range(1000):
+        seen = gemini.get_job(job.name)
+        if seen.job.ended_at:
+            return seen
+    raise AssertionError(f"{job.name} does not end")
+
+
+def test_a_job_is_made_found_watched_and_fetched(gemini, http, source, tmp_path):
+    file = gemini.upload(source, "gbd-run-1", "jsonl")
+    assert (file.size_bytes, file.active) == (source.stat().st_size, True)
+    assert gemini.get_file(file.name) == file
+    job = gemini.create_job(MODEL, file.name, "gbd-run-1")
+    seen = ended(gemini, job)
+    assert (seen.job.display_name, seen.job.state, seen.job.requests) == ("gbd-run-1", "BATCH_STATE_SUCCEEDED", 3)
+    assert job.created_at <= seen.job.ended_at <= seen.at.replace(microsecond=999_999)
+    assert gemini.list_jobs().jobs["gbd-run-1"].name == job.name
+    gemini.download(seen.job.responses_file, tmp_path / "results")
+    assert [json.loads(line)["key"] for line in (tmp_path / "results").read_bytes().splitlines()] == ["a", "b", "c"]
+
+
+def test_why_a_job_failed_is_told(gemini, http, source):
+    http.post("/admin/faults", json={"name": "job_failed"})
+    job = ended(gemini, started(gemini, source)).job
+    assert job.state == "BATCH_STATE_FAILED" and job.error and job.responses_file is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "leaf"),
+    [
+        ("create_429", Throttled),
+        ("create_503", Unavailable),
+        ("create_503_after_commit", Unavailable),
+        ("create_reply_lost", Unavailable),
+    ],
+)
+def test_a_create_that_goes_wrong_says_what_to_do(gemini, http, source, fault, leaf):
+    http.post("/admin/faults", json={"name": fault})
+    with pytest.raises(leaf):
+        started(gemini, source)
+    assert http.get("/admin/stats").json()["calls"]["POST batchGenerateContent"] == 1
+
+
+def test_a_bad_line_and_a_missing_input_file_are_refused(gemini, http, tmp_path):
+    (tmp_path / "bad.jsonl").write_bytes(jsonl({"key": "a", "request": {"bogus": 1}}))
+    with pytest.raises(Refused, match="Error on line 1"):
+        started(gemini, tmp_path / "bad.jsonl")
+    with pytest.raises(Refused, match="not found"):
+        gemini.create_job(MODEL, "files/absent", "gbd-run-1")
+
+
+def test_a_deleted_job_is_not_found(gemini, http, source):
+    job = started(gemini, source)
+    http.delete(f"/v1/{job.name}")
+    with pytest.raises(NotFound):
+        gemini.get_job(job.name)
+
+
+def test_a_create_that_reached_nobody_was_not_sent():
+    with pytest.raises(NotSent):
+        GeminiClient(Account(endpoint=NOBODY, project="p", key="k")).create_job(MODEL, "files/a", "gbd-run-1")

@@ -1,0 +1,26 @@
+"""The oldest supported SDK passes what the newest one passes: the same tests, run again with it first in the path."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OLDEST = Path(sys.prefix) / "genai2"
+THOSE_THAT_DRIVE_IT = (
+    "test_client_calls.py",
+    "test_emulator_faults.py",
+    "test_emulator_refusals.py",
+    "test_emulator_wire.py",
+)
+
+
+def test_the_oldest_supported_sdk_passes_the_same_tests(bare_cli):
+    assert (OLDEST / "google" / "genai").is_dir(), f"{OLDEST} is missing: `make test` creates it"
+    (oldest,) = re.findall(r'"google-genai>=([0-9.]+),', (ROOT / "pyproject.toml").read_text())
+    files = [Path(__file__).with_name(name) for name in THOSE_THAT_DRIVE_IT]
+    path = os.pathsep.join([str(OLDEST), *filter(None, [os.environ.get("PYTHONPATH")])])
+    again = bare_cli.python("-m", "pytest", "-p", "no:cacheprovider", *files, env={"PYTHONPATH": path}, cwd=ROOT)
+    done = again.ended(300)
+    assert done.code == 0, done.words
+    assert f"\ngoogle-genai: {oldest}." in done.out
