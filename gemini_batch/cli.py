@@ -29,6 +29,7 @@ from gemini_batch.config import (
     resolve_account,
     variable,
 )
+from gemini_batch.emulator.command import emulator
 from gemini_batch.errors import BadInput, GeminiBatchError, RunStopped
 from gemini_batch.fleet.broker import read_broker
 
@@ -270,24 +271,7 @@ def worker(
     ).run()
 
 
-@app.command()
-def emulator(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8765,
-    seed: Annotated[int, typer.Option(help="answers depend on it and on the request alone")] = 0,
-    job_seconds: Annotated[float, typer.Option(min=0, help="from a job's create to its end")] = 0.0,
-    max_live_jobs: Annotated[int, typer.Option(min=1, help="more get 429")] = 100,
-) -> None:
-    """A Gemini Batch API on this machine, for trying and testing without a key."""
-    try:
-        from gemini_batch.emulator.server import EmulatorError, EmulatorSettings, serve  # noqa: PLC0415
-    except ImportError as error:
-        raise BadInput(
-            f"the emulator needs an extra: pip install 'gemini-batch-dist[emulator]' ({error.name})"
-        ) from None
-    try:
-        serve(EmulatorSettings(port=port, seed=seed, job_seconds=job_seconds, max_live_jobs=max_live_jobs))
-    except EmulatorError as error:
-        raise BadInput(str(error)) from None
+app.command()(emulator)
 
 
 @app.command()

@@ -1,93 +1,116 @@
-"""The emulator's own calls, under /admin: what was bought, faults, settings, reset."""
+"""The emulator's own calls, under /admin: what was bought, faults, settings, answers, the clock, reset."""
 
-import math
-from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gemini_batch.emulator.bought import Bought
-from gemini_batch.emulator.faults import FaultBoard
-from gemini_batch.emulator.file_store import FileStore
-from gemini_batch.emulator.job_store import JobStore
-from gemini_batch.emulator.wire import Json, JsonReply, invalid, query_int, read_json
+from gemini_batch.emulator.calls import Calls
+from gemini_batch.emulator.canned import canned
+from gemini_batch.emulator.clock import LONGEST_STEP
+from gemini_batch.emulator.service import Service
+from gemini_batch.emulator.settings import ONLY_AT_START, SettingsError, make_fault
+from gemini_batch.emulator.wire import Json, JsonReply, invalid, query_int, read_json, timestamp
 
 
 class AdminApi:
-    def __init__(
-        self, jobs: JobStore, files: FileStore, faults: FaultBoard, bought: Bought, calls: Counter[str]
-    ) -> None:
-        self._jobs = jobs
-        self._files = files
-        self._faults = faults
-        self._bought = bought
+    def __init__(self, service: Service, calls: Calls) -> None:
+        self._service = service
         self._calls = calls
 
     async def stats(self, request: Request) -> Response:
-        return JsonReply(
-            self._jobs.stats()
-            | {"requests": self._bought.stats(), "files": self._files.stats(), "calls": dict(self._calls)}
-        )
+        return JsonReply(stats(self._service, self._calls))
 
     async def bought(self, request: Request) -> Response:
         more_than = query_int(request, "more_than")
+        by = request.query_params.get("by", "line")
         if more_than == 0:
             raise invalid("more_than must be at least 1.")
-        return JsonReply({"lines": self._bought.more_than(more_than or 1)})
+        if by not in ("line", "body"):
+            raise invalid("by must be line (key and body) or body.")
+        return JsonReply({"lines": self._service.bought.more_than(more_than or 1, by == "body")})
 
     async def arm_fault(self, request: Request) -> Response:
-        body = await _known_members(request, {"name", "times", "after"})
-        name = body.get("name")
-        if not isinstance(name, str):
-            raise invalid("A fault needs a name.")
-        times, after = _whole(body, "times", least=1), _whole(body, "after", least=0)
-        self._faults.arm(name, times, after or 0)
-        return JsonReply({"armed": self._faults.armed()})
+        """One fault, or `{"faults": [...]}`: all of them or none."""
+        body = await read_json(request)
+        many = body.get("faults", [body])
+        if not isinstance(many, list) or ("faults" in body and len(body) > 1):
+            raise invalid('Expected one fault, or {"faults": [...]}.')
+        try:
+            specs = [make_fault(one) for one in many]
+        except SettingsError as e:
+            raise invalid(str(e)) from e
+        for spec in specs:
+            self._service.faults.arm(spec)
+        return await self.show_faults(request)
 
     async def show_faults(self, request: Request) -> Response:
-        return JsonReply({"armed": self._faults.armed()})
+        return JsonReply({"armed": self._service.faults.armed()})
 
     async def clear_faults(self, request: Request) -> Response:
-        self._faults.clear()
+        """All of them, or those of `?name=`."""
+        self._service.faults.disarm(request.query_params.get("name"))
         return JsonReply({})
 
+    async def show_settings(self, request: Request) -> Response:
+        return JsonReply(self._settings())
+
     async def settings(self, request: Request) -> Response:
-        body = await _known_members(request, {"job_seconds", "max_live_jobs"})
-        self._jobs.configure(_seconds(body, "job_seconds"), _whole(body, "max_live_jobs", least=0))
-        now = self._jobs.settings
-        return JsonReply({"job_seconds": now.job_seconds, "max_live_jobs": now.max_live_jobs})
+        body = await read_json(request)
+        if fixed := sorted(body.keys() & ONLY_AT_START):
+            raise invalid(f"{fixed[0]} can be set at the start only.")
+        try:
+            self._service.configure(body)
+        except SettingsError as e:
+            raise invalid(str(e)) from e
+        return JsonReply(self._settings())
+
+    def _settings(self) -> Json:
+        return self._service.settings().model_dump(mode="json", exclude=set(ONLY_AT_START) | {"api_keys", "projects"})
+
+    async def answers(self, request: Request) -> Response:
+        """A JSONL of canned answers from now on; DELETE: the ones of the start again."""
+        if request.method == "DELETE":
+            self._service.answers = self._service.start_answers
+            return JsonReply({})
+        try:
+            self._service.answers = canned((await request.body()).split(b"\n"), "the body")
+        except SettingsError as e:
+            raise invalid(str(e)) from e
+        return JsonReply({})
+
+    async def show_clock(self, request: Request) -> Response:
+        return JsonReply(self._clock())
+
+    async def step_clock(self, request: Request) -> Response:
+        body = await read_json(request)
+        seconds: Any = body.get("advance_seconds")
+        longest = LONGEST_STEP.total_seconds()
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if body.keys() != {"advance_seconds"} or not is_number or not 0 <= seconds <= longest:
+            raise invalid(f"Expected advance_seconds, a number from 0 to {longest:.0f}; speed is one of the settings.")
+        self._service.clock.advance(timedelta(seconds=seconds))
+        return JsonReply(self._clock())
+
+    def _clock(self) -> Json:
+        return {"now": timestamp(self._service.clock.now()), "speed": self._service.clock.speed}
 
     async def reset(self, request: Request) -> Response:
-        """Jobs first: an answering that is under way notices and stops."""
-        self._jobs.clear()
-        self._files.clear()
-        self._faults.clear()
-        self._bought.clear()
+        self._service.reset()
         self._calls.clear()
         return JsonReply({})
 
 
-async def _known_members(request: Request, known: set[str]) -> Json:
-    body = await read_json(request)
-    if unknown := sorted(body.keys() - known):
-        raise invalid(f"Unknown member {unknown[0]!r}. Known: {', '.join(sorted(known))}.")
-    return body
-
-
-def _whole(body: Json, name: str, least: int) -> int | None:
-    value: Any = body.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise invalid(f"{name} must be a whole number of at least {least}.")
-    return value
-
-
-def _seconds(body: Json, name: str) -> float | None:
-    value: Any = body.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
-        raise invalid(f"{name} must be a number of at least 0.")
-    return float(value)
+def stats(service: Service, calls: Calls) -> Json:
+    """What happened so far: counts since the start or the last reset."""
+    rejected = dict(calls.rejected)
+    return service.jobs.stats() | {
+        "creates_rejected": sum(count for reason, count in rejected.items() if reason.startswith("create: ")),
+        "requests": service.bought.stats(),
+        "files": service.files.stats(),
+        "calls": dict(calls.made),
+        "rejected": rejected,
+        "faults": dict(service.faults.fired),
+        "usage": service.spending.stats(),
+    }

@@ -1,90 +1,155 @@
-"""The thread that answers accepted jobs, oldest first, one line at a time from disk to disk."""
+"""The thread that answers accepted jobs when they start, one line at a time from disk to disk."""
 
+import heapq
+import itertools
 import logging
-import queue
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
 
 import orjson
 
-from gemini_batch.emulator.answers import KnowsFile, answer_line
-from gemini_batch.emulator.damage import dump, reverse_members, shuffle_lines, spoil
+from gemini_batch.emulator.board import LineFaults
+from gemini_batch.emulator.clock import VirtualClock
+from gemini_batch.emulator.damage import ResultFile
 from gemini_batch.emulator.jobs import Job
 from gemini_batch.emulator.lines import AbandonedError
+from gemini_batch.emulator.wire import Json, key_of
 
 _LINES_BETWEEN_LOOKS = 1024
+_LONGEST_WAIT = 3600.0
+
+AnswerLine = Callable[[Json], Json]
+"""A validated request line in, its result line out."""
+
+
+class Work(Protocol):
+    """What the answerer asks of the one who owns the jobs."""
+
+    def current(self, job_id: str) -> Job | None:
+        """As it is now; None once it is gone."""
+
+    def answerer_of(self, job: Job) -> AnswerLine: ...
+
+    def finished(self, job: Job) -> None:
+        """Its result file, if it has output, is complete."""
+
+    def broke(self, job: Job) -> None:
+        """It could not be answered."""
 
 
 class Answerer:
-    """Writes a job's result file, then calls `finished(job)`; a job no longer `wanted` is dropped.
+    """Until a job is finished, its two files belong to this thread alone; it removes those of a job that is gone."""
 
-    Until `finished`, the job's two files belong to this thread alone.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        knows_file: Callable[[str, str], bool],
-        wanted: Callable[[Job], bool],
-        finished: Callable[[Job], None],
-    ) -> None:
+    def __init__(self, folder: Path, clock: VirtualClock, work: Work, seed: int) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._work = work
         self._seed = seed
-        self._knows_file = knows_file
-        self._wanted = wanted
-        self._finished = finished
-        self._closing = threading.Event()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._closing = False
+        self._waiting: list[tuple[datetime, int, str]] = []
+        self._numbers = itertools.count()
+        self._line_faults: dict[str, LineFaults] = {}
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="answerer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, job: Job) -> None:
-        self._jobs.put(job)
+    def put(self, job: Job, line_faults: LineFaults | None = None) -> None:
+        """To be answered when it starts; again whenever it has changed."""
+        with self._changed:
+            if line_faults is not None:
+                self._line_faults[job.id] = line_faults
+            starts = self._clock.now() if job.cancelled else job.starts
+            heapq.heappush(self._waiting, (starts, next(self._numbers), job.id))
+            self._changed.notify()
+
+    def wake(self) -> None:
+        """The clock has been changed."""
+        with self._changed:
+            self._changed.notify()
 
     def close(self) -> None:
-        self._closing.set()
-        self._jobs.put(None)
-        self._thread.join()
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None and not self._closing.is_set():
-            try:
-                self._answer(job)
-                self._finished(job)
-            except AbandonedError:
-                job.results.unlink(missing_ok=True)
-            except Exception:  # a defect of the emulator: show it, fail this job, answer the next
-                logging.getLogger(__name__).exception("answering %s failed", job.name)
-                self._finished(replace(job, job_faults=job.job_faults | {"job_failed"}))
-            finally:
-                job.source.unlink(missing_ok=True)
+        while (job_id := self._next()) is not None:
+            job = self._work.current(job_id)
+            if job is not None and job.answered:
+                continue
+            line_faults = self._line_faults.pop(job_id, LineFaults())
+            if job is not None and not job.cancelled and not self._finish(job, line_faults):
+                continue
+            (self._folder / f"input-{job_id}").unlink(missing_ok=True)
 
-    def _answer(self, job: Job) -> None:
-        write_results(job, self._seed, lambda file_id: self._knows_file(job.owner, file_id), self._still_wanted)
-        if "result_shuffled" in job.job_faults:
-            shuffle_lines(job.results, self._seed)
+    def _finish(self, job: Job, line_faults: LineFaults) -> bool:
+        """Whether the job's lines are needed no longer."""
+        try:
+            if job.has_output:
+                self._answer(job, line_faults)
+            self._work.finished(job)
+        except AbandonedError:
+            (self._folder / job.results).unlink(missing_ok=True)
+            return not self._closing  # with a state folder it is answered after the restart
+        except Exception:  # a defect of the emulator or of a user's answers: show it, fail this job, go on
+            logging.getLogger(__name__).exception("answering %s failed", job.name)
+            (self._folder / job.results).unlink(missing_ok=True)
+            self._work.broke(job)
+        return True
 
-    def _still_wanted(self, job: Job) -> bool:
-        return not self._closing.is_set() and self._wanted(job)
+    def _next(self) -> str | None:
+        """The next job that has started; None at the end."""
+        with self._changed:
+            while not self._closing:
+                if not self._waiting:
+                    self._changed.wait()
+                    continue
+                starts, _, job_id = self._waiting[0]
+                seconds = self._clock.real_seconds_until(starts)
+                if seconds <= 0:
+                    heapq.heappop(self._waiting)
+                    return job_id
+                self._changed.wait(min(seconds, _LONGEST_WAIT))
+        return None
+
+    def _answer(self, job: Job, line_faults: LineFaults) -> None:
+        answer = self._work.answerer_of(job)
+        with ResultFile(self._folder / job.results, job.faults, self._seed) as out:
+            for position, line in enumerate(self._lines(job)):
+                result = answer(line)
+                fault = line_faults.at(position, key_of(line))
+                failed = out.write(result, fault)
+                _count(job, result, failed)
+
+    def _lines(self, job: Job) -> Iterator[Json]:
+        """Raises AbandonedError once nobody waits for the job."""
+        with (self._folder / job.source).open("rb", buffering=1 << 20) as source:
+            for position, raw in enumerate(source):
+                if not position % _LINES_BETWEEN_LOOKS:
+                    current = self._work.current(job.id)
+                    if self._closing or current is None or current.cancelled:
+                        raise AbandonedError
+                yield orjson.loads(raw)
 
 
-def write_results(job: Job, seed: int, knows_file: KnowsFile, wanted: Callable[[Job], bool]) -> None:
-    """Raises AbandonedError once the job is no longer wanted."""
-    plain = "result_reversed_members" not in job.job_faults
-    with job.source.open("rb", buffering=1 << 20) as source, job.results.open("wb", buffering=1 << 20) as out:
-        for position, raw in enumerate(source):
-            if not position % _LINES_BETWEEN_LOOKS and not wanted(job):
-                raise AbandonedError
-            line = answer_line(orjson.loads(raw), seed, job.model, knows_file)
-            fault = job.line_faults.get(position)
-            for piece in [line] if fault is None else spoil(fault, line):
-                if isinstance(piece, bytes):
-                    out.write(piece)
-                else:
-                    out.write(dump(piece if plain else reverse_members(piece)))
-            if "error" in line or fault == "result_line_error":
-                job.tally.failed += 1
-            else:
-                job.tally.succeeded += 1
+def _count(job: Job, result: Json, failed: bool) -> None:
+    tally = job.tally
+    if failed:
+        tally.failed += 1
+    else:
+        tally.succeeded += 1
+    response = result.get("response")
+    if not response:
+        return
+    if usage := response.get("usageMetadata"):
+        tally.prompt_tokens += usage["promptTokenCount"]
+        tally.output_tokens += usage["totalTokenCount"] - usage["promptTokenCount"]
+    elif job.embeds:
+        tally.prompt_tokens += int(response["tokenCount"])

@@ -1,25 +1,25 @@
-"""A request in, its answer out: pure, the same for the same seed and body, whatever the key or the order.
+"""A request in, its answer out: the same for the same seed and body, whatever the key or the order.
 
 Every text carries a short digest of the request, so that a test can tell whose answer it holds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from gemini_batch.emulator.canned import Answers, Prompt, as_result
 from gemini_batch.emulator.dice import Dice, canonical, fingerprint
 from gemini_batch.emulator.sampler import SchemaError, compile_schema
-from gemini_batch.emulator.wire import Json, member, no_access_message
-
-KnowsFile = Callable[[str], bool]
-"""Whether a file id (without "files/") can be read by the owner of the job."""
-
-TOKENS_PER_PICTURE = 258  # "Token counting": a picture of at most 384 x 384
-CHARS_PER_TOKEN = 4  # same page
+from gemini_batch.emulator.sizes import Sizes
+from gemini_batch.emulator.usage import Usage, measure, output_usage, usage_metadata
+from gemini_batch.emulator.wire import Json, key_of, member, no_access_message
 
 _CODE_INVALID_ARGUMENT = 3
 _CODE_PERMISSION_DENIED = 7
+_CODE_INTERNAL = 13
+_NO_CONTENTS = "* GenerateContentRequest.contents: contents is not specified\n"
 _SENTENCES = (
     "The second reading agrees with the first.",
     "Nothing in the text speaks against it.",
@@ -56,24 +56,112 @@ def response_schema(request: Json) -> Any:
     return member(config, "responseJsonSchema") if schema is None else schema
 
 
-def answer_line(line: Json, seed: int, model: str, knows_file: KnowsFile) -> Json:
-    """The result of one validated request line: `key` or `metadata`, then `response` or `error`."""
-    request = line["request"]
-    link: Json = {name: line[name] for name in ("key", "metadata") if name in line}
-    if not request.get("contents"):
-        message = "* GenerateContentRequest.contents: contents is not specified\n"
-        return {**link, "error": {"code": _CODE_INVALID_ARGUMENT, "message": message}}
-    chars, pictures, file_ids = _measure(request)
-    for file_id in file_ids:
-        if not knows_file(file_id):
-            return {**link, "error": {"code": _CODE_PERMISSION_DENIED, "message": no_access_message(file_id)}}
-    start = fingerprint(seed, canonical(request))
-    try:
-        text = _answer(request, Dice(start))
-    except SchemaError as e:
-        return {**link, "error": {"code": _CODE_INVALID_ARGUMENT, "message": f"response_schema: {e}"}}
-    prompt_tokens = max(1, chars // CHARS_PER_TOKEN) + TOKENS_PER_PICTURE * pictures
-    return {**link, "response": _response(text, prompt_tokens, model, start)}
+@dataclass(frozen=True, slots=True)
+class Respondent:
+    """Answers the requests of one owner to one model."""
+
+    seed: int
+    model: str
+    knows_file: Callable[[str], bool]
+    """Whether a file id (without "files/") can be read by the owner."""
+    sizes: Sizes
+    answers: Answers | None = None
+    """A user's own, asked first."""
+    token_factor: float = 1.0
+
+    def answer_line(self, line: Json) -> Json:
+        """The result of one validated request line: `key` or `metadata`, then `response` or `error`."""
+        result = self.answer(line["request"], key_of(line))
+        return {name: line[name] for name in ("key", "metadata") if name in line} | result
+
+    def answer(self, request: Json, key: str) -> Json:
+        """{"response": GenerateContentResponse} or {"error": google.rpc.Status}, or what the user's answers say."""
+        if not request.get("contents"):
+            return _error(_CODE_INVALID_ARGUMENT, _NO_CONTENTS)
+        usage = self.usage(request)
+        for file_id in usage.file_ids:
+            if not self.knows_file(file_id):
+                return _error(_CODE_PERMISSION_DENIED, no_access_message(file_id))
+        start = fingerprint(self.seed, canonical(request))
+        dice = Dice(start)
+        try:
+            own = self._own_answer(request, key)
+            text = _answer(request, dice) if own is None else own
+        except SchemaError as e:
+            return _error(_CODE_INVALID_ARGUMENT, f"response_schema: {e}")
+        except Exception as e:  # of the user's answers: the line's to bear
+            return _error(_CODE_INTERNAL, f"{type(e).__name__}: {e}")
+        if not isinstance(text, str):
+            return text
+        return {"response": self._response(request, text, usage, dice, start)}
+
+    def usage(self, request: Json) -> Usage:
+        """Input tokens as they are billed and enqueued."""
+        usage = measure(request, self.model, self.sizes)
+        return usage if self.token_factor == 1.0 else usage.times(self.token_factor)
+
+    def count(self, request: Json) -> int:
+        return self.usage(request).total
+
+    def _own_answer(self, request: Json, key: str) -> Json | str | None:
+        if self.answers is None:
+            return None
+        answer = self.answers(Prompt(key, self.model, request))
+        return None if answer is None else as_result(answer)
+
+    def _response(self, request: Json, text: str, usage: Usage, dice: Dice, start: bytes) -> Json:
+        output = output_usage(request, text, dice.below(1 << 16))
+        if self.token_factor != 1.0:
+            output = output.times(self.token_factor)
+        parts: list[Json] = [{"text": output.text}] if output.text else []
+        if output.thought_tokens and wants_thoughts(request):
+            parts.insert(0, {"text": f"Thinking about {dice.digest}.", "thought": True})
+        content: Json = {"parts": parts, "role": "model"} if parts else {"role": "model"}
+        return {
+            "candidates": [{"content": content, "finishReason": output.finish_reason, "index": 0}],
+            "usageMetadata": usage_metadata(usage, output),
+            "modelVersion": self.model,
+            "responseId": start.hex()[10:32],
+        }
+
+    # --- embeddings ---------------------------------------------------------------------------------------------------
+
+    def embed_line(self, line: Json) -> Json:
+        request = line["request"]
+        link = {name: line[name] for name in ("key", "metadata") if name in line}
+        if not member(request, "content"):
+            return link | _error(_CODE_INVALID_ARGUMENT, "* EmbedContentRequest.content: content is not specified\n")
+        size = int(member(request, "outputDimensionality") or FULL_DIMENSIONS)
+        if not 1 <= size <= FULL_DIMENSIONS:
+            return link | _error(_CODE_INVALID_ARGUMENT, f"output_dimensionality must be 1 to {FULL_DIMENSIONS}.")
+        response = {
+            "tokenCount": str(self.count_embedded(request)),
+            "embedding": {"values": embedding(self.seed, request, size)},
+        }
+        return link | {"response": response}
+
+    def count_embedded(self, request: Json) -> int:
+        content = member(request, "content")
+        return self.usage({"contents": content}).total if content else 0
+
+
+FULL_DIMENSIONS = 3072
+"""Of gemini-embedding-001 ("Embeddings" guide); fewer are the head of the same vector, not normalised again."""
+
+
+def embedding(seed: int, request: Json, size: int) -> list[float]:
+    """The head of a vector of 3,072; its own length is that of a unit vector's head."""
+    body = {
+        name: value for name, value in request.items() if name not in ("outputDimensionality", "output_dimensionality")
+    }
+    dice = Dice(fingerprint(seed, canonical(body)))
+    # Uniform in (-1, 1): a third is the mean square, so the whole vector has length 1 but for a per cent.
+    scale = (3 / FULL_DIMENSIONS) ** 0.5
+    values = [round((dice.below(1 << 30) / (1 << 29) - 1) * scale, 9) for _ in range(size)]
+    if size < FULL_DIMENSIONS:
+        return values
+    length = sum(value * value for value in values) ** 0.5
+    return [value / length for value in values]
 
 
 def _answer(request: Json, dice: Dice) -> str:
@@ -93,38 +181,10 @@ def _plain_text(dice: Dice) -> str:
     return f"Answer {dice.digest}.{gap}{_SENTENCES[dice.below(8)]} {_SENTENCES[dice.below(8)]}"
 
 
-def _response(text: str, prompt_tokens: int, model: str, start: bytes) -> Json:
-    answer_tokens = len(text) // CHARS_PER_TOKEN or 1
-    return {
-        "candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": "STOP", "index": 0}],
-        "usageMetadata": {
-            "promptTokenCount": prompt_tokens,
-            "candidatesTokenCount": answer_tokens,
-            "totalTokenCount": prompt_tokens + answer_tokens,
-        },
-        "modelVersion": model,
-        "responseId": start.hex()[10:32],
-    }
+def wants_thoughts(request: Json) -> bool:
+    thinking = member(member(request, "generationConfig") or {}, "thinkingConfig") or {}
+    return member(thinking, "includeThoughts") is True
 
 
-def _measure(request: Json) -> tuple[int, int, list[str]]:
-    """Characters of text, number of pictures, ids of the files referred to."""
-    chars, pictures = 0, 0
-    file_ids: list[str] = []
-    for part in _parts(request):
-        if text := part.get("text"):
-            chars += len(text)
-        elif blob := member(part, "inlineData"):
-            pictures += str(member(blob, "mimeType")).startswith("image/")
-        elif file := member(part, "fileData"):
-            pictures += str(member(file, "mimeType")).startswith("image/")
-            file_ids.append(str(member(file, "fileUri")).rpartition("files/")[2])
-    return chars, pictures, file_ids
-
-
-def _parts(request: Json) -> Iterator[Json]:
-    contents = request["contents"]
-    for content in contents if isinstance(contents, list) else [contents]:
-        yield from content.get("parts", ())
-    if instruction := member(request, "systemInstruction"):
-        yield from instruction.get("parts", ())
+def _error(code: int, message: str) -> Json:
+    return {"error": {"code": code, "message": message}}

@@ -1,14 +1,9 @@
-"""The application: the stores put together, the routes, and what happens to an error."""
+"""The application: the routes to the service, and what happens to an error."""
 
 import contextlib
-import shutil
-import tempfile
-import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -22,48 +17,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gemini_batch.clock import Clock
 from gemini_batch.emulator.admin import AdminApi
 from gemini_batch.emulator.batches import BatchesApi
-from gemini_batch.emulator.bought import Bought
-from gemini_batch.emulator.faults import FaultBoard
-from gemini_batch.emulator.file_store import FileStore
+from gemini_batch.emulator.calls import Calls, Endpoint
 from gemini_batch.emulator.files import FilesApi
-from gemini_batch.emulator.job_store import JobStore
-from gemini_batch.emulator.settings import EmulatorSettings
+from gemini_batch.emulator.models import ModelsApi
+from gemini_batch.emulator.service import Service
 from gemini_batch.emulator.wire import ApiError, JsonReply, internal, not_found
 
-Endpoint = Callable[[Request], Awaitable[Response]]
 
-
-def build_app(settings: EmulatorSettings, clock: Clock) -> Starlette:
-    folder = Path(tempfile.mkdtemp(prefix="gemini-emulator-")) if settings.storage is None else settings.storage
-    folder.mkdir(parents=True, exist_ok=True)
-    closing = threading.Event()
+def build_app(service: Service, calls: Calls) -> Starlette:
+    """Starting the application starts the service; stopping it closes it."""
     readers = ThreadPoolExecutor(2, "create")
-    faults, bought, calls = FaultBoard(), Bought(), Counter[str]()
-    files = FileStore(folder, clock)
-    jobs = JobStore(settings, clock, folder, files)
-    batches_api = BatchesApi(
-        jobs=jobs,
-        files=files,
-        faults=faults,
-        bought=bought,
-        readers=readers,
-        wanted=lambda: not closing.is_set(),
-    )
-    files_api, admin_api = FilesApi(files, faults), AdminApi(jobs, files, faults, bought, calls)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        jobs.start()
+        service.start()
         yield
-        closing.set()
-        jobs.close()
+        service.begin_close()
         readers.shutdown(cancel_futures=True)
-        if settings.storage is None:
-            shutil.rmtree(folder, ignore_errors=True)
+        service.close()
 
     app = Starlette(
-        routes=[*_api_routes(files_api, batches_api, calls), *_admin_routes(admin_api)],
-        middleware=[Middleware(_Dated, clock=clock)],
+        routes=[*_api_routes(service, calls, readers), *_admin_routes(AdminApi(service, calls))],
+        middleware=[Middleware(_Dated, clock=service.clock)],
         exception_handlers={
             ApiError: _refused,
             HTTPException: _unknown_path,
@@ -76,25 +51,38 @@ def build_app(settings: EmulatorSettings, clock: Clock) -> Starlette:
     return app
 
 
-def _api_routes(files: FilesApi, batches: BatchesApi, calls: Counter[str]) -> Iterator[Route]:
+def _api_routes(service: Service, calls: Calls, readers: ThreadPoolExecutor) -> Iterator[Route]:
     """Both versions: google-genai 3 speaks v1, its predecessors and the REST pages v1beta."""
-    table: list[tuple[str, str, str, Endpoint]] = [
-        ("POST", "/upload/{v}/files", "upload", files.upload),
-        ("GET", "/download/{v}/files/{file_id}:download", "download", files.download),
-        ("GET", "/{v}/files/{file_id}:download", "download", files.download),
-        ("GET", "/{v}/files/{file_id}", "files.get", files.get),
-        ("DELETE", "/{v}/files/{file_id}", "files.delete", files.delete),
-        ("GET", "/{v}/files", "files.list", files.list),
-        ("POST", "/{v}/models/{model}:batchGenerateContent", "batchGenerateContent", batches.create),
-        ("POST", "/{v}/batches/{job_id}:cancel", "batches.cancel", batches.cancel),
-        ("GET", "/{v}/batches/{job_id}", "batches.get", batches.get),
-        ("DELETE", "/{v}/batches/{job_id}", "batches.delete", batches.delete),
-        ("GET", "/{v}/batches", "batches.list", batches.list),
+    files = FilesApi(service.files, service.faults, service.clock, calls.owner_of, service.display_name)
+    batches, models = BatchesApi(service, calls, readers), ModelsApi(service, calls)
+    table: list[tuple[str, str, str, str, Endpoint]] = [
+        ("POST", "/upload/{v}/files", "upload", "upload", files.upload),
+        ("GET", "/download/{v}/files/{file_id}:download", "download", "download", files.download),
+        ("GET", "/{v}/files/{file_id}:download", "download", "download", files.download),
+        ("GET", "/{v}/files/{file_id}", "files.get", "file_get", files.get),
+        ("DELETE", "/{v}/files/{file_id}", "files.delete", "file_delete", files.delete),
+        ("GET", "/{v}/files", "files.list", "file_list", files.list),
+        ("POST", "/{v}/models/{model}:batchGenerateContent", "batchGenerateContent", "create", batches.create),
+        (
+            "POST",
+            "/{v}/models/{model}:asyncBatchEmbedContent",
+            "asyncBatchEmbedContent",
+            "create",
+            batches.create_embeddings,
+        ),
+        ("POST", "/{v}/models/{model}:generateContent", "generateContent", "generate", models.generate),
+        ("POST", "/{v}/models/{model}:countTokens", "countTokens", "count_tokens", models.count_tokens),
+        ("GET", "/{v}/models/{model}", "models.get", "model_get", models.get),
+        ("GET", "/{v}/models", "models.list", "model_list", models.list),
+        ("POST", "/{v}/batches/{job_id}:cancel", "batches.cancel", "cancel", batches.cancel),
+        ("GET", "/{v}/batches/{job_id}", "batches.get", "get", batches.get),
+        ("DELETE", "/{v}/batches/{job_id}", "batches.delete", "delete", batches.delete),
+        ("GET", "/{v}/batches", "batches.list", "list", batches.list),
     ]
     for version in ("v1", "v1beta"):
-        for method, path, call, endpoint in table:
-            counted = _counted(f"{method} {call}", endpoint, calls)
-            yield Route(path.replace("{v}", version), counted, methods=[method])
+        for method, path, label, call, endpoint in table:
+            guarded = calls.guarded(f"{method} {label}", call, endpoint)
+            yield Route(path.replace("{v}", version), guarded, methods=[method])
 
 
 def _admin_routes(admin: AdminApi) -> list[Route]:
@@ -104,21 +92,17 @@ def _admin_routes(admin: AdminApi) -> list[Route]:
         Route("/admin/faults", admin.show_faults, methods=["GET"]),
         Route("/admin/faults", admin.arm_fault, methods=["POST"]),
         Route("/admin/faults", admin.clear_faults, methods=["DELETE"]),
-        Route("/admin/reset", admin.reset, methods=["POST"]),
+        Route("/admin/settings", admin.show_settings, methods=["GET"]),
         Route("/admin/settings", admin.settings, methods=["POST"]),
+        Route("/admin/answers", admin.answers, methods=["POST", "DELETE"]),
+        Route("/admin/clock", admin.show_clock, methods=["GET"]),
+        Route("/admin/clock", admin.step_clock, methods=["POST"]),
+        Route("/admin/reset", admin.reset, methods=["POST"]),
     ]
 
 
-def _counted(call: str, endpoint: Endpoint, calls: Counter[str]) -> Endpoint:
-    async def counted(request: Request) -> Response:
-        calls[call] += 1
-        return await endpoint(request)
-
-    return counted
-
-
 class _Dated:
-    """The Date header, from the emulator's own clock."""
+    """The Date header, from the service's own clock."""
 
     def __init__(self, app: ASGIApp, clock: Clock) -> None:
         self._app = app

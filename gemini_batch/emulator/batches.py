@@ -2,10 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,160 +10,102 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gemini_batch.clock import new_nonce
-from gemini_batch.emulator.bought import Bought
-from gemini_batch.emulator.connection import CutReply
-from gemini_batch.emulator.faults import FaultBoard, Point
-from gemini_batch.emulator.file_store import FileStore
-from gemini_batch.emulator.job_store import JobStore
+from gemini_batch.emulator.calls import Calls
+from gemini_batch.emulator.connection import CutReply, Hang
+from gemini_batch.emulator.dice import Dice, fingerprint
+from gemini_batch.emulator.faults import Point
 from gemini_batch.emulator.jobs import Job, State, job_reply, state_of
-from gemini_batch.emulator.lines import AbandonedError, BadLineError, Survey, survey_lines
+from gemini_batch.emulator.lines import AbandonedError
+from gemini_batch.emulator.proto import BadLineError
+from gemini_batch.emulator.service import Order, Service
+from gemini_batch.emulator.settings import MAX_INLINE_BYTES
 from gemini_batch.emulator.wire import (
     ApiError,
     Json,
     JsonReply,
-    internal,
+    error_of,
     invalid,
     member,
     message_member,
     not_found,
-    owner_of,
     page,
-    quota_exceeded,
     read_json,
     text_member,
     unavailable,
 )
 
-MAX_INLINE_BYTES = 20 << 20  # Batch API guide
 _DEFAULT_PAGE = 100
 _MODEL = re.compile(r"gemini-[a-z0-9.-]+")
 
 
-@dataclass(frozen=True)
-class Order:
-    """A create call, as far as it can be read without its lines."""
-
-    owner: str
-    model: str
-    display_name: str
-    input_file: str | None
-    inline: list[Any]
-
-
 class BatchesApi:
-    def __init__(
-        self,
-        *,
-        jobs: JobStore,
-        files: FileStore,
-        faults: FaultBoard,
-        bought: Bought,
-        readers: Executor,
-        wanted: Callable[[], bool],
-    ) -> None:
-        self._jobs = jobs
-        self._files = files
-        self._faults = faults
-        self._bought = bought
+    def __init__(self, service: Service, calls: Calls, readers: Executor) -> None:
+        self._service = service
+        self._jobs = service.jobs
+        self._faults = service.faults
+        self._calls = calls
         self._readers = readers
-        self._wanted = wanted
 
     async def create(self, request: Request) -> Response:
+        return await self._create(request, embeds=False)
+
+    async def create_embeddings(self, request: Request) -> Response:
+        return await self._create(request, embeds=True)
+
+    async def _create(self, request: Request, embeds: bool) -> Response:
+        order = _order(request, await read_json(request), self._calls.owner_of(request), embeds)
         try:
-            _raise_create_fault(self._faults.take(Point.CREATE))
-            order = _order(request, await read_json(request))
             loop = asyncio.get_running_loop()
-            job = await loop.run_in_executor(self._readers, self._accept, order)
-        except ApiError:
-            self._jobs.count_rejected()
-            raise
-        lost = self._faults.take(Point.CREATED)
-        if "create_reply_lost" in lost:
-            return CutReply()
-        if "create_503_after_commit" in lost:
-            raise unavailable()
-        return JsonReply(job_reply(job, job.created, None))
-
-    def _accept(self, order: Order) -> Job:
-        """Runs off the event loop: it reads every line of the job."""
-        self._jobs.check_room(order.owner)
-        job_id = new_nonce(18)
-        source = self._jobs.folder / f"input-{job_id}"
-        try:
-            self._stage(order, source)
-            survey = self._surveyed(order, source)
-            job = self._jobs.add(order.owner, lambda serial: self._job(serial, job_id, order, source, survey))
-        except BaseException:
-            source.unlink(missing_ok=True)
-            raise
-        self._bought.add(survey.digests, source)
-        self._jobs.answer(job)
-        return job
-
-    def _stage(self, order: Order, source: Path) -> None:
-        """The job's own name for its lines: the input file may be deleted right after create."""
-        if order.input_file is None:
-            with source.open("wb") as lines:
-                lines.writelines(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE) for item in order.inline)
-            return
-        file = self._files.find(order.owner, order.input_file.removeprefix("files/"))
-        if file is None:
-            raise not_found()
-        source.hardlink_to(file.path)
-
-    def _surveyed(self, order: Order, source: Path) -> Survey:
-        try:
-            with source.open("rb", buffering=1 << 20) as lines:
-                survey = survey_lines(lines, self._wanted)
+            job = await loop.run_in_executor(self._readers, self._service.accept, order)
         except BadLineError as e:
-            raise _bad_inline(e) if order.input_file is None else invalid(e.message()) from e
+            if order.input_file is None:
+                raise _bad_inline(e) from e
+            raise invalid(e.message(), reason="bad_line") from e
         except AbandonedError as e:
             raise unavailable() from e
-        if not survey.n_lines:
-            raise invalid("The batch holds no requests.")
-        return survey
-
-    def _job(self, serial: int, job_id: str, order: Order, source: Path, survey: Survey) -> Job:
-        return Job(
-            serial=serial,
-            id=job_id,
-            owner=order.owner,
-            model=order.model,
-            display_name=order.display_name,
-            input_file=order.input_file,
-            n_requests=survey.n_lines,
-            created=self._jobs.clock.now(),
-            duration=timedelta(seconds=self._jobs.settings.job_seconds),
-            source=source,
-            results=self._jobs.folder / f"results-{job_id}",
-            job_faults=self._faults.take(Point.JOB),
-            line_faults=self._faults.take_lines(survey.n_lines),
-        )
+        if "create_late" in job.faults:
+            return CutReply()
+        lost = self._faults.take(Point.CREATED, job=order.display_name, model=order.model)
+        for name, seconds in lost.items():
+            if name == "create_reply_lost":
+                return CutReply()
+            if name == "create_hangs_after_commit":
+                return Hang(seconds)
+            raise error_of(name.split("_")[1], f"fault {name}")
+        return JsonReply(job_reply(job, job.created, None))
 
     async def get(self, request: Request) -> Response:
-        fired = self._faults.take(Point.GET)
-        if "get_500" in fired:
-            raise internal()
         job = self._found(request)
+        fired = self._faults.take(Point.GET, job=job.display_name, model=job.model)
         reply = await self._shown(job)
-        if "response" in reply and "succeeded_without_output" in self._faults.take(Point.GET_SUCCEEDED):
-            del reply["response"], reply["metadata"]["output"]
+        if "response" in reply:
+            late = self._faults.take(Point.GET_SUCCEEDED, job=job.display_name, model=job.model)
+            if "succeeded_without_output" in late:
+                del reply["response"], reply["metadata"]["output"]
         if "state_unknown" in fired:
             reply = {"name": job.name, "metadata": reply["metadata"] | {"state": "BATCH_STATE_SOMETHING"}}
             reply["metadata"].pop("output", None)
+        if "state_stale" in fired:
+            reply = job_reply(job, job.created, None)
         return JsonReply(reply)
 
     async def list(self, request: Request) -> Response:
-        if "list_500" in self._faults.take(Point.LIST):
-            raise internal()
-        jobs = self._jobs.newest_first(owner_of(request))
-        shown, token = page(jobs, lambda job: job.serial, request, _DEFAULT_PAGE)
+        jobs = self._jobs.newest_first(self._calls.owner_of(request))
+        shown, token = page(jobs, lambda job: job.order, request, _DEFAULT_PAGE)
+        fired = self._faults.take(Point.LIST)
+        if "list_page_repeated" in fired:
+            shown = jobs[: len(shown)]
+        if "list_shuffled" in fired:
+            shown = sorted(shown, key=lambda job: Dice(fingerprint(0, job.id.encode())).digest)
+        if "list_truncated" in fired:
+            token = {}
+        if "list_token_loop" in fired:
+            token = {"nextPageToken": request.query_params.get("pageToken") or str(jobs[0].order + 1 if jobs else 1)}
         listed = {"operations": [await self._shown(job) for job in shown]} if shown else {}
         return JsonReply(listed | token)
 
     async def cancel(self, request: Request) -> Response:
-        self._jobs.cancel(self._found(request))
+        self._service.cancel(self._found(request))
         return JsonReply({})
 
     async def delete(self, request: Request) -> Response:
@@ -174,59 +113,58 @@ class BatchesApi:
         return JsonReply({})
 
     def _found(self, request: Request) -> Job:
-        return self._jobs.get(owner_of(request), request.path_params["job_id"])
+        return self._jobs.get(self._calls.owner_of(request), request.path_params["job_id"])
 
     async def _shown(self, job: Job) -> Json:
-        now = self._jobs.clock.now()
-        if state_of(job, now) is not State.SUCCEEDED:
+        service, now = self._service, self._service.clock.now()
+        state = state_of(job, now)
+        has_output = state is State.SUCCEEDED
+        if state is State.CANCELLED and "cancelled_with_output" in job.faults:
+            has_output = (service.folder / job.results).exists()
+        if not has_output:
             return job_reply(job, now, None)
         if job.input_file is not None:
-            return job_reply(job, now, {"responsesFile": job.result_file})
-        return job_reply(job, now, await asyncio.to_thread(_inlined, job.results))
+            return job_reply(job, now, {"responsesFile": f"files/{job.result_id}"})
+        return job_reply(job, now, await asyncio.to_thread(_inlined, service.folder / job.results))
 
 
-def _raise_create_fault(fired: frozenset[str]) -> None:
-    if "create_503" in fired:
-        raise unavailable()
-    if "create_429" in fired:
-        raise quota_exceeded()
-
-
-def _order(request: Request, body: Json) -> Order:
-    model, version = request.path_params["model"], request.url.path.split("/")[1]
-    if not _MODEL.fullmatch(model) or "does-not-exist" in model:
-        raise not_found(
-            f"models/{model} is not found for API version {version}, or is not supported for "
-            "batchGenerateContent. Call ListModels to see the list of available models and their supported "
-            "methods."
-        )
+def _order(request: Request, body: Json, owner: str, embeds: bool) -> Order:
+    model = known_model(request, "asyncBatchEmbedContent" if embeds else "batchGenerateContent")
     batch = message_member(body, "batch")
     config = message_member(batch, "inputConfig")
     input_file = text_member(config, "fileName") or None
-    inline = member(message_member(config, "requests"), "requests") or []
-    if not isinstance(inline, list) or not (inline or input_file):
+    inline: Any = member(message_member(config, "requests"), "requests") or []
+    if not isinstance(inline, list) or bool(inline) == bool(input_file):
         raise invalid("batch.input_config: exactly one of file_name and requests must be set.")
     if input_file is None and int(request.headers.get("content-length", 0)) > MAX_INLINE_BYTES:
-        raise invalid(f"Request payload size exceeds the limit: {MAX_INLINE_BYTES} bytes.")
-    return Order(owner_of(request), model, text_member(batch, "displayName"), input_file, inline)
+        message = f"Request payload size exceeds the limit: {MAX_INLINE_BYTES} bytes."
+        raise invalid(message, reason="inline_bytes")
+    return Order(owner, model, text_member(batch, "displayName"), input_file, inline, embeds)
 
 
-def _write_inline(requests: list[Any], source: Path) -> None:
-    try:
-        with source.open("wb") as lines:
-            lines.writelines(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in requests)
-    except orjson.JSONEncodeError as e:
-        raise invalid(f"batch.input_config.requests: {e}") from e
+def known_model(request: Request, method: str) -> str:
+    """The model of the path; raises ApiError."""
+    model, version = request.path_params["model"], request.url.path.split("/")[1]
+    if not _MODEL.fullmatch(model) or "does-not-exist" in model:
+        raise not_found(
+            f"models/{model} is not found for API version {version}, or is not supported for {method}. "
+            "Call ListModels to see the list of available models and their supported methods."
+        )
+    return str(model)
 
 
 def _bad_inline(bad: BadLineError) -> ApiError:
     """Inline requests are refused with field violations (python-genai #1103)."""
-    where = f"batch.input_config.requests.requests[{bad.number - 1}]"
-    complaint = f"Unknown name \"{bad.field}\" at '{where}.request': Cannot find field." if bad.field else ""
+    item = f"batch.input_config.requests.requests[{bad.number - 1}]"
+    return unknown_name(bad, item if bad.is_beside_request else f"{item}.request")
+
+
+def unknown_name(bad: BadLineError, where: str) -> ApiError:
+    complaint = f"Unknown name \"{bad.field}\" at '{where}': Cannot find field." if bad.field else ""
     message = f"Invalid JSON payload received. {complaint or f'{where}: {bad.complaint}'}"
     violation = {"field": where, "description": message}
     details = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}
-    return invalid(message, [details])
+    return invalid(message, [details], reason="bad_line")
 
 
 def _inlined(results: Path) -> Json:

@@ -1,65 +1,104 @@
-"""How often each (key, request body) was bought: the emulator's witness for "nothing is paid for twice"."""
+"""How often each request was bought: the emulator's witness for "nothing is paid for twice".
 
-import threading
-from array import array
-from collections.abc import Iterable
+One SQLite table on disk, a row for each (key, body); a purchase is put down line by line and counts once committed.
+"""
+
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
-import orjson
-
-from gemini_batch.emulator.lines import key_of
 from gemini_batch.emulator.wire import Json
 
-_KEYS_SHOWN = 100
-_KEYS_KEPT = 10_000
+_LINES_HELD = 4096
+_SHOWN = 100
+_BUSY_SECONDS = 60
+
+
+class Purchase:
+    """The lines of one create; `commit` makes them count, `close` without it forgets them."""
+
+    def __init__(self, path: Path, committed: Callable[[], None]) -> None:
+        self._committed = committed
+        self._db = _connected(path)
+        self._db.execute("CREATE TEMP TABLE staged (pair INTEGER, body INTEGER, key TEXT)")
+        self._held: list[tuple[int, int, str]] = []
+
+    def note(self, pair: int, body: int, key: str) -> None:
+        self._held.append((pair, body, key))
+        if len(self._held) >= _LINES_HELD:
+            self._flush()
+
+    def commit(self) -> None:
+        self._flush()
+        # In the order of the table: it grows at one place after the other, not everywhere at once.
+        self._db.execute(
+            "INSERT INTO bought SELECT pair, body, 1, key FROM staged WHERE true ORDER BY pair "
+            "ON CONFLICT (pair) DO UPDATE SET count = count + 1"
+        )
+        self._db.commit()
+        self._committed()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _flush(self) -> None:
+        self._db.executemany("INSERT INTO staged VALUES (?, ?, ?)", self._held)
+        self._held.clear()
 
 
 class Bought:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.clear()
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db = _connected(path)
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS bought (pair INTEGER PRIMARY KEY, body INTEGER, count INTEGER, key TEXT)"
+        )
+        self._db.commit()
+        self._counted: Json | None = None
+
+    def begin(self) -> Purchase:
+        return Purchase(self._path, self._changed)
 
     def clear(self) -> None:
-        self._counts: dict[int, int] = {}
-        self._repeats: dict[int, str] = {}
-        self._n_repeats = 0
-        self._total = 0
+        self._db.execute("DELETE FROM bought")
+        self._db.commit()
+        self._changed()
 
-    def add(self, digests: "array[int]", source: Path) -> None:
-        """Count an accepted job; `source` is its input, read again only to name lines bought before."""
-        with self._lock:
-            again = self._count(digests)
-            if again:
-                self._repeats.update(_keys_at(source, again, digests))
+    def close(self) -> None:
+        self._db.close()
 
-    def _count(self, digests: Iterable[int]) -> list[int]:
-        counts = self._counts
-        again = []
-        for position, digest in enumerate(digests):
-            seen = counts.get(digest, 0)
-            counts[digest] = seen + 1
-            if seen:
-                again.append(position)
-            self._n_repeats += seen == 1
-        self._total = self._total + position + 1
-        return again[:_KEYS_KEPT]
+    def _changed(self) -> None:
+        self._counted = None
 
     def stats(self) -> Json:
-        return {
-            "bought_total": self._total,
-            "distinct": len(self._counts),
-            "bought_more_than_once": self._n_repeats,
-        }
+        """Counted anew only after a purchase: it reads the whole table."""
+        if self._counted is None:
+            self._counted = self._count()
+        return self._counted
 
-    def more_than(self, times: int) -> list[Json]:
-        """Up to 100 of the pairs bought more often than `times` (at least 1)."""
-        named = ((self._counts.get(digest, 0), key) for digest, key in list(self._repeats.items()))
-        return [{"key": key, "count": count} for count, key in named if count > times][:_KEYS_SHOWN]
+    def _count(self) -> Json:
+        total, distinct, repeated = self._db.execute(
+            "SELECT coalesce(sum(count), 0), count(*), coalesce(sum(count > 1), 0) FROM bought"
+        ).fetchone()
+        return {"bought_total": total, "distinct": distinct, "bought_more_than_once": repeated}
+
+    def more_than(self, times: int, by_body: bool) -> list[Json]:
+        """Up to 100 requests bought more often than `times`, the most bought first."""
+        counted = (
+            "SELECT min(key) AS key, sum(count) AS count FROM bought GROUP BY body"
+            if by_body
+            else "SELECT key, count FROM bought"
+        )
+        found = self._db.execute(
+            f"SELECT key, count FROM ({counted}) WHERE count > ? ORDER BY count DESC, key LIMIT ?",  # noqa: S608
+            (times, _SHOWN),
+        )
+        return [{"key": key, "count": count} for key, count in found]
 
 
-def _keys_at(source: Path, positions: list[int], digests: "array[int]") -> dict[int, str]:
-    wanted = set(positions)
-    with source.open("rb") as lines:
-        return {
-            digests[position]: key_of(orjson.loads(raw)) for position, raw in enumerate(lines) if position in wanted
-        }
+def _connected(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = OFF")
+    db.execute("PRAGMA temp_store = FILE")
+    return db

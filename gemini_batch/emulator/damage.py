@@ -1,84 +1,245 @@
-"""What the result faults do to result lines and to a finished result file."""
+"""A result file as it is written, with what faults do to its lines and to the whole of it."""
 
 import mmap
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import orjson
 
-from gemini_batch.emulator.wire import Json
+from gemini_batch.emulator.wire import Json, no_access_message
 
 _INTERNAL = {"code": 13, "message": "An internal error has occurred. Please retry."}
+_GIANT = 8 << 20
+_THOUGHTS: list[Json] = [
+    {"text": "Let me look at it once more.", "thought": True},
+    {"thoughtSignature": "Q29udGV4dA=="},
+]
+Piece = Json | bytes
+
+
+class ResultFile:
+    """The result lines of a job on their way to disk."""
+
+    def __init__(self, path: Path, faults: Mapping[str, float], seed: int) -> None:
+        self._path = path
+        self._out = path.open("wb", buffering=1 << 20)
+        self._is_reversed = "result_reversed_members" in faults
+        self._is_shuffled = "result_shuffled" in faults
+        self._seed = seed
+        self._held: Json | None = None
+
+    def write(self, line: Json, fault: str | None) -> bool:
+        """Whether the line counts as failed."""
+        if fault is None and self._held is None and not self._is_reversed:
+            self._out.write(dump(line))
+            return "error" in line
+        if self._held is not None:
+            self._put(_relinked(_link(self._held), line))
+            line, self._held = _relinked(_link(line), self._held), None
+        elif fault == "result_line_swapped":
+            self._held = line
+            return "error" in line
+        for piece in [line] if fault is None else _spoil(fault, line):
+            self._put(piece)
+        return "error" in line or fault in _FAILED
+
+    def _put(self, piece: Piece) -> None:
+        if isinstance(piece, bytes):
+            self._out.write(piece)
+        else:
+            self._out.write(dump(_reversed(piece) if self._is_reversed else piece))
+
+    def __enter__(self) -> "ResultFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._held is not None:
+            self._put(self._held)
+        self._out.close()
+        if kind is None and self._is_shuffled:
+            _shuffle(self._path, self._seed)
 
 
 def dump(line: Json) -> bytes:
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def spoil(fault: str, line: Json) -> list[Json | bytes]:
+def first_half(path: Path, n_lines: int) -> None:
+    """What is left of the results of a job that was cancelled half-way."""
+    with path.open("r+b") as lines:
+        for _ in range(n_lines // 2):
+            lines.readline()
+        lines.truncate(lines.tell())
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+
+
+def _spoil(fault: str, line: Json) -> list[Piece]:
     """What stands in the result file in place of `line`: lines, or the bytes of what is none."""
-    return _SPOILERS[fault](line)
+    if fault in _OF_RESPONSES:
+        return [_OF_RESPONSES[fault](line)] if _text_of(line) is not None else [line]
+    spoiler = _OF_LINES.get(fault)
+    return [line] if spoiler is None else spoiler(line)
 
 
-def reverse_members(line: Json) -> Json:
+def _reversed(line: Json) -> Json:
     reordered = dict(reversed(line.items()))
     return {("status" if name == "error" else name): value for name, value in reordered.items()}
 
 
-def _missing(line: Json) -> list[Json | bytes]:
-    return []
-
-
-def _duplicated(line: Json) -> list[Json | bytes]:
+def _duplicated(line: Json) -> list[Piece]:
     return [line, line]
 
 
-def _foreign(line: Json) -> list[Json | bytes]:
+def _conflicting(line: Json) -> list[Piece]:
+    return [line, _retold(line, lambda text: text[::-1])]
+
+
+def _foreign(line: Json) -> list[Piece]:
     link = {"metadata": {"key": "nobody-sent-this"}} if "metadata" in line else {"key": "nobody-sent-this"}
     return [line, _relinked(link, line)]
 
 
-def _broken(line: Json) -> list[Json | bytes]:
+def _broken(line: Json) -> list[Piece]:
     raw = dump(line)
     return [raw[: len(raw) // 2] + b"\n"]
 
 
-def _error(line: Json) -> list[Json | bytes]:
+def _bad_utf8(line: Json) -> list[Piece]:
+    raw = dump(line)
+    middle = raw.find(b'"text":"') + 8 if b'"text":"' in raw else len(raw) // 2
+    return [raw[:middle] + b"\xff\xfe" + raw[middle:]]
+
+
+def _giant(line: Json) -> list[Piece]:
+    return [_retold(line, lambda text: text + " " * _GIANT)]
+
+
+def _error(line: Json) -> list[Piece]:
     return [{**_link(line), "error": _INTERNAL}]
 
 
-def _blocked(line: Json) -> list[Json | bytes]:
-    response = line.get("response", {})
+def _status(line: Json) -> list[Piece]:
+    return [{**_link(line), "status": _INTERNAL}]
+
+
+def _media_expired(line: Json) -> list[Piece]:
+    return [{**_link(line), "error": {"code": 7, "message": no_access_message("abc123")}}]
+
+
+_OF_LINES: dict[str, Callable[[Json], list[Piece]]] = {
+    "result_line_missing": lambda line: [],
+    "result_line_duplicated": _duplicated,
+    "result_line_conflicting": _conflicting,
+    "result_line_foreign": _foreign,
+    "result_line_broken": _broken,
+    "result_line_bad_utf8": _bad_utf8,
+    "result_line_giant": _giant,
+    "result_line_error": _error,
+    "result_line_status": _status,
+    "result_line_media_expired": _media_expired,
+    "result_line_null": lambda line: [{**_link(line), "response": None}],
+    "result_line_empty": lambda line: [_link(line)],
+}
+_FAILED = frozenset({"result_line_error", "result_line_status", "result_line_media_expired"})
+"""What the service counts as failed; it does not know of the rest."""
+
+
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+def _text_of(line: Json) -> str | None:
+    """The text of a generated answer; None where there is none."""
+    for candidate in (line.get("response") or {}).get("candidates", ()):
+        parts = candidate.get("content", {}).get("parts", ())
+        return next((part["text"] for part in parts if "text" in part and "thought" not in part), None)
+    return None
+
+
+def _retold(line: Json, tell: Callable[[str], str]) -> Json:
+    text = _text_of(line)
+    return line if text is None else _with_parts(line, [{"text": tell(text)}])
+
+
+def _with_parts(line: Json, parts: list[Json] | None, finish_reason: str | None = None) -> Json:
+    """A copy with other parts in its candidate; None: no content at all."""
+    changed: Json = orjson.loads(orjson.dumps(line))
+    candidate = changed["response"]["candidates"][0]
+    if parts is None:
+        del candidate["content"]
+    elif parts:
+        candidate["content"]["parts"] = parts
+    else:
+        del candidate["content"]["parts"]
+    if finish_reason:
+        candidate["finishReason"] = finish_reason
+    return changed
+
+
+def _blocked(line: Json) -> Json:
+    response = line["response"]
     tokens = response.get("usageMetadata", {}).get("promptTokenCount", 1)
     blocked: Json = {name: value for name, value in response.items() if name != "candidates"}
     blocked["promptFeedback"] = {"blockReason": "PROHIBITED_CONTENT"}
     blocked["usageMetadata"] = {"promptTokenCount": tokens, "totalTokenCount": tokens}
-    return [{**_link(line), "response": blocked}]
+    return {**_link(line), "response": blocked}
 
 
-def _truncated(line: Json) -> list[Json | bytes]:
-    if "response" not in line:
-        return [line]
-    cut: Any = orjson.loads(orjson.dumps(line))
-    candidate = cut["response"]["candidates"][0]
-    part = candidate["content"]["parts"][0]
-    part["text"] = part["text"][: len(part["text"]) // 2]
-    candidate["finishReason"] = "MAX_TOKENS"
-    return [cut]
+def _truncated(line: Json) -> Json:
+    text = _text_of(line) or ""
+    return _with_parts(line, [{"text": text[: len(text) // 2]}], "MAX_TOKENS")
 
 
-_SPOILERS: dict[str, Callable[[Json], list[Json | bytes]]] = {
-    "result_line_missing": _missing,
-    "result_line_duplicated": _duplicated,
-    "result_line_foreign": _foreign,
-    "result_line_broken": _broken,
-    "result_line_error": _error,
+def _unfinished(line: Json) -> Json:
+    changed = _with_parts(line, [], "MAX_TOKENS")
+    usage = changed["response"].get("usageMetadata")
+    if usage:
+        usage["thoughtsTokenCount"] = usage.pop("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
+    return changed
+
+
+def _with_thoughts(line: Json) -> Json:
+    return _with_parts(line, [_THOUGHTS[0], {"text": _text_of(line)}, _THOUGHTS[1]])
+
+
+def _split(line: Json) -> Json:
+    text = _text_of(line) or ""
+    third = len(text) // 3
+    pieces = [text[:third], text[third : 2 * third], text[2 * third :]]
+    return _with_parts(line, [{"text": piece} for piece in pieces])
+
+
+def _separator(line: Json) -> Json:
+    """In a member that no answer depends on: JSON leaves these raw, and a reader that splits at them tears the line."""
+    return {**line, "response": line["response"] | {"responseId": "\u2028\u2029\u0085"}}
+
+
+def _without_usage(line: Json) -> Json:
+    return {**line, "response": {name: value for name, value in line["response"].items() if name != "usageMetadata"}}
+
+
+_OF_RESPONSES: dict[str, Callable[[Json], Json]] = {
     "result_line_blocked": _blocked,
+    "result_line_refused": lambda line: _with_parts(line, None, "SAFETY"),
+    "result_line_recitation": lambda line: _with_parts(line, [], "RECITATION"),
     "result_line_truncated": _truncated,
+    "result_line_unfinished": _unfinished,
+    "result_line_odd_finish": lambda line: _with_parts(line, [{"text": _text_of(line)}], "SOMETHING_NEW"),
+    "result_line_thoughts": _with_thoughts,
+    "result_line_only_thoughts": lambda line: _with_parts(line, _THOUGHTS),
+    "result_line_split": _split,
+    "result_line_fenced": lambda line: _retold(line, lambda text: f"```json\n{text}\n```"),
+    "result_line_in_prose": lambda line: _retold(line, lambda text: f"Here is the JSON you asked for:\n\n{text}"),
+    "result_line_separator": _separator,
+    "result_line_without_usage": _without_usage,
 }
+"""These leave a line without a generated text as it is."""
 
 
 def _link(line: Json) -> Json:
@@ -89,7 +250,10 @@ def _relinked(link: Json, line: Json) -> Json:
     return link | {name: value for name, value in line.items() if name not in ("key", "metadata")}
 
 
-def shuffle_lines(path: Path, seed: int) -> None:
+# --- the whole file ---------------------------------------------------------------------------------------------------
+
+
+def _shuffle(path: Path, seed: int) -> None:
     """Rewrite `path` in another order, holding offsets, not lines."""
     starts = array("Q", [0])
     with path.open("rb") as lines:

@@ -1,24 +1,40 @@
-"""Faults that a test arms over HTTP: a table of names, each with the thing it happens to.
+"""Faults by name: what each does, and what a test says of when it happens.
 
-A fault skips the first `after` things of its kind, then happens to `times` of them.
+A fault skips the first `after` things of its kind that it applies to, then happens to `times` of them. `job`, `model`,
+`key` and `row` narrow what it applies to, `rate` lets it happen to a share of it, `lasts_seconds` ends it.
 """
 
-import threading
+import difflib
+import math
+import re
 from dataclasses import dataclass
 from enum import Enum
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
 
-from gemini_batch.emulator.wire import Json, invalid
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+CALLS = (
+    "upload_start", "upload", "file_get", "file_list", "file_delete", "download",
+    "create", "get", "list", "cancel", "delete", "generate", "count_tokens", "model_get", "model_list",
+)  # fmt: skip
+ANSWERS = ("400", "401", "403", "404", "408", "429", "500", "503", "reset", "hang")
+SURVIVABLE_ANSWERS = ("408", "429", "500", "503", "reset")
+_EFFECTS = {"reset": "the connection closes without a reply", "hang": "no reply for `seconds`"}
+_OF_CALLS = re.compile(rf"({'|'.join((*CALLS, 'any'))})_({'|'.join(ANSWERS)})")
 
 
 class Point(Enum):
-    CREATE = "a create, before anything is done"
+    CALL = "a call, before anything is done"
     CREATED = "a create that made a job"
     JOB = "a job, chosen at its create"
     LINE = "a result line, chosen at the create of its job, in input order"
     GET = "a batches.get"
     GET_SUCCEEDED = "a batches.get of a job that has succeeded"
     LIST = "a batches.list"
-    CHUNK = "an upload chunk"
+    CHUNK = "an upload chunk that was kept"
+    FILE = "a file, at the end of its upload"
     DOWNLOAD = "a download"
 
 
@@ -27,90 +43,180 @@ class Fault:
     point: Point
     effect: str
     default_times: int = 1
+    seconds: float = 0.0
+    """How long or how late, where the fault has a duration and none is given."""
+    is_survivable: bool = True
+    """Whether a client that does everything right still gets every answer; only such faults are part of chaos."""
+    call: str = ""
+    answer: str = ""
+
+
+def _line(effect: str, is_survivable: bool = False) -> Fault:
+    return Fault(Point.LINE, effect, is_survivable=is_survivable)
+
+
+def _job(effect: str, seconds: float = 0.0, is_survivable: bool = True) -> Fault:
+    return Fault(Point.JOB, effect, seconds=seconds, is_survivable=is_survivable)
 
 
 FAULTS = {
-    "create_503": Fault(Point.CREATE, "no job, 503"),
-    "create_429": Fault(Point.CREATE, "no job, 429 with a Help link only"),
     "create_reply_lost": Fault(Point.CREATED, "the connection closes without a reply"),
+    "create_500_after_commit": Fault(Point.CREATED, "500 although the job exists"),
     "create_503_after_commit": Fault(Point.CREATED, "503 although the job exists"),
-    "job_failed": Fault(Point.JOB, "ends FAILED with a top-level error, no output"),
-    "job_expired": Fault(Point.JOB, "ends EXPIRED, no output"),
-    "result_shuffled": Fault(Point.JOB, "result lines in another order"),
-    "result_reversed_members": Fault(Point.JOB, "`key` last in every line, errors under `status`"),
-    "result_line_missing": Fault(Point.LINE, "left out"),
-    "result_line_duplicated": Fault(Point.LINE, "written twice"),
-    "result_line_foreign": Fault(Point.LINE, "followed by a copy under a key nobody sent"),
-    "result_line_broken": Fault(Point.LINE, "cut in the middle"),
-    "result_line_error": Fault(Point.LINE, "error with code 13"),
-    "result_line_blocked": Fault(Point.LINE, "promptFeedback, no candidates"),
-    "result_line_truncated": Fault(Point.LINE, "MAX_TOKENS, text cut in half"),
+    "create_hangs_after_commit": Fault(Point.CREATED, "no reply for `seconds`, though the job exists", seconds=60),
+    "create_late": _job("the connection closes at once; the job comes to be `seconds` later", 30),
+    "list_lag": _job("in no list before `seconds` have passed", 120),
+    "get_lag": _job("404 on get before `seconds` have passed", 120),
+    "job_failed": _job("ends FAILED with a top-level error, no output", is_survivable=False),
+    "job_expired": _job("ends EXPIRED, no output", is_survivable=False),
+    "job_cancelled": _job("ends CANCELLED though nobody asked, no output", is_survivable=False),
+    "job_stuck": _job("stays PENDING until it expires after 48 hours", is_survivable=False),
+    "job_without_stats": _job("no batchStats in any reply"),
+    "cancel_ignored": _job("a cancel is answered with {} and the job succeeds"),
+    "cancelled_with_output": _job("keeps the first half of its result lines when cancelled"),
+    "result_shuffled": _job("result lines in another order"),
+    "result_reversed_members": _job("`key` last in every line, errors under `status`"),
+    "result_line_missing": _line("left out"),
+    "result_line_duplicated": _line("written twice", is_survivable=True),
+    "result_line_conflicting": _line("written twice, the second time with another answer"),
+    "result_line_foreign": _line("followed by a copy under a key nobody sent", is_survivable=True),
+    "result_line_swapped": _line("exchanges its answer with the next line"),
+    "result_line_broken": _line("cut in the middle"),
+    "result_line_bad_utf8": _line("a byte in it is not UTF-8"),
+    "result_line_giant": _line("its text is 8 MB longer"),
+    "result_line_error": _line("`error` with code 13"),
+    "result_line_status": _line("the same under `status`"),
+    "result_line_media_expired": _line("`error` with code 7: a file may not exist"),
+    "result_line_null": _line("`response` is null"),
+    "result_line_empty": _line("neither `response` nor `error`"),
+    "result_line_blocked": _line("promptFeedback, no candidates"),
+    "result_line_refused": _line("finishReason SAFETY, no content"),
+    "result_line_recitation": _line("finishReason RECITATION, content without parts"),
+    "result_line_truncated": _line("MAX_TOKENS, text cut in half"),
+    "result_line_unfinished": _line("MAX_TOKENS, no text at all: thinking used the budget up"),
+    "result_line_odd_finish": _line("a finishReason nobody knows"),
+    "result_line_thoughts": _line("a thought and a signature beside the text", is_survivable=True),
+    "result_line_only_thoughts": _line("a thought and a signature, no text"),
+    "result_line_split": _line("the text in several parts", is_survivable=True),
+    "result_line_fenced": _line("the text in a Markdown fence"),
+    "result_line_in_prose": _line("the text after a sentence of prose"),
+    "result_line_separator": _line("U+2028, U+2029 and U+0085 in a string", is_survivable=True),
+    "result_line_without_usage": _line("no usageMetadata", is_survivable=True),
     "succeeded_without_output": Fault(Point.GET_SUCCEEDED, "the output is not there yet", default_times=2),
     "state_unknown": Fault(Point.GET, "the state is BATCH_STATE_SOMETHING", default_times=2),
-    "get_500": Fault(Point.GET, "500"),
-    "list_500": Fault(Point.LIST, "500"),
-    "upload_503": Fault(Point.CHUNK, "503 without X-Goog-Upload-Status; the bytes are not kept"),
-    "download_cut": Fault(Point.DOWNLOAD, "200, half of the body, no Content-Length, then the connection closes"),
+    "state_stale": Fault(Point.GET, "shown as PENDING, whatever has become of it", default_times=2),
+    "list_truncated": Fault(Point.LIST, "the page is the last one, though there are more jobs"),
+    "list_page_repeated": Fault(Point.LIST, "the first page again, with the token of this one"),
+    "list_token_loop": Fault(Point.LIST, "the page's token leads to the same page"),
+    "list_shuffled": Fault(Point.LIST, "the page in another order"),
+    "upload_status_missing": Fault(Point.CHUNK, "kept, but no X-Goog-Upload-Status in the reply"),
+    "upload_reply_lost": Fault(Point.CHUNK, "kept, but the connection closes without a reply"),
+    "file_processing": Fault(Point.FILE, "PROCESSING for `seconds`", seconds=60),
+    "file_failed": Fault(Point.FILE, "FAILED"),
+    "download_cut": Fault(Point.DOWNLOAD, "half of the body, no Content-Length, then the connection closes"),
+    "download_cut_length": Fault(Point.DOWNLOAD, "half of the body under the full Content-Length"),
+    "download_cut_chunked": Fault(Point.DOWNLOAD, "half of the body in chunks, the last one missing"),
+    "download_cut_short": Fault(Point.DOWNLOAD, "half of the body under a Content-Length that says so"),
+    "download_flipped": Fault(Point.DOWNLOAD, "one bit in the middle is another"),
 }
 
 
-@dataclass(slots=True)
-class _Armed:
+def find_fault(name: str) -> Fault | None:
+    """One of `FAULTS`, or `<call>_<answer>` made of CALLS (or `any`) and ANSWERS."""
+    if known := FAULTS.get(name):
+        return known
+    if made := _OF_CALLS.fullmatch(name):
+        call, answer = made.groups()
+        return Fault(Point.CALL, _EFFECTS.get(answer, answer), seconds=60, call=call, answer=answer)
+    return None
+
+
+class FaultSpec(BaseModel):
+    """A fault as it is armed; the same words in a flag, a TOML file and an admin call."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
     name: str
-    times: int
-    after: int
+    times: Annotated[int, Field(ge=1)] | Literal["always"] | None = None
+    """How many things it happens to; None: as many as this fault usually does."""
+    after: int = Field(0, ge=0)
+    """How many things it skips first."""
+    rate: float | None = Field(None, gt=0, le=1)
+    """The share of things it happens to, by seeded dice; without `times` it goes on for ever."""
+    job: str | None = None
+    """A pattern of display names, such as `nightly-*`."""
+    model: str | None = None
+    key: str | None = None
+    """A pattern of line keys."""
+    row: int | None = Field(None, ge=0)
+    """The position of a line in its job."""
+    seconds: float | None = Field(None, ge=0)
+    """How long or how late, for a fault that has a duration; of virtual time, save for a reply that hangs."""
+    lasts_seconds: float | None = Field(None, gt=0)
+    """The fault is gone so much virtual time after it was armed."""
 
-    def fires(self) -> bool:
-        if self.after:
-            self.after -= 1
-            return False
-        self.times -= 1
-        return self.times >= 0
-
-
-class FaultBoard:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._armed: list[_Armed] = []
-
-    def arm(self, name: str, times: int | None = None, after: int = 0) -> None:
-        fault = FAULTS.get(name)
+    @model_validator(mode="after")
+    def _fits(self) -> "FaultSpec":
+        fault = find_fault(self.name)
         if fault is None:
-            raise invalid(f"Unknown fault {name!r}. Known: {', '.join(sorted(FAULTS))}.")
-        with self._lock:
-            self._armed.append(_Armed(name, fault.default_times if times is None else times, after))
+            raise ValueError(_unknown(self.name))
+        if (self.key is not None or self.row is not None) and fault.point is not Point.LINE:
+            raise ValueError(f"{self.name} happens to {fault.point.value}: it has no key and no row")
+        return self
 
-    def clear(self) -> None:
-        with self._lock:
-            self._armed.clear()
+    @property
+    def fault(self) -> Fault:
+        fault = find_fault(self.name)
+        if fault is None:
+            raise ValueError(_unknown(self.name))
+        return fault
 
-    def armed(self) -> list[Json]:
-        with self._lock:
-            return [{"name": one.name, "times": one.times, "after": one.after} for one in self._armed]
+    @property
+    def limit(self) -> float:
+        """The most times that it happens."""
+        if self.times is None:
+            return math.inf if self.rate or self.lasts_seconds else self.fault.default_times
+        return math.inf if self.times == "always" else self.times
 
-    def take(self, point: Point) -> frozenset[str]:
-        """The names of the faults that happen now, to this one thing."""
-        with self._lock:
-            fired = frozenset(one.name for one in self._at(point) if one.fires())
-            self._drop_spent()
-        return fired
+    @property
+    def duration(self) -> float:
+        return self.fault.seconds if self.seconds is None else self.seconds
 
-    def take_lines(self, n_lines: int) -> dict[int, str]:
-        """Position to fault, for a job of `n_lines`; a line suffers one fault at most."""
-        taken: dict[int, str] = {}
-        with self._lock:
-            for one in self._at(Point.LINE):
-                first = min(one.after, n_lines)
-                one.after -= first
-                free = (position for position in range(first, n_lines) if position not in taken)
-                chosen = [position for position, _ in zip(free, range(one.times), strict=False)]
-                one.times -= len(chosen)
-                taken.update(dict.fromkeys(chosen, one.name))
-            self._drop_spent()
-        return taken
+    @property
+    def looks_at_lines(self) -> bool:
+        """Whether it takes a look at each line to know if the fault applies."""
+        return self.key is not None or self.row is not None or self.rate is not None
 
-    def _at(self, point: Point) -> list[_Armed]:
-        return [one for one in self._armed if FAULTS[one.name].point is point]
+    def applies_to_job(self, display_name: str | None, model: str | None) -> bool:
+        return _matches(self.job, display_name) and _matches(self.model, model)
 
-    def _drop_spent(self) -> None:
-        self._armed = [one for one in self._armed if one.times > 0]
+    def applies_to_line(self, position: int, key: str) -> bool:
+        return _matches(self.key, key) and self.row in (None, position)
+
+
+def read_flag(text: str) -> FaultSpec:
+    """`NAME[,member=value]…`, as `--fault` takes it; raises ValueError."""
+    name, *members = (part.strip() for part in text.split(","))
+    given: dict[str, Any] = {"name": name}
+    for member in members:
+        word, equals, value = member.partition("=")
+        if not equals:
+            raise ValueError(f"{member!r} is not member=value")
+        try:
+            given[word] = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            given[word] = value
+    return FaultSpec.model_validate(given)
+
+
+def _matches(pattern: str | None, text: str | None) -> bool:
+    return pattern is None or (text is not None and fnmatchcase(text, pattern))
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, FAULTS, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return (
+        f"Unknown fault {name!r}. {hint}Known: {', '.join(sorted(FAULTS))}; and <call>_<answer> with a call of "
+        f"{', '.join((*CALLS, 'any'))} and an answer of {', '.join(ANSWERS)}."
+    )

@@ -2,27 +2,29 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gemini_batch.emulator.connection import PIECE_BYTES, CutDownload
-from gemini_batch.emulator.faults import FaultBoard, Point
-from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload
+from gemini_batch.clock import Clock
+from gemini_batch.emulator.board import FaultBoard
+from gemini_batch.emulator.connection import PIECE_BYTES, CutDownload, CutReply, flipped
+from gemini_batch.emulator.faults import Point
+from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload, long_id
 from gemini_batch.emulator.wire import (
     JsonReply,
     base_url,
     invalid,
+    member,
     message_member,
     no_access,
     not_found,
-    owner_of,
     page,
     read_json,
     text_member,
-    unavailable,
     whole,
 )
 
@@ -32,9 +34,19 @@ _FILE_ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
 class FilesApi:
-    def __init__(self, store: FileStore, faults: FaultBoard) -> None:
+    def __init__(
+        self,
+        store: FileStore,
+        faults: FaultBoard,
+        clock: Clock,
+        owner_of: Callable[[Request], str],
+        display_name: Callable[[str], str | None],
+    ) -> None:
         self._store = store
         self._faults = faults
+        self._clock = clock
+        self._owner_of = owner_of
+        self._display_name = display_name
 
     async def upload(self, request: Request) -> Response:
         """Start, or a chunk when the URL carries an upload id; only the start knows an API key."""
@@ -47,7 +59,10 @@ class FilesApi:
         if file_id and not _FILE_ID.fullmatch(file_id):
             raise invalid("File name may hold lower-case letters, digits and inner dashes only.")
         mime_type = text_member(file, "mimeType") or request.headers.get("x-goog-upload-header-content-type", "")
-        upload_id = self._store.start_upload(owner_of(request), file_id, mime_type, text_member(file, "displayName"))
+        size = request.headers.get("x-goog-upload-header-content-length") or str(member(file, "sizeBytes") or 0)
+        upload_id = self._store.start_upload(
+            self._owner_of(request), file_id, mime_type, text_member(file, "displayName"), whole(size) or 0
+        )
         # The SDK uses this URL as it is, without rewriting the host.
         url = f"{base_url(request)}{request.url.path}?upload_id={upload_id}&upload_protocol=resumable"
         headers = {
@@ -55,36 +70,63 @@ class FilesApi:
             "x-goog-upload-status": "active",
             "x-goog-upload-chunk-granularity": str(_CHUNK_GRANULARITY),
         }
-        return JsonReply({}, headers=headers)
+        return Response(media_type="text/plain", headers=headers)
 
     async def _chunk(self, request: Request, upload_id: str) -> Response:
         upload = self._store.upload(upload_id)
         if upload is None:
             raise not_found("Upload id not found.")
-        if "upload_503" in self._faults.take(Point.CHUNK):
-            await request.body()
-            raise unavailable()
         commands = [word.strip() for word in request.headers.get("x-goog-upload-command", "").split(",")]
+        if "query" in commands:
+            return JsonReply({}, headers=_received(upload))
         if "upload" in commands:
-            await _receive(request, upload)
-        if "finalize" not in commands:
-            return JsonReply({}, headers={"x-goog-upload-status": "active"})
-        file = await asyncio.to_thread(self._store.finish_upload, upload)
-        return JsonReply({"file": file.shown(base_url(request))}, headers={"x-goog-upload-status": "final"})
+            await self._receive(request, upload)
+        reply = JsonReply({}, headers={"x-goog-upload-status": "active"})
+        if "finalize" in commands:
+            file = await self._finish(upload)
+            shown = {"file": file.shown(base_url(request), self._clock.now())}
+            reply = JsonReply(shown, headers={"x-goog-upload-status": "final"})
+        fired = self._faults.take(Point.CHUNK)
+        if "upload_status_missing" in fired:
+            del reply.headers["x-goog-upload-status"]
+        return CutReply() if "upload_reply_lost" in fired else reply
+
+    async def _finish(self, upload: Upload) -> StoredFile:
+        fired = {} if upload.file else self._faults.take(Point.FILE)
+        processing = timedelta(seconds=fired.get("file_processing", 0))
+        return await asyncio.to_thread(self._store.finish_upload, upload, processing, "file_failed" in fired)
+
+    async def _receive(self, request: Request, upload: Upload) -> None:
+        """One chunk to disk. A known offset is overwritten: the SDK repeats a chunk whose reply it missed."""
+        offset = whole(request.headers.get("x-goog-upload-offset", ""))
+        if offset is None or offset > upload.received_bytes:
+            raise invalid(f"Upload offset {offset} does not continue {upload.received_bytes} received bytes.")
+        if upload.file is not None:
+            await request.body()
+            return
+        end = offset
+        with upload.path.open("r+b") as target:
+            target.seek(end)
+            async for piece in request.stream():
+                end += target.write(piece)
+                if end > upload.declared_bytes:
+                    self._store.check_room(upload.owner, end)
+            target.truncate()
+        upload.received_bytes = end
 
     async def get(self, request: Request) -> Response:
-        return JsonReply(self._found(request).shown(base_url(request)))
+        return JsonReply(self._found(request).shown(base_url(request), self._clock.now()))
 
     async def list(self, request: Request) -> Response:
-        files = self._store.newest_first(owner_of(request))
-        shown, token = page(files, lambda file: file.serial, request, _DEFAULT_PAGE)
-        listed = {"files": [file.shown(base_url(request)) for file in shown]} if shown else {}
+        files, now = self._store.newest_first(self._owner_of(request)), self._clock.now()
+        shown, token = page(files, lambda file: file.order, request, _DEFAULT_PAGE)
+        listed = {"files": [file.shown(base_url(request), now) for file in shown]} if shown else {}
         return JsonReply(listed | token)
 
     async def delete(self, request: Request) -> Response:
         # Result files have 42 characters, so the service cannot delete them (python-genai #1759).
         if len(request.path_params["file_id"]) > MAX_ID_CHARS:
-            raise invalid(f"File name may be at most {MAX_ID_CHARS} characters long.")
+            raise long_id("DeleteFileRequest")
         self._store.delete(self._found(request).id)
         return JsonReply({})
 
@@ -92,34 +134,28 @@ class FilesApi:
         file = self._found(request)
         if not file.generated:
             raise invalid("Only generated files can be downloaded.")
-        if "download_cut" in self._faults.take(Point.DOWNLOAD):
-            return CutDownload(file.path)
+        path = self._store.path_of(file)
+        fired = self._faults.take(Point.DOWNLOAD, job=self._display_name(file.id.removeprefix("batch-")))
+        if how := next((name for name in fired if name.startswith("download_cut")), None):
+            return CutDownload(path, how)
+        pieces = _pieces(path)
+        if "download_flipped" in fired:
+            pieces = flipped(pieces, file.size_bytes // 2)
         headers = {"content-length": str(file.size_bytes)}
-        return StreamingResponse(_pieces(file.path), media_type="application/octet-stream", headers=headers)
+        return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
 
     def _found(self, request: Request) -> StoredFile:
         file_id = request.path_params["file_id"]
-        file = self._store.find(owner_of(request), file_id)
+        file = self._store.find(self._owner_of(request), file_id)
         if file is None:
             raise no_access(file_id)
         return file
 
 
-async def _receive(request: Request, upload: Upload) -> None:
-    """One chunk to disk. A known offset is overwritten: the SDK repeats a chunk whose reply it missed."""
-    offset = whole(request.headers.get("x-goog-upload-offset", ""))
-    if offset is None or offset > upload.received_bytes:
-        raise invalid(f"Upload offset {offset} does not continue {upload.received_bytes} received bytes.")
-    if upload.file is not None:
-        await request.body()
-        return
-    end = offset
-    with upload.path.open("r+b") as target:
-        target.seek(end)
-        async for piece in request.stream():
-            end += target.write(piece)
-        target.truncate()
-    upload.received_bytes = end
+def _received(upload: Upload) -> dict[str, str]:
+    """The answer to a `query`: from where a broken upload goes on."""
+    status = "active" if upload.file is None else "final"
+    return {"x-goog-upload-status": status, "x-goog-upload-size-received": str(upload.received_bytes)}
 
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 
-from gemini_batch.emulator.wire import Json, timestamp
+from gemini_batch.emulator.wire import Json, place_in_time, timestamp
 
 LONGEST_JOB = timedelta(hours=48)  # Batch API guide: running or pending for longer means expired
+FOR_EVER = timedelta(days=3650)
 
-_BATCH_TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch"
+_MESSAGES = "type.googleapis.com/google.ai.generativelanguage.v1main."
+_GENERATE, _EMBED = _MESSAGES + "GenerateContentBatch", _MESSAGES + "EmbedContentBatch"
 
 
 class State(StrEnum):
@@ -26,6 +27,11 @@ class State(StrEnum):
 
 
 LIVE = frozenset({State.PENDING, State.RUNNING})
+_ENDED_BY = {
+    "job_failed": State.FAILED,
+    "job_expired": State.EXPIRED,
+    "job_cancelled": State.CANCELLED,
+}
 
 _ERRORS = {
     State.FAILED: {"code": 13, "message": "The batch failed: an internal error has occurred."},
@@ -40,9 +46,11 @@ class Tally:
 
     succeeded: int = 0
     failed: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     serial: int
     id: str
@@ -52,11 +60,13 @@ class Job:
     input_file: str | None
     """The file's name, None for a job of inline requests."""
     n_requests: int
+    tokens: int = 0
+    embeds: bool = False
     created: datetime
-    duration: timedelta
-    source: Path
-    results: Path
-    job_faults: frozenset[str] = frozenset()
+    """May lie ahead: a create that lands late."""
+    queue: timedelta = timedelta(0)
+    run: timedelta = timedelta(0)
+    faults: Mapping[str, float] = field(default_factory=dict)
     line_faults: Mapping[int, str] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     answered: datetime | None = None
@@ -67,27 +77,56 @@ class Job:
         return f"batches/{self.id}"
 
     @property
-    def result_file(self) -> str:
-        return f"files/batch-{self.id}"
+    def result_id(self) -> str:
+        return f"batch-{self.id}"
+
+    @property
+    def order(self) -> int:
+        return place_in_time(self.created, self.serial)
+
+    @property
+    def source(self) -> str:
+        """The file of its request lines, in the emulator's folder."""
+        return f"input-{self.id}"
+
+    @property
+    def results(self) -> str:
+        return f"results-{self.id}"
+
+    @property
+    def starts(self) -> datetime:
+        return self.created + (FOR_EVER if "job_stuck" in self.faults else self.queue)
+
+    @property
+    def ends(self) -> datetime:
+        """When it is over if nothing comes between: never later than it expires."""
+        return min(self.starts + self.run, self.created + LONGEST_JOB)
+
+    @property
+    def expires(self) -> bool:
+        return self.starts + self.run > self.created + LONGEST_JOB
+
+    @property
+    def has_output(self) -> bool:
+        """Once it has been answered."""
+        return not self.expires and self.faults.keys().isdisjoint(_ENDED_BY)
 
 
 def state_of(job: Job, now: datetime) -> State:
-    age = now - job.created
     if job.cancelled:
         return State.CANCELLED
-    if job.duration > LONGEST_JOB and age >= LONGEST_JOB:
+    if job.expires and now >= job.ends:
         return State.EXPIRED
-    if age < job.duration or not job.answered:
-        return State.PENDING if age <= job.duration / 2 else State.RUNNING
-    if "job_expired" in job.job_faults:
-        return State.EXPIRED
-    return State.FAILED if "job_failed" in job.job_faults else State.SUCCEEDED
+    if job.answered and now >= job.ends:
+        return next((state for fault, state in _ENDED_BY.items() if fault in job.faults), State.SUCCEEDED)
+    return State.PENDING if now <= job.starts else State.RUNNING
 
 
 def job_reply(job: Job, now: datetime, output: Json | None) -> Json:
-    """The operation that create, get and list show; `output` only for a job that has succeeded."""
+    """The operation that create, get and list show; `output` only for a job that has some."""
     state = state_of(job, now)
-    reply: Json = {"name": job.name, "metadata": _metadata(job, state, now)}
+    kind = _EMBED if job.embeds else _GENERATE
+    reply: Json = {"name": job.name, "metadata": {"@type": kind} | _metadata(job, state, now)}
     if state in LIVE:
         return reply
     reply["done"] = True
@@ -95,12 +134,12 @@ def job_reply(job: Job, now: datetime, output: Json | None) -> Json:
         reply["error"] = _ERRORS[state]
     if output is not None:
         reply["metadata"]["output"] = output
-        reply["response"] = {"@type": _BATCH_TYPE + "Output", **output}
+        reply["response"] = {"@type": kind + "Output", **output}
     return reply
 
 
 def _metadata(job: Job, state: State, now: datetime) -> Json:
-    metadata: Json = {"@type": _BATCH_TYPE, "model": f"models/{job.model}"}
+    metadata: Json = {"model": f"models/{job.model}"}
     if job.display_name:
         metadata["displayName"] = job.display_name
     if job.input_file:
@@ -110,21 +149,23 @@ def _metadata(job: Job, state: State, now: datetime) -> Json:
     if ended:
         metadata["endTime"] = timestamp(ended)
     metadata["updateTime"] = timestamp(ended or (job.created if state is State.PENDING else now))
-    metadata["batchStats"] = _stats(job, state)
+    if "job_without_stats" not in job.faults:
+        metadata["batchStats"] = _stats(job, state, now)
     metadata["state"] = state.value
     metadata["name"] = job.name
     return metadata
 
 
 def ended_at(job: Job) -> datetime:
-    end = job.cancelled or job.created + min(job.duration, LONGEST_JOB)
-    return max(end, job.answered) if job.answered and not job.cancelled else end
+    """A job that takes no virtual time ends when it has been answered."""
+    takes_time = job.queue or job.run
+    return job.cancelled or (job.ends if takes_time or not job.answered else job.answered)
 
 
-def _stats(job: Job, state: State) -> Json:
+def _stats(job: Job, state: State, now: datetime) -> Json:
     """Strings, zeros left out, as recorded from the service."""
-    counted = state in (State.RUNNING, State.SUCCEEDED)
-    succeeded, failed = (job.tally.succeeded, job.tally.failed) if counted else (0, 0)
+    share = {State.SUCCEEDED: 1.0, State.RUNNING: _progress(job, now)}.get(state, 0.0)
+    succeeded, failed = int(job.tally.succeeded * share), int(job.tally.failed * share)
     counts = {
         "requestCount": job.n_requests,
         "successfulRequestCount": succeeded,
@@ -132,3 +173,8 @@ def _stats(job: Job, state: State) -> Json:
         "pendingRequestCount": job.n_requests - succeeded - failed,
     }
     return {name: str(count) for name, count in counts.items() if count}
+
+
+def _progress(job: Job, now: datetime) -> float:
+    """The share of what is answered already that a running job shows: it moves as the virtual time does."""
+    return min(1.0, (now - job.starts) / job.run) if job.run else 1.0

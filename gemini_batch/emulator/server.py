@@ -2,21 +2,29 @@
 
 import contextlib
 import logging
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
 
 import orjson
 import uvicorn
 
 from gemini_batch.clock import SystemClock
 from gemini_batch.emulator.app import build_app
+from gemini_batch.emulator.calls import Calls
+from gemini_batch.emulator.canned import Answers
 from gemini_batch.emulator.connection import CuttableProtocol
+from gemini_batch.emulator.service import Service
 from gemini_batch.emulator.settings import EmulatorSettings
+from gemini_batch.emulator.state import State, StateError
 
-__all__ = ["EmulatorError", "EmulatorSettings", "build_app", "serve"]
+__all__ = ["EmulatorError", "EmulatorSettings", "opened", "serve"]
 
 _BACKLOG = 1024
 _KEEP_ALIVE_SECONDS = 600  # longer than a client's pool keeps one: no request meets a closing connection
@@ -27,37 +35,79 @@ class EmulatorError(Exception):
     """The emulator cannot start; the message says what to change."""
 
 
-def serve(settings: EmulatorSettings) -> None:
-    """Blocks until SIGTERM or SIGINT; prints one JSON line with the URL once requests are accepted."""
+def serve(
+    settings: EmulatorSettings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    allow_remote: bool = False,
+    state: Path | None = None,
+    answers: Answers | None = None,
+) -> None:
+    """Blocks until SIGTERM or SIGINT; prints one JSON line with the URL once requests are accepted.
+
+    Args:
+        port: 0 takes a free one.
+        allow_remote: required for a host that is not this machine: anybody who reaches it may use it and its /admin.
+        state: a folder that survives a restart; None keeps nothing.
+        answers: a user's own.
+
+    Raises:
+        EmulatorError: the socket or the folder cannot be had.
+    """
+    if not allow_remote and not _is_loopback(host):
+        raise EmulatorError(f"{host} can be reached from other machines: say --allow-remote if that is meant.")
     sys.setswitchinterval(_SWITCH_SECONDS)
-    with _listener(settings) as listener, _ignored_once_stopped():
-        config = uvicorn.Config(
-            build_app(settings, SystemClock()),
-            http=CuttableProtocol,
-            loop="asyncio",
-            ws="none",
-            lifespan="on",
-            backlog=_BACKLOG,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=1,
-        )
-        host, port = listener.getsockname()[:2]
-        _Server(config, f"http://{host}:{port}").run([listener])
+    with (
+        _listener(host, port) as listener,
+        opened(settings, state, answers) as (service, calls),
+        _ignored_once_stopped(),
+    ):
+        server(service, calls, _say_ready(listener)).run([listener])
+
+
+@contextlib.contextmanager
+def opened(settings: EmulatorSettings, state: Path | None, answers: Answers | None) -> Iterator[tuple[Service, Calls]]:
+    """A service on its folder; one without a state leaves no folder behind."""
+    folder = state or Path(tempfile.mkdtemp(prefix="gemini-emulator-"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        service = Service(settings, SystemClock(), folder, State(state), answers)
+    except (OSError, StateError) as e:
+        raise EmulatorError(f"state: {e}") from e
+    try:
+        yield service, Calls(service.settings, service.faults, service.display_name)
+    finally:
+        if state is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def server(service: Service, calls: Calls, ready: Callable[[], None]) -> uvicorn.Server:
+    config = uvicorn.Config(
+        build_app(service, calls),
+        http=CuttableProtocol,
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        backlog=_BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=1,
+    )
+    return _Server(config, ready)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._url = url
+        self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        sys.stdout.write(orjson.dumps({"event": "ready", "url": self._url}).decode() + "\n")
-        sys.stdout.flush()
+        self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Requests that the stop cuts short are not errors.
@@ -65,18 +115,37 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _listener(settings: EmulatorSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _say_ready(listener: socket.socket) -> Callable[[], None]:
+    def say() -> None:
+        sys.stdout.write(orjson.dumps({"event": "ready", "url": url_of(listener)}).decode() + "\n")
+        sys.stdout.flush()
+
+    return say
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio switches Nagle's delay off only where the protocol is named; with it each reply takes 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
     except (OSError, OverflowError) as e:
         listener.close()
         raise EmulatorError(
-            f"Cannot listen on {settings.host} port {settings.port} ({e.args[-1]}): "
-            "choose another port, or 0 for a free one."
+            f"Cannot listen on {host} port {port} ({e.args[-1]}): choose another port, or 0 for a free one."
         ) from e
     return listener
 

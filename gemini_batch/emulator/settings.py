@@ -1,17 +1,185 @@
-"""What can be chosen when an emulator is started."""
+"""How the emulated service behaves: by flag, TOML file or admin call, in the same words.
 
+In: names and values as typed. Out: frozen `EmulatorSettings`; a wrong word raises `SettingsError`, which names it.
+"""
+
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from gemini_batch.config import MAX_FILE_BYTES, MAX_LIVE_JOBS
+from gemini_batch.emulator.dice import Dice
+from gemini_batch.emulator.faults import FaultSpec
+
+MAX_STORED_BYTES = 20_000_000_000
+"""Files of a project, results included (Files API guide)."""
+
+MAX_INLINE_BYTES = 20 << 20
+"""A create with inline requests (Batch API guide)."""
+
+ANY_MODEL = "*"
+_EVEN = 1 << 31
 
 
-@dataclass(frozen=True)
-class EmulatorSettings:
-    host: str = "127.0.0.1"
-    port: int = 0
-    seed: int = 0
-    job_seconds: float = 0.0
-    """From create to end: PENDING for the first half, RUNNING for the second."""
-    max_live_jobs: int = 100
-    """Per API key, as the service counts per project."""
-    storage: Path | None = None
-    """None: a temporary directory, removed at exit."""
+class SettingsError(ValueError):
+    """A setting, a fault or a file of them that cannot be used; the message names it and the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A number of seconds, or how to draw one: `90`, `uniform:10:60`, `exponential:300`, `lognormal:3600:0.8`.
+
+    `exponential` has a mean, `lognormal` a median and the sigma of its logarithm.
+    """
+
+    kind: str
+    first: float
+    second: float = 0.0
+
+    def draw(self, dice: Dice) -> float:
+        chance = (dice.below(_EVEN) + 0.5) / _EVEN
+        match self.kind:
+            case "uniform":
+                return self.first + (self.second - self.first) * chance
+            case "exponential":
+                return -math.log(chance) * self.first
+            case "lognormal":
+                return self.first * math.exp(self.second * NormalDist().inv_cdf(chance))
+        return self.first
+
+    def shown(self) -> float | str:
+        match self.kind:
+            case "fixed":
+                return self.first
+            case "exponential":
+                return f"{self.kind}:{self.first:g}"
+        return f"{self.kind}:{self.first:g}:{self.second:g}"
+
+
+def _read_span(value: Any) -> Span:
+    if isinstance(value, Span):
+        return value
+    kind, *words = value.split(":") if isinstance(value, str) else ("fixed", value)
+    if not words:
+        kind, words = "fixed", [kind]
+    numbers = [_seconds(word) for word in words]
+    if len(numbers) != {"fixed": 1, "uniform": 2, "exponential": 1, "lognormal": 2}.get(kind):
+        raise ValueError("must be a number of seconds, uniform:LEAST:MOST, exponential:MEAN or lognormal:MEDIAN:SIGMA")
+    return Span(kind, *numbers)
+
+
+def _seconds(value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1e9:  # also refuses nan
+        raise ValueError(f"must be a number of seconds from 0 to 1e9 (got {value!r})")
+    return number
+
+
+def _read_token_limits(value: Any) -> Any:
+    """A number for each model, `model=number` texts, or a mapping."""
+    if isinstance(value, int | str) and not isinstance(value, bool):
+        value = [str(value)]
+    if not isinstance(value, list | tuple):
+        return value
+    pairs = [one.rpartition("=") for one in map(str, value)]
+    return {model or ANY_MODEL: number for model, _, number in pairs}
+
+
+Seconds = Annotated[Span, BeforeValidator(_read_span), PlainSerializer(lambda span: span.shown())]
+NOTHING = Span("fixed", 0.0)
+
+
+class EmulatorSettings(BaseModel):
+    """The service's behaviour. Times in seconds of the virtual clock, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, description="answers, embeddings, drawn times and chaos depend on it")
+    queue_seconds: Seconds = Field(NOTHING, description="a job's time PENDING")
+    run_seconds: Seconds = Field(NOTHING, description="a job's time RUNNING")
+    speed: float = Field(1.0, gt=0, le=1e6, description="virtual seconds in a second")
+    max_live_jobs: int = Field(MAX_LIVE_JOBS, ge=0, strict=True, description="more get 429")
+    max_enqueued_tokens: Annotated[dict[str, int], BeforeValidator(_read_token_limits)] = Field(
+        {}, description="input tokens of live jobs: a number for each model, or model=number"
+    )
+    max_creates_per_day: int | None = Field(None, ge=0, strict=True, description="in any 24 hours")
+    max_file_bytes: int = Field(MAX_FILE_BYTES, ge=1, strict=True)
+    max_stored_bytes: int = Field(MAX_STORED_BYTES, ge=1, strict=True)
+    api_keys: tuple[str, ...] = Field((), description="the only ones accepted; none: any")
+    projects: dict[str, tuple[str, ...]] = Field({}, description="keys of one project see the same jobs and limits")
+    token_factor: float = Field(1.0, gt=0, le=100, description="counts every token so many times")
+    chaos: float = Field(0.0, ge=0, le=1, description="share of all things that meet a survivable fault")
+    faults: tuple[FaultSpec, ...] = Field((), description="armed at the start and after a reset")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _halves(cls, values: Any) -> Any:
+        """`job_seconds`: half of it PENDING, half of it RUNNING."""
+        if not isinstance(values, Mapping) or "job_seconds" not in values:
+            return values
+        rest = {name: value for name, value in values.items() if name != "job_seconds"}
+        half = _seconds(values["job_seconds"]) / 2
+        return {"queue_seconds": half, "run_seconds": half} | rest
+
+    def token_limit(self, model: str) -> int | None:
+        return self.max_enqueued_tokens.get(model, self.max_enqueued_tokens.get(ANY_MODEL))
+
+    def project_of(self, key: str) -> str:
+        return next((name for name, keys in self.projects.items() if key in keys), key)
+
+
+ONLY_AT_START = frozenset({"seed", "faults"})
+
+
+def make_settings(values: Mapping[str, Any], start: EmulatorSettings | None = None) -> EmulatorSettings:
+    """`start` (or the defaults) with `values` in force; raises SettingsError."""
+    before = {} if start is None else start.model_dump()
+    if "job_seconds" in values:
+        before = {name: value for name, value in before.items() if name not in ("queue_seconds", "run_seconds")}
+    try:
+        return EmulatorSettings.model_validate(before | dict(values))
+    except ValidationError as error:
+        raise SettingsError(first_complaint(error, [*EmulatorSettings.model_fields, "job_seconds"])) from None
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The values of a TOML file: settings by name, `[[faults]]` tables; raises SettingsError."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+
+
+def make_fault(values: Any) -> FaultSpec:
+    """Raises SettingsError."""
+    if not isinstance(values, dict):
+        raise SettingsError("A fault must be an object with a name.")
+    try:
+        return FaultSpec.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(first_complaint(error, list(FaultSpec.model_fields))) from None
+
+
+def first_complaint(error: ValidationError, known: list[str]) -> str:
+    """One sentence that names what is wrong."""
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        name = str(first["loc"][-1])
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}."
+        return f"Unknown member {where!r}; {hint}"
+    return f"{where}: {message}" if where else message

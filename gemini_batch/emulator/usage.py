@@ -5,9 +5,10 @@ of them. No dice: what is drawn comes in as a number.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from gemini_batch.emulator.proto import repeated
 from gemini_batch.emulator.sizes import Medium, Modality, Sizes, look_inline, modality_of
 from gemini_batch.emulator.wire import Json, member, whole
 from gemini_batch.gemini.tokens import (
@@ -50,6 +51,13 @@ class Usage:
     file_ids: tuple[str, ...] = ()
     """Of the files referred to, without "files/", in the order of the request."""
 
+    def times(self, factor: float) -> "Usage":
+        """As a service counts that does not keep to the rules."""
+        text, image, video, audio, document = (
+            round(count * factor) for count in (self.text, self.image, self.video, self.audio, self.document)
+        )
+        return Usage(text, image, video, audio, document, self.file_ids)
+
     @property
     def total(self) -> int:
         return self.text + self.image + self.video + self.audio + self.document
@@ -71,17 +79,19 @@ class Output:
     answer_tokens: int
     thought_tokens: int
 
+    def times(self, factor: float) -> "Output":
+        answer, thoughts = round(self.answer_tokens * factor), round(self.thought_tokens * factor)
+        return replace(self, answer_tokens=answer, thought_tokens=thoughts)
+
 
 def measure(request: Json, model: str, sizes: Sizes) -> Usage:
     """Tokens of a validated request's contents and system instruction."""
-    contents = request.get("contents") or []
-    if type(contents) is not list:
-        contents = [contents]
+    contents = repeated(request.get("contents"))
     if instruction := member(request, "systemInstruction"):
         contents = [*contents, instruction]
     characters, media = 0, []
     for content in contents:
-        for part in content.get("parts") or ():
+        for part in repeated(content.get("parts")):
             if text := part.get("text"):
                 characters += len(text)
             else:

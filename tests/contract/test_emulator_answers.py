@@ -6,8 +6,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gemini_batch.emulator.answers import answer_line, expected_answer, expected_text, short_digest
-from gemini_batch.emulator.lines import BadLineError, checked
+from gemini_batch.emulator.answers import Respondent, expected_answer, expected_text, short_digest
+from gemini_batch.emulator.lines import checked
+from gemini_batch.emulator.proto import BadLineError
 from gemini_batch.emulator.sampler import SchemaError
 
 PERSON = {
@@ -68,6 +69,10 @@ JSON_SCHEMAS = {
     "tuple": {"type": "array", "prefixItems": [{"type": "null"}], "items": False},
     "all of one": {"allOf": [{"type": "boolean"}]},
 }
+
+
+def answer_line(line: dict[str, Any], model: str = "gemini-2.0-flash") -> dict[str, Any]:
+    return Respondent(0, model, lambda file_id: True, lambda file_id: None).answer_line(line)
 
 
 def request_of(text: str, **config: Any) -> dict[str, Any]:
@@ -154,15 +159,15 @@ def test_some_texts_hold_a_line_separator():
 def test_usage_counts_text_and_pictures():
     request = request_of("x" * 400)
     request["contents"][0]["parts"].append({"inlineData": {"mimeType": "image/png", "data": "AAAA"}})
-    line = answer_line({"key": "a", "request": request}, 0, "gemini-x", lambda file_id: True)
+    line = answer_line({"key": "a", "request": request})
     usage = line["response"]["usageMetadata"]
     assert usage["promptTokenCount"] == 100 + 258
     assert usage["totalTokenCount"] == usage["promptTokenCount"] + usage["candidatesTokenCount"]
-    assert line["response"]["modelVersion"] == "gemini-x"
+    assert line["response"]["modelVersion"] == "gemini-2.0-flash"
 
 
 def test_a_line_without_contents_is_an_error_of_its_own():
-    line = answer_line({"key": "a", "request": {}}, 0, "gemini-x", lambda file_id: True)
+    line = answer_line({"key": "a", "request": {}})
     assert line["error"]["code"] == 3 and line["key"] == "a"
 
 
@@ -180,7 +185,7 @@ def test_a_schema_without_an_instance_is_refused_with_its_line(schema):
     line = {"key": "a", "request": request_of("x", responseJsonSchema=schema)}
     with pytest.raises(BadLineError, match="invalid response schema"):
         checked(json.dumps(line).encode())
-        answer_line(line, 0, "m", lambda file_id: True)
+        answer_line(line)
 
 
 def test_a_schema_that_never_ends_fails_its_line_alone():
@@ -188,5 +193,5 @@ def test_a_schema_that_never_ends_fails_its_line_alone():
     request = request_of("x", responseJsonSchema=schema)
     with pytest.raises(SchemaError, match="no finite instance"):
         expected_answer(0, request)
-    line = answer_line({"key": "a", "request": request}, 0, "m", lambda file_id: True)
+    line = answer_line({"key": "a", "request": request})
     assert line["error"]["code"] == 3

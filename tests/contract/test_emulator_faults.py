@@ -1,6 +1,7 @@
 """Each fault, as the SDK or a plain HTTP client meets it."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from google.genai import errors
 from sdk_calls import MODEL, Client, TransportError, finished, jsonl, request_of, upload
 
 from gemini_batch.emulator.answers import expected_text
-from gemini_batch.emulator.faults import FAULTS, FaultBoard, Point
-from gemini_batch.emulator.wire import ApiError
+from gemini_batch.emulator.board import FaultBoard
+from gemini_batch.emulator.faults import FAULTS, FaultSpec, Point
 
 KEYS = [f"r{i}" for i in range(6)]
 
@@ -246,16 +247,19 @@ def test_clearing_disarms(client, http, arm):
     assert submit_all(client).name
 
 
+def board_with(**spec: Any) -> FaultBoard:
+    board = FaultBoard(lambda: datetime(2026, 11, 22, tzinfo=UTC), 0)
+    board.arm(FaultSpec(**spec))
+    return board
+
+
 def test_faults_skip_then_happen_then_are_spent():
-    board = FaultBoard()
-    board.arm("get_500", times=2, after=1)
+    board = board_with(name="state_unknown", times=2, after=1)
     assert [bool(board.take(Point.GET)) for _ in range(5)] == [False, True, True, False, False]
     assert board.armed() == []
 
 
 def test_a_fault_does_not_happen_elsewhere():
-    board = FaultBoard()
-    board.arm("get_500")
-    assert not board.take(Point.LIST)
-    with pytest.raises(ApiError, match="Unknown fault"):
-        board.arm("")
+    board = board_with(name="get_500")
+    assert not board.take(Point.CALL, call="list") and not board.take(Point.GET)
+    assert board.take(Point.CALL, call="get")

@@ -1,7 +1,6 @@
 """A job's state and reply, as the clock moves."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +21,8 @@ def job_of(seconds: float, **fields: Any) -> Job:
         input_file="files/in",
         n_requests=1,
         created=NOON,
-        duration=timedelta(seconds=seconds),
-        source=Path("in"),
-        results=Path("out"),
+        queue=timedelta(seconds=seconds / 2),
+        run=timedelta(seconds=seconds / 2),
         **({"answered": NOON + timedelta(seconds=1)} | fields),
     )
 
@@ -40,9 +38,9 @@ def job_of(seconds: float, **fields: Any) -> Job:
         (job_of(0, answered=None), 0, State.PENDING),
         (job_of(0), 1, State.SUCCEEDED),
         (job_of(100, cancelled=NOON), 1, State.CANCELLED),
-        (job_of(100, job_faults=frozenset({"job_failed"})), 99, State.RUNNING),
-        (job_of(100, job_faults=frozenset({"job_failed"})), 100, State.FAILED),
-        (job_of(100, job_faults=frozenset({"job_expired"})), 100, State.EXPIRED),
+        (job_of(100, faults={"job_failed": 0.0}), 99, State.RUNNING),
+        (job_of(100, faults={"job_failed": 0.0}), 100, State.FAILED),
+        (job_of(100, faults={"job_expired": 0.0}), 100, State.EXPIRED),
         (job_of(200_000), 48 * 3600 - 1, State.RUNNING),
         (job_of(200_000), 48 * 3600, State.EXPIRED),
     ],

@@ -27,7 +27,7 @@ GOOD = {"key": "good", "request": request_of("x")}
         ({"key": "a", "request": request_of("x", thinkingLevel="LOW")}, "no such field: 'thinkingLevel'"),
         ({"key": "a", "request": request_of("x") | {"systemInstruction": []}}, "expected '{'"),
         ({"key": "a", "request": {"contents": [{"parts": [{"text": 1}]}]}}, "expected a string"),
-        ({"key": "a", "request": {"contents": [{"parts": "x"}]}}, "expected a list"),
+        ({"key": "a", "request": {"contents": [{"parts": "x"}]}}, "expected '{'"),
         ({"key": "a", "request": request_of("x", responseSchema={"type": "WORD"})}, "unknown type 'WORD'"),
         ({"key": "a", "request": request_of("x", responseSchema={"properties": [1]})}, "response schema"),
         ({"key": "a", "request": request_of("x", responseSchema={"$ref": "#/$defs/No"})}, "points nowhere"),
@@ -57,7 +57,7 @@ def test_an_inline_request_with_an_unknown_field_is_refused_with_a_field_violati
     reply = http.post(f"/v1/models/{MODEL}:batchGenerateContent", json=body)
     (detail,) = reply.json()["error"]["details"]
     assert reply.status_code == 400
-    assert detail["fieldViolations"][0]["field"] == "batch.input_config.requests.requests[1]"
+    assert detail["fieldViolations"][0]["field"] == "batch.input_config.requests.requests[1].request"
     assert "bogus" in detail["fieldViolations"][0]["description"]
 
 
@@ -143,6 +143,10 @@ def test_reset_leaves_nothing(client, http):
         "requests": {"bought_total": 0, "distinct": 0, "bought_more_than_once": 0},
         "files": {"stored": 0, "bytes": 0},
         "calls": {},
+        "rejected": {},
+        "faults": {},
+        "tokens": {"live": 0, "live_max": 0, "by_model": {}},
+        "usage": {"models": {}, "cost_usd": 0.0},
     }
 
 

@@ -39,18 +39,18 @@ def test_a_signal_stops_it_cleanly_even_while_it_answers(number, tmp_path):
 
 def test_a_given_storage_folder_is_used_and_kept(tmp_path):
     folder = tmp_path / "kept"
-    serve_there = SERVE.replace("Settings()", f"Settings(storage=__import__('pathlib').Path({str(folder)!r}))")
+    serve_there = SERVE.replace("Settings()", f"Settings(), state=__import__('pathlib').Path({str(folder)!r})")
     process = subprocess.Popen([sys.executable, "-c", serve_there], stdout=subprocess.PIPE, text=True)
     url = json.loads(process.stdout.readline())["url"]
     with genai.Client(api_key="k", http_options={"base_url": url}) as client:
         client.files.upload(file=io.BytesIO(b"content"), config={"mime_type": "jsonl"})
     process.terminate()
     process.communicate(timeout=10)
-    assert [path.read_bytes() for path in folder.iterdir()] == [b"content"]
+    assert [path.read_bytes() for path in folder.glob("upload-*")] == [b"content"]
 
 
 def test_a_taken_port_is_named_with_the_way_out():
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with pytest.raises(EmulatorError, match=f"port {port} .*choose another port"):
-            serve(EmulatorSettings(port=port))
+            serve(EmulatorSettings(), port=port)

@@ -285,4 +285,4 @@ def test_files_and_jobs_of_another_key_are_out_of_reach(connect, client):
 def test_the_key_may_come_as_a_query_parameter(url, client):
     job = submit(client, {"key": "a", "request": request_of("x")})
     assert httpx2.get(f"{url}/v1/{job.name}?key=k", trust_env=False).status_code == 200
-    assert httpx2.get(f"{url}/v1/{job.name}", trust_env=False).status_code == 404
+    assert httpx2.get(f"{url}/v1/{job.name}", trust_env=False).status_code == 403

@@ -1,0 +1,135 @@
+"""A user's own answers: a Python callable, or a JSONL file of canned ones. What they do not answer, the sampler does.
+
+In: a `Prompt`. Out: what to answer: a text, anything JSON can say, or a whole result with `response` or `error`.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gemini_batch.emulator.proto import repeated
+from gemini_batch.emulator.settings import SettingsError
+from gemini_batch.emulator.wire import Json, member
+
+_WHOLE = ("response", "error", "status")
+_MEMBERS = ("key", "prompt", "answer", *_WHOLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What an answer is wanted for."""
+
+    key: str
+    """Of the request line; "" where it has none."""
+    model: str
+    request: Mapping[str, Any]
+    """The GenerateContentRequest as it was sent."""
+
+    @property
+    def text(self) -> str:
+        """All text parts of the contents, joined; without the system instruction."""
+        return "".join(
+            part.get("text") or ""
+            for content in repeated(self.request.get("contents"))
+            for part in repeated(content.get("parts"))
+        )
+
+    @property
+    def schema(self) -> Any:
+        """The response schema, or None."""
+        config = member(self.request, "generationConfig") or {}
+        schema = member(config, "responseSchema")
+        return member(config, "responseJsonSchema") if schema is None else schema
+
+
+Answers = Callable[[Prompt], Any]
+"""None: no answer of its own. An exception: the line fails with code 13 and the exception's text."""
+
+
+def load_answers(given: str) -> Answers:
+    """`module:function`, or the path of a JSONL file; raises SettingsError."""
+    if given.endswith((".jsonl", ".json")) or Path(given).exists():
+        return read_canned(Path(given))
+    module, colon, name = given.partition(":")
+    if not colon:
+        raise SettingsError(f"answers: {given} is no file, and not module:function.")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` has it
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever the user's module raises is its story to tell
+        raise SettingsError(f"answers: {module} cannot be imported: {error!r}") from error
+    answers: Any = getattr(found, name, None)
+    if not callable(answers):
+        raise SettingsError(f"answers: {module} has no function {name!r}.")
+    return answers  # type: ignore[no-any-return]
+
+
+def read_canned(path: Path) -> Answers:
+    """Raises SettingsError."""
+    try:
+        return canned(path.read_bytes().split(b"\n"), str(path))
+    except OSError as error:
+        raise SettingsError(f"answers: {path}: {error.strerror}") from None
+
+
+def canned(lines: Iterable[bytes], source: str) -> Answers:
+    """Answers by `key` or `prompt` (the exact text); a line with neither answers all the rest.
+
+    A line holds `answer` (a text or any JSON), or `response` / `error` / `status` as a result file of the service does:
+    such a file can be played back as it is.
+
+    Raises:
+        SettingsError: a line of another shape, named by its number.
+    """
+    by_key: dict[str, Json] = {}
+    by_prompt: dict[str, Json] = {}
+    rest: list[Json] = []
+    for number, raw in enumerate(lines, 1):
+        if not raw.strip():
+            continue
+        line = _canned_line(raw, f"{source}, line {number}")
+        if "key" in line:
+            by_key[line["key"]] = line
+        elif "prompt" in line:
+            by_prompt[line["prompt"]] = line
+        else:
+            rest.append(line)
+
+    def answer(prompt: Prompt) -> Any:
+        line = by_key.get(prompt.key) or (by_prompt and by_prompt.get(prompt.text)) or (rest[-1] if rest else None)
+        if not line:
+            return None
+        return line["answer"] if "answer" in line else {name: line[name] for name in _WHOLE if name in line}
+
+    return answer
+
+
+def _canned_line(raw: bytes, where: str) -> Json:
+    try:
+        line = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise SettingsError(f"{where}: {error.msg}.") from None
+    if not isinstance(line, dict) or not line.keys() & {"answer", *_WHOLE}:
+        raise SettingsError(f"{where}: expected an object with `answer`, or with `response` or `error`.")
+    if unknown := sorted(line.keys() - set(_MEMBERS)):
+        raise SettingsError(f"{where}: unknown member {unknown[0]!r}; known: {', '.join(_MEMBERS)}.")
+    for name in ("key", "prompt"):
+        if not isinstance(line.get(name, ""), str):
+            raise SettingsError(f"{where}: {name} must be a text.")
+    return line
+
+
+def as_result(answer: Any) -> Json | str:
+    """A whole result, or the text of one; raises TypeError for what JSON cannot say."""
+    if isinstance(answer, str):
+        return answer
+    if isinstance(answer, Mapping) and answer and answer.keys() <= set(_WHOLE):
+        return dict(answer)
+    dumped = getattr(answer, "model_dump_json", None)
+    return str(dumped()) if callable(dumped) else orjson.dumps(answer).decode()

@@ -1,0 +1,69 @@
+"""The calls of a model: generateContent, countTokens, get and list."""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gemini_batch.emulator.batches import known_model, unknown_name
+from gemini_batch.emulator.calls import Calls
+from gemini_batch.emulator.lines import check_request
+from gemini_batch.emulator.proto import BadLineError, check_count
+from gemini_batch.emulator.service import Service
+from gemini_batch.emulator.wire import Json, JsonReply, error_of_status, read_json
+
+# Models of the Rate limits page (2026-08-18) that take batches; any other `gemini-…` is served as well.
+MODELS = (
+    "gemini-3.8-flash", "gemini-3.7-flash", "gemini-3.6-flash", "gemini-3.5-flash", "gemini-3.5-flash-lite",
+    "gemini-3.1-pro-preview", "gemini-3.1-flash-lite", "gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite",
+    "gemini-embedding-001",
+)  # fmt: skip
+_INPUT_TOKENS, _OUTPUT_TOKENS = 1_048_576, 65_536  # models page, Gemini 2.5 and 3
+_EMBEDDING_TOKENS = 2048
+
+
+class ModelsApi:
+    def __init__(self, service: Service, calls: Calls) -> None:
+        self._service = service
+        self._calls = calls
+
+    async def generate(self, request: Request) -> Response:
+        model, body = known_model(request, "generateContent"), await read_json(request)
+        try:
+            check_request(body)
+        except BadLineError as e:
+            raise unknown_name(e, "generate_content_request") from e
+        respondent = self._service.respondent(self._calls.owner_of(request), model)
+        result = await asyncio.to_thread(respondent.answer, body, "")
+        if (status := result.get("error") or result.get("status")) is not None:
+            raise error_of_status(status)
+        return JsonReply(result["response"])
+
+    async def count_tokens(self, request: Request) -> Response:
+        model, body = known_model(request, "countTokens"), await read_json(request)
+        try:
+            counted = check_count(body)
+        except BadLineError as e:
+            raise unknown_name(e, "count_tokens_request") from e
+        respondent = self._service.respondent(self._calls.owner_of(request), model)
+        usage = respondent.usage(counted)
+        return JsonReply({"totalTokens": usage.total, "promptTokensDetails": usage.details()})
+
+    async def get(self, request: Request) -> Response:
+        return JsonReply(_model(known_model(request, "generateContent")))
+
+    async def list(self, request: Request) -> Response:
+        return JsonReply({"models": [_model(name) for name in MODELS]})
+
+
+def _model(name: str) -> Json:
+    embeds = "embedding" in name
+    methods = ["embedContent", "asyncBatchEmbedContent"] if embeds else ["generateContent", "batchGenerateContent"]
+    return {
+        "name": f"models/{name}",
+        "version": "001",
+        "displayName": name.replace("-", " ").title(),
+        "inputTokenLimit": _EMBEDDING_TOKENS if embeds else _INPUT_TOKENS,
+        "outputTokenLimit": 1 if embeds else _OUTPUT_TOKENS,
+        "supportedGenerationMethods": [*methods, "countTokens"],
+    }

@@ -1,0 +1,204 @@
+"""The messages of a request as tables of fields, checked at every depth as proto-JSON is read.
+
+Both spellings of a field are one field; a single message stands for a list of one. Names: REST reference of
+GenerateContentRequest and EmbedContentRequest, as google-genai 3.4.0 spells them.
+"""
+
+import binascii
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from gemini_batch.emulator.wire import Json, snake_case
+
+Check = Callable[[Any, str], None]
+"""(value, name of its field); raises BadLineError."""
+
+
+class BadLineError(Exception):
+    """`number` counts from 1; `where` is what to point at in the raw line; `field` names an unknown field."""
+
+    def __init__(self, complaint: str, where: str = "", field: str = "") -> None:
+        super().__init__(complaint)
+        self.complaint = complaint
+        self.where = where
+        self.field = field
+        self.is_beside_request = False
+        self.number = 0
+        self.column = 1
+
+    def located(self, number: int, raw: bytes) -> "BadLineError":
+        self.number = number
+        self.column = max(raw.find(self.where.encode()), 0) + 1
+        return self
+
+    def message(self) -> str:
+        """The recorded form (inspect_ai #3257)."""
+        return f"Error on line {self.number}: invalid JSON, near column {self.column}: {self.complaint}"
+
+
+def repeated(value: Any) -> list[Any]:
+    """A repeated field's items; one that stands alone counts as a list of one."""
+    return value if type(value) is list else [] if value is None else [value]
+
+
+def expected_object(value: Any, name: str) -> BadLineError:
+    """The recorded form (inspect_ai #5100)."""
+    complaint = f"unexpected character: '{orjson.dumps(value).decode()[:1]}'; expected '{{'"
+    return BadLineError(complaint, where=f'"{name}"' if name else "")
+
+
+def message(**fields: Check) -> Check:
+    known = {spelling: (name, check) for name, check in fields.items() for spelling in {name, snake_case(name)}}
+
+    def check_message(value: Any, name: str) -> None:
+        if type(value) is not dict:
+            raise expected_object(value, name)
+        seen = set()
+        for spelling, inner in value.items():
+            found = known.get(spelling)
+            if found is None:
+                raise BadLineError(f"no such field: '{spelling}'", where=f'"{spelling}"', field=spelling)
+            field, check = found
+            if field in seen:
+                raise BadLineError(f"field set twice: '{field}'", where=f'"{spelling}"', field=spelling)
+            seen.add(field)
+            if inner is not None:
+                check(inner, spelling)
+
+    return check_message
+
+
+def many(check: Check, *, or_one: bool = True) -> Check:
+    def check_all(value: Any, name: str) -> None:
+        if type(value) is not list and not or_one:
+            raise BadLineError("expected a list", where=f'"{name}"')
+        for inner in repeated(value):
+            check(inner, name)
+
+    return check_all
+
+
+def _of(kinds: tuple[type, ...], expected: str) -> Check:
+    def check(value: Any, name: str) -> None:
+        if type(value) not in kinds:
+            raise BadLineError(f"expected {expected}", where=f'"{name}"')
+
+    return check
+
+
+def _number(value: Any, name: str) -> None:
+    """A number, or the text of one, as int64 is written."""
+    if type(value) is str:
+        try:
+            float(value)
+        except ValueError:
+            raise BadLineError(f"not a number: {value!r}", where=f'"{name}"') from None
+    elif type(value) not in (int, float):
+        raise BadLineError("expected a number", where=f'"{name}"')
+
+
+def _base64(value: Any, name: str) -> None:
+    """Only its end is looked at: the rest is read when it is measured."""
+    _text(value, name)
+    tail = value[-(len(value) % 4 or 4) :].replace("-", "+").replace("_", "/")
+    try:
+        binascii.a2b_base64(tail + "=" * (-len(tail) % 4))
+    except binascii.Error:
+        raise BadLineError("not base64", where=f'"{name}"') from None
+
+
+def _anything(value: Any, name: str) -> None:
+    """Messages that no answer depends on, such as tools."""
+
+
+def _texts(value: Any, name: str) -> None:
+    if type(value) is not dict or not all(type(inner) is str for inner in value.values()):
+        raise BadLineError("expected an object of strings", where=f'"{name}"')
+
+
+_text = _of((str,), "a string")
+_bool = _of((bool,), "true or false")
+_enum = _of((str, int), "a name")
+_object = _of((dict,), "an object")
+
+_MEDIA_RESOLUTION = message(level=_enum, numTokens=_number)
+_PART = message(
+    text=_text,
+    thought=_bool,
+    thoughtSignature=_text,
+    inlineData=message(mimeType=_text, data=_base64, displayName=_text),
+    fileData=message(mimeType=_text, fileUri=_text, displayName=_text),
+    functionCall=_object,
+    functionResponse=_object,
+    executableCode=_object,
+    codeExecutionResult=_object,
+    toolCall=_object,
+    toolResponse=_object,
+    videoMetadata=_object,
+    partMetadata=_object,
+    mediaResolution=_MEDIA_RESOLUTION,
+)
+_CONTENT = message(role=_text, parts=many(_PART))
+_THINKING = message(includeThoughts=_bool, thinkingBudget=_number, thinkingLevel=_enum)
+_CONFIG = message(
+    audioTimestamp=_bool,
+    candidateCount=_number,
+    enableAffectiveDialog=_bool,
+    enableEnhancedCivicAnswers=_bool,
+    frequencyPenalty=_number,
+    imageConfig=_anything,
+    logprobs=_number,
+    maxOutputTokens=_number,
+    mediaResolution=_enum,
+    presencePenalty=_number,
+    responseFormat=_anything,
+    responseJsonSchema=_anything,
+    responseLogprobs=_bool,
+    responseMimeType=_text,
+    responseModalities=many(_enum),
+    responseSchema=_anything,
+    seed=_number,
+    speechConfig=_anything,
+    stopSequences=many(_text),
+    temperature=_number,
+    thinkingConfig=_THINKING,
+    topK=_number,
+    topP=_number,
+)
+_SAFETY = message(category=_enum, threshold=_enum, method=_enum)
+
+check_generate: Check = message(
+    cachedContent=_text,
+    contents=many(_CONTENT),
+    generationConfig=_CONFIG,
+    labels=_texts,
+    model=_text,
+    safetySettings=many(_SAFETY),
+    serviceTier=_enum,
+    store=_bool,
+    systemInstruction=_CONTENT,
+    toolConfig=_anything,
+    tools=many(_anything),
+)
+check_embed: Check = message(
+    model=_text,
+    content=_CONTENT,
+    taskType=_enum,
+    title=_text,
+    outputDimensionality=_number,
+    autoTruncate=_bool,
+    documentOcr=_bool,
+    audioTrackExtraction=_bool,
+    embedContentConfig=_anything,
+)
+check_metadata: Check = _texts
+
+
+def check_count(body: Json) -> Json:
+    """The request whose tokens a countTokens call asks for."""
+    inner = body.get("generateContentRequest", body.get("generate_content_request"))
+    request: Mapping[str, Any] = body if inner is None else inner
+    check_generate(request, "generateContentRequest" if inner is not None else "")
+    return dict(request)
