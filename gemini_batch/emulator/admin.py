@@ -1,5 +1,6 @@
 """The emulator's own calls, under /admin: what was bought, faults, settings, answers, the clock, reset."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -90,7 +91,7 @@ class AdminApi:
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if body.keys() != {"advance_seconds"} or not is_number or not 0 <= seconds <= longest:
             raise invalid(f"Expected advance_seconds, a number from 0 to {longest:.0f}; speed is one of the settings.")
-        self._service.clock.advance(timedelta(seconds=seconds))
+        await asyncio.to_thread(self._service.advance, timedelta(seconds=seconds))
         return JsonReply(self._clock())
 
     def _clock(self) -> Json:

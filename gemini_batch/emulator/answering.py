@@ -49,6 +49,7 @@ class Answerer:
         self._work = work
         self._seed = seed
         self._closing = False
+        self._is_busy = False
         self._waiting: list[tuple[datetime, int, str]] = []
         self._numbers = itertools.count()
         self._line_faults: dict[str, LineFaults] = {}
@@ -65,17 +66,25 @@ class Answerer:
                 self._line_faults[job.id] = line_faults
             starts = self._clock.now() if job.cancelled else job.starts
             heapq.heappush(self._waiting, (starts, next(self._numbers), job.id))
-            self._changed.notify()
+            self._changed.notify_all()
 
     def wake(self) -> None:
         """The clock has been changed."""
         with self._changed:
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def wait_until_idle(self) -> None:
+        """Returns when no job that has started is left to answer, or at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or not (self._is_busy or self._due()))
+
+    def _due(self) -> bool:
+        return bool(self._waiting) and self._clock.real_seconds_until(self._waiting[0][0]) <= 0
 
     def close(self) -> None:
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -107,16 +116,14 @@ class Answerer:
     def _next(self) -> str | None:
         """The next job that has started; None at the end."""
         with self._changed:
+            self._is_busy = False
+            self._changed.notify_all()
             while not self._closing:
-                if not self._waiting:
-                    self._changed.wait()
-                    continue
-                starts, _, job_id = self._waiting[0]
-                seconds = self._clock.real_seconds_until(starts)
-                if seconds <= 0:
-                    heapq.heappop(self._waiting)
-                    return job_id
-                self._changed.wait(min(seconds, _LONGEST_WAIT))
+                if self._due():
+                    self._is_busy = True
+                    return heapq.heappop(self._waiting)[2]
+                left = self._clock.real_seconds_until(self._waiting[0][0]) if self._waiting else _LONGEST_WAIT
+                self._changed.wait(min(left, _LONGEST_WAIT))
         return None
 
     def _answer(self, job: Job, line_faults: LineFaults) -> None:

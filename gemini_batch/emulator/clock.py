@@ -10,7 +10,7 @@ LONGEST_STEP = timedelta(days=3650)
 
 
 class VirtualClock:
-    """Never goes back. `changed` is called after a step or a change of speed: whoever waits must look again."""
+    """Goes back only by `set_to`. `changed` is called after each change: whoever waits must look again."""
 
     def __init__(self, real: Clock, speed: float = 1.0) -> None:
         self._real = real

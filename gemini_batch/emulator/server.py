@@ -59,7 +59,7 @@ def serve(
         raise EmulatorError(f"{host} can be reached from other machines: say --allow-remote if that is meant.")
     sys.setswitchinterval(_SWITCH_SECONDS)
     with (
-        _listener(host, port) as listener,
+        listen(host, port) as listener,
         opened(settings, state, answers) as (service, calls),
         _ignored_once_stopped(),
     ):
@@ -135,7 +135,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio switches Nagle's delay off only where the protocol is named; with it each reply takes 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -97,7 +97,7 @@ class Service:
         return self._settings
 
     def reset(self) -> None:
-        """As at the start: no jobs, files or counts, the first settings and faults. The clock stays where it is."""
+        """As at the start: no jobs, files or counts, the first settings, faults and time."""
         for job in self.jobs.clear():
             self._answerer.put(replace(job, cancelled=self.clock.now()))
             if job.answered:
@@ -108,7 +108,13 @@ class Service:
         self._state.clear()
         self._settings, self.answers = self.start_settings, self.start_answers
         self.clock.set_speed(self._settings.speed)
+        self.clock.set_to(self._real.now())
         self._arm()
+
+    def advance(self, step: timedelta) -> None:
+        """Blocks until all jobs that have started by then are answered."""
+        self.clock.advance(step)
+        self._answerer.wait_until_idle()
 
     def _arm(self) -> None:
         self.faults.clear()
