@@ -98,8 +98,18 @@ def test_text_counts_over_all_contents_and_the_system_instruction():
     assert measure({"contents": {"parts": [{"text": "a" * 40}]}}, NEW, nobody) == Usage(text=10)
 
 
-@pytest.mark.parametrize("asked", [{}, {"contents": []}, {"contents": [{}]}, request({"text": ""}), request()])
-def test_a_request_without_text_has_one_token(asked):
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"contents": []},
+        {"contents": [{}]},
+        request(),
+        request({"text": ""}),
+        request({"inlineData": {}}, {"fileData": {}}, {"functionCall": {"name": "f"}}),
+    ],
+)
+def test_a_request_without_text_or_media_has_one_token(asked):
     assert measure(asked, NEW, nobody) == Usage(text=1)
 
 
