@@ -125,9 +125,9 @@ def _with_media(text: int, parts: Iterable[Json], request: Json, model: str, siz
 def _medium(part: Json, sizes: Sizes, file_ids: list[str]) -> Medium | None:
     """None for a part that is neither text nor a medium, such as a call of a function, which counts nothing here."""
     blob, file = member(part, "inlineData"), member(part, "fileData")
-    if type(blob) is dict:
+    if blob and type(blob) is dict:
         return look_inline(_word(blob.get("data")), _word(member(blob, "mimeType")))
-    if type(file) is not dict:
+    if not file or type(file) is not dict:
         return None
     file_id = _word(member(file, "fileUri")).rpartition("files/")[2]
     file_ids.append(file_id)
@@ -162,8 +162,9 @@ def output_usage(request: Json, text: str, draw: int) -> Output:
     thoughts = thought_tokens(member(config, "thinkingConfig"), draw)
     most = _number(member(config, "maxOutputTokens"))
     if most is None or most <= 0:
-        return Output(text, "STOP", text_tokens(len(text)), thoughts)
-    thoughts = min(thoughts, most)
+        most = None
+    else:
+        thoughts = min(thoughts, most)
     kept, reason = fit(text, thoughts, most)
     return Output(kept, reason, text_tokens(len(kept)) if kept else 0, thoughts)
 
