@@ -16,7 +16,7 @@ from gemini_batch.emulator.dice import Dice, fingerprint
 from gemini_batch.emulator.faults import Point
 from gemini_batch.emulator.jobs import Job, State, job_reply, state_of
 from gemini_batch.emulator.lines import AbandonedError
-from gemini_batch.emulator.proto import BadLineError
+from gemini_batch.emulator.proto import BadLineError, check_create
 from gemini_batch.emulator.service import Order, Service
 from gemini_batch.emulator.settings import MAX_INLINE_BYTES
 from gemini_batch.emulator.wire import (
@@ -130,6 +130,10 @@ class BatchesApi:
 
 def _order(request: Request, body: Json, owner: str, embeds: bool) -> Order:
     model = known_model(request, "asyncBatchEmbedContent" if embeds else "batchGenerateContent")
+    try:
+        check_create(body, "")
+    except BadLineError as e:
+        raise unknown_name(e, "batch") from e
     batch = message_member(body, "batch")
     config = message_member(batch, "inputConfig")
     input_file = text_member(config, "fileName") or None

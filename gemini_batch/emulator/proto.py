@@ -50,22 +50,23 @@ def expected_object(value: Any, name: str) -> BadLineError:
 
 
 def message(**fields: Check) -> Check:
-    known = {spelling: (name, check) for name, check in fields.items() for spelling in {name, snake_case(name)}}
+    snake = {snake_case(name): (name, check) for name, check in fields.items() if snake_case(name) != name}
 
     def check_message(value: Any, name: str) -> None:
         if type(value) is not dict:
             raise expected_object(value, name)
-        seen = set()
         for spelling, inner in value.items():
-            found = known.get(spelling)
-            if found is None:
-                raise BadLineError(f"no such field: '{spelling}'", where=f'"{spelling}"', field=spelling)
-            field, check = found
-            if field in seen:
-                raise BadLineError(f"field set twice: '{field}'", where=f'"{spelling}"', field=spelling)
-            seen.add(field)
+            check = fields.get(spelling) or check_snake(value, spelling)
             if inner is not None:
                 check(inner, spelling)
+
+    def check_snake(value: Json, spelling: str) -> Check:
+        field, check = snake.get(spelling, ("", None))
+        if check is None:
+            raise BadLineError(f"no such field: '{spelling}'", where=f'"{spelling}"', field=spelling)
+        if field in value:
+            raise BadLineError(f"field set twice: '{field}'", where=f'"{spelling}"', field=spelling)
+        return check
 
     return check_message
 
@@ -194,6 +195,16 @@ check_embed: Check = message(
     embedContentConfig=_anything,
 )
 check_metadata: Check = _texts
+check_create: Check = message(
+    batch=message(
+        displayName=_text,
+        inputConfig=message(fileName=_text, requests=message(requests=many(_anything))),
+        model=_text,
+        name=_text,
+        priority=_number,
+        webhookConfig=_object,
+    )
+)
 
 
 def check_count(body: Json) -> Json:
