@@ -86,6 +86,10 @@ class GeminiClient:
         body, at = self._raw(name)
         return Seen(_job(body), at)
 
+    @effect("remote.cancel_job")
+    def cancel_job(self, name: str) -> None:
+        _mapped(lambda: self._general.batches.cancel(name=name))
+
     @effect("remote.list_jobs")
     def list_jobs(self) -> Listing:
         jobs: list[Job] = []

@@ -1,4 +1,4 @@
-"""The remote service as we use it: seven calls. `client.py` is the one implementation over the SDK.
+"""The remote service as we use it: eight calls. `client.py` is the one implementation over the SDK.
 
 Every method raises a leaf of `RemoteError` and nothing else that comes from the network.
 """
@@ -63,6 +63,9 @@ class Remote(Protocol):
         """
 
     def get_job(self, name: str) -> Seen: ...
+
+    def cancel_job(self, name: str) -> None:
+        """Ask the service to end a job. It may end otherwise all the same: look at what became of it."""
 
     def list_jobs(self) -> Listing: ...
 

@@ -7,6 +7,7 @@ from costing money is that SENDING is created by exactly one of them.
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,6 +26,7 @@ from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.prepare import prepare
 from gemini_batch.jobs.shop import STAYS_TRUE, Shop
+from gemini_batch.jobs.twins import end_twins
 from gemini_batch.records import Send, ShardRecord, Upload
 
 SEND_WITHIN = timedelta(seconds=30)
@@ -139,12 +141,19 @@ class _Advance:
                 return Stop()
             if not ours(command):
                 return Rest(_left(command), timedelta(0))
+            if lifecycle.live_twins(self._record):
+                self._end_twins()
             outcome = self._perform(command)
             if isinstance(outcome, Rest | AwaitDesk):
                 return outcome
             if outcome is not None:
                 self._save(outcome)
         return Rest("this process is leaving")
+
+    def _end_twins(self) -> None:
+        """At the first occasion, and no later than before the merge; the shard's own work does not wait for it."""
+        with suppress(RemoteError):
+            self._record = end_twins(self._shop, self._record)
 
     def _save(self, event: events.Event) -> bool:
         try:

@@ -276,6 +276,11 @@ def is_live(job: Job) -> bool:
     return _state(job) in LIVE
 
 
+def live_twins(record: ShardRecord) -> list[Job]:
+    """Further jobs of the shard that may still run, as far as is recorded."""
+    return [twin for twin in record.twins if _state(twin) not in TERMINAL and twin.state != GONE]
+
+
 def looked_at(job: Job, at: datetime) -> JobEnded | None:
     """Whether a polled job is over. Terminal states are; states nobody knows are bounded by age in provider time."""
     state = _state(job)

@@ -34,6 +34,7 @@ class Service:
         self.downloads = []
         self.size_bytes = None
         self.requests = None
+        self.cancelled = []
 
     def upload(self, path, display_name, mime_type):
         self.uploads += 1
@@ -51,10 +52,13 @@ class Service:
             raise outcome
         return self.jobs[-1]
 
+    def cancel_job(self, name):
+        self.cancelled.append(name)
+
     def get_job(self, name):
         job = next(job for job in self.jobs if job.name == name)
         seen = {
-            "state": self.state,
+            "state": "BATCH_STATE_CANCELLED" if name in self.cancelled else self.state,
             "responses_file": f"files/out-{name[8:]}",
             "ended_at": self.clock.now(),
             "requests": self.requests,
