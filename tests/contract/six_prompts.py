@@ -1,0 +1,38 @@
+"""Six prompts as a file job, and what comes back of them: for the tests of faults."""
+
+import json
+from typing import Any
+
+from sdk_calls import MODEL, Client, finished, jsonl, request_of, upload
+
+KEYS = [f"r{i}" for i in range(6)]
+
+
+def prompt_of(key: str) -> dict[str, Any]:
+    return request_of(f"prompt {key}")
+
+
+def upload_all(client: Client) -> str:
+    return upload(client, jsonl(*({"key": key, "request": prompt_of(key)} for key in KEYS))).name
+
+
+def submit_all(client: Client, name: str = "j") -> Any:
+    return client.batches.create(model=MODEL, src=upload_all(client), config={"display_name": name})
+
+
+def results(client: Client) -> bytes:
+    job = finished(client, submit_all(client))
+    assert job.state == "JOB_STATE_SUCCEEDED"
+    return client.files.download(file=job.dest.file_name)
+
+
+def raw_lines(client: Client) -> list[bytes]:
+    return results(client).removesuffix(b"\n").split(b"\n")
+
+
+def lines(client: Client) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in raw_lines(client)]
+
+
+def answer_text(line: dict[str, Any]) -> str:
+    return line["response"]["candidates"][0]["content"]["parts"][0]["text"]
