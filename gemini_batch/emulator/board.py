@@ -105,7 +105,7 @@ class FaultBoard:
                 and one.fires()
             }
             fired = fired or self._chaos_at(point, call)
-            self.fired.update(fired)
+            self.fired.update(fired.keys())  # not the mapping: a Counter would add the seconds up
             self._drop_spent()
         return fired
 
@@ -133,7 +133,9 @@ class FaultBoard:
                     if one.spec.applies_to_line(position, key) and self._falls(one.spec) and one.fires():
                         self.fired[one.spec.name] += 1
                         return one.spec.name
-                return next(iter(self._chaos_at(Point.LINE, "")), None)
+                met = self._chaos_at(Point.LINE, "")
+                self.fired.update(met.keys())
+                return next(iter(met), None)
 
         return look
 

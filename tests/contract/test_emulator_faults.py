@@ -1,9 +1,12 @@
 """The words of faults, whatever the fault."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from six_prompts import submit_all
+import pytest
+from google.genai import errors
+from six_prompts import KEYS, submit_all
 
 from gemini_batch.emulator.board import FaultBoard
 from gemini_batch.emulator.faults import FAULTS, FaultSpec, Point
@@ -22,19 +25,39 @@ def test_clearing_disarms(client, http):
     assert submit_all(client).name
 
 
-def board_with(**spec: Any) -> FaultBoard:
-    board = FaultBoard(lambda: datetime(2026, 11, 22, tzinfo=UTC), 0)
-    board.arm(FaultSpec(**spec))
+def board_with(*specs: dict[str, Any], seed: int = 0, chaos: float = 0.0) -> FaultBoard:
+    board = FaultBoard(lambda: datetime(2026, 11, 22, tzinfo=UTC), seed)
+    for spec in specs:
+        board.arm(FaultSpec(**spec))
+    board.set_chaos(chaos)
     return board
 
 
 def test_faults_skip_then_happen_then_are_spent():
-    board = board_with(name="state_unknown", times=2, after=1)
+    board = board_with({"name": "state_unknown", "times": 2, "after": 1})
     assert [bool(board.take(Point.GET)) for _ in range(5)] == [False, True, True, False, False]
     assert board.armed() == []
 
 
 def test_a_fault_does_not_happen_elsewhere():
-    board = board_with(name="get_500")
+    board = board_with({"name": "get_500"})
     assert not board.take(Point.CALL, call="list") and not board.take(Point.GET)
     assert board.take(Point.CALL, call="get")
+
+
+def test_each_time_that_a_fault_happens_counts_one_however_long_it_lasts(client, http, arm):
+    arm("get_503", times=2)
+    arm("list_lag", seconds=90)
+    arm("result_line_error", times=3)
+    job = submit_all(client)
+    for _ in range(2):
+        with pytest.raises(errors.ServerError):
+            client.batches.get(name=job.name)
+    assert http.get("/admin/stats").json()["faults"] == {"get_503": 2, "list_lag": 1, "result_line_error": 3}
+
+
+def test_chaos_counts_the_lines_that_it_spoils():
+    board = board_with(chaos=1)
+    faults = board.take_lines(6, "j", "m")
+    spoiled = [faults.at(position, key) for position, key in enumerate(KEYS)]
+    assert board.fired == Counter(spoiled)
