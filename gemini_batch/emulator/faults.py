@@ -1,7 +1,8 @@
 """Faults by name: what each does, and what a test says of when it happens.
 
 A fault skips the first `after` things of its kind that it applies to, then happens to `times` of them. `job`, `model`,
-`key` and `row` narrow what it applies to, `rate` lets it happen to a share of it, `lasts_seconds` ends it.
+`key` and `row` narrow what it applies to, `rate` lets it happen to a share of it, `lasts_seconds` ends it. Faults that
+cannot happen together happen to one thing after the other, in the order in which they were armed.
 """
 
 import difflib
@@ -38,6 +39,10 @@ class Point(Enum):
     DOWNLOAD = "a download"
 
 
+_ONE_REPLY = frozenset({Point.CALL, Point.CREATED, Point.GET, Point.CHUNK, Point.DOWNLOAD})
+"""A fault of these is the whole of the reply."""
+
+
 @dataclass(frozen=True)
 class Fault:
     point: Point
@@ -47,6 +52,8 @@ class Fault:
     """How long or how late, where the fault has a duration and none is given."""
     is_survivable: bool = True
     """Whether a client that does everything right still gets every answer; only such faults are part of chaos."""
+    aspect: str = ""
+    """What of a thing it changes, where several faults would change the same."""
     call: str = ""
     answer: str = ""
 
@@ -59,6 +66,10 @@ def _job(effect: str, seconds: float = 0.0, is_survivable: bool = True) -> Fault
     return Fault(Point.JOB, effect, seconds=seconds, is_survivable=is_survivable)
 
 
+def _end(effect: str) -> Fault:
+    return Fault(Point.JOB, effect, is_survivable=False, aspect="end")
+
+
 FAULTS = {
     "create_reply_lost": Fault(Point.CREATED, "the connection closes without a reply"),
     "create_500_after_commit": Fault(Point.CREATED, "500 although the job exists"),
@@ -67,10 +78,10 @@ FAULTS = {
     "create_late": _job("the connection closes at once; the job comes to be `seconds` later", 30),
     "list_lag": _job("in no list before `seconds` have passed", 120),
     "get_lag": _job("404 on get before `seconds` have passed", 120),
-    "job_failed": _job("ends FAILED with a top-level error, no output", is_survivable=False),
-    "job_expired": _job("ends EXPIRED, no output", is_survivable=False),
-    "job_cancelled": _job("ends CANCELLED though nobody asked, no output", is_survivable=False),
-    "job_stuck": _job("stays PENDING until it expires after 48 hours", is_survivable=False),
+    "job_failed": _end("ends FAILED with a top-level error, no output"),
+    "job_expired": _end("ends EXPIRED, no output"),
+    "job_cancelled": _end("ends CANCELLED though nobody asked, no output"),
+    "job_stuck": _end("stays PENDING until it expires after 48 hours"),
     "job_without_stats": _job("no batchStats in any reply"),
     "cancel_ignored": _job("a cancel is answered with {} and the job succeeds"),
     "cancelled_with_output": _job("keeps the first half of its result lines when cancelled"),
@@ -170,6 +181,12 @@ class FaultSpec(BaseModel):
         if fault is None:
             raise ValueError(_unknown(self.name))
         return fault
+
+    @property
+    def aspect(self) -> str:
+        """Of the faults of one aspect at most one happens to a thing."""
+        fault = self.fault
+        return fault.aspect or (fault.point.name if fault.point in _ONE_REPLY else self.name)
 
     @property
     def limit(self) -> float:

@@ -61,3 +61,39 @@ def test_chaos_counts_the_lines_that_it_spoils():
     faults = board.take_lines(6, "j", "m")
     spoiled = [faults.at(position, key) for position, key in enumerate(KEYS)]
     assert board.fired == Counter(spoiled)
+
+
+@pytest.mark.parametrize(
+    ("names", "point", "call"),
+    [
+        (["get_503", "any_429", "get_503"], Point.CALL, "get"),
+        (["create_reply_lost", "create_500_after_commit"], Point.CREATED, ""),
+        (["state_stale", "state_unknown"], Point.GET, ""),
+        (["job_expired", "job_failed", "job_stuck"], Point.JOB, ""),
+        (["list_shuffled", "list_shuffled"], Point.LIST, ""),
+        (["download_flipped", "download_cut"], Point.DOWNLOAD, ""),
+    ],
+)
+def test_faults_that_cannot_happen_together_happen_in_the_order_they_were_armed(names, point, call):
+    board = board_with(*({"name": name, "times": 1} for name in names))
+    assert [list(board.take(point, call=call)) for _ in range(len(names) + 1)] == [*([name] for name in names), []]
+
+
+def test_faults_that_go_together_happen_together():
+    board = board_with({"name": "list_lag", "seconds": 5}, {"name": "job_failed"}, {"name": "result_shuffled"})
+    assert board.take(Point.JOB) == {"list_lag": 5, "job_failed": 0, "result_shuffled": 0}
+
+
+def test_a_fault_that_has_to_wait_skips_what_the_others_happen_to():
+    board = board_with({"name": "create_503"}, {"name": "create_429", "after": 1})
+    assert [list(board.take(Point.CALL, call="create")) for _ in range(3)] == [["create_503"], ["create_429"], []]
+
+
+def test_what_is_skipped_is_counted_before_the_dice_fall():
+    always = [bool(take) for take in takes(board_with({"name": "get_503", "rate": 0.5}))]
+    later = [bool(take) for take in takes(board_with({"name": "get_503", "rate": 0.5, "after": 10}))]
+    assert later == [False] * 10 + always[10:]
+
+
+def takes(board: FaultBoard, count: int = 40) -> list[dict[str, float]]:
+    return [board.take(Point.CALL, call="get") for _ in range(count)]
