@@ -3,6 +3,7 @@
 import asyncio
 import re
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +78,16 @@ class BatchesApi:
     async def get(self, request: Request) -> Response:
         job = self._found(request)
         fired = self._faults.take(Point.GET, job=job.display_name, model=job.model)
+        if "state_stale" in fired:
+            return JsonReply(job_reply(replace(job, answered=None, cancelled=None), job.created, None))
         reply = await self._shown(job)
+        if "state_unknown" in fired:
+            shown = {name: value for name, value in reply["metadata"].items() if name != "output"}
+            return JsonReply({"name": job.name, "metadata": shown | {"state": "BATCH_STATE_SOMETHING"}})
         if "response" in reply:
             late = self._faults.take(Point.GET_SUCCEEDED, job=job.display_name, model=job.model)
             if "succeeded_without_output" in late:
                 del reply["response"], reply["metadata"]["output"]
-        if "state_unknown" in fired:
-            reply = {"name": job.name, "metadata": reply["metadata"] | {"state": "BATCH_STATE_SOMETHING"}}
-            reply["metadata"].pop("output", None)
-        if "state_stale" in fired:
-            reply = job_reply(job, job.created, None)
         return JsonReply(reply)
 
     async def list(self, request: Request) -> Response:

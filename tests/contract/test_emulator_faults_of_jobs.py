@@ -1,5 +1,6 @@
 """Faults of jobs and of how they are shown."""
 
+import pytest
 from sdk_calls import finished
 from six_prompts import submit_all
 
@@ -28,8 +29,37 @@ def test_output_may_come_after_success(client, arm):
     assert [bool(one.dest and one.dest.file_name) for one in shown] == [False, False, True]
 
 
-def test_an_unknown_state_is_shown_for_two_gets(client, http, arm):
+def states_of(client, job, count):
+    return [client.batches.get(name=job.name).state for _ in range(count)]
+
+
+def test_an_unknown_state_passes_through_the_sdk_with_a_warning_and_without_output(client, http, arm):
     job = finished(client, submit_all(client))
     arm("state_unknown")
-    states = [http.get(f"/v1/{job.name}").json()["metadata"]["state"] for _ in range(3)]
-    assert states == ["BATCH_STATE_SOMETHING", "BATCH_STATE_SOMETHING", "BATCH_STATE_SUCCEEDED"]
+    with pytest.warns(UserWarning, match="not a valid JobState"):
+        seen = [client.batches.get(name=job.name) for _ in range(3)]
+    assert [one.state.value for one in seen] == [*["BATCH_STATE_SOMETHING"] * 2, "JOB_STATE_SUCCEEDED"]
+    assert [one.done for one in seen] == [False, False, True]
+    assert [bool(one.dest and one.dest.file_name) for one in seen] == [False, False, True]
+
+
+@pytest.mark.parametrize("end", ["succeeded", "cancelled", "failed"])
+def test_a_stale_state_is_pending_whatever_has_become_of_the_job(client, http, arm, end):
+    if end == "failed":
+        arm("job_failed")
+    http.post("/admin/settings", json={"job_seconds": 1000 if end == "cancelled" else 0})
+    job = submit_all(client)
+    if end == "cancelled":
+        client.batches.cancel(name=job.name)
+    finished(client, job)
+    arm("state_stale")
+    ended = f"JOB_STATE_{end.upper()}"
+    assert states_of(client, job, 3) == ["JOB_STATE_PENDING", "JOB_STATE_PENDING", ended]
+
+
+def test_output_that_is_late_is_not_used_up_while_the_state_hides_it(client, arm):
+    job = finished(client, submit_all(client))
+    arm("state_stale", times=1)
+    arm("succeeded_without_output", times=1)
+    seen = [client.batches.get(name=job.name) for _ in range(3)]
+    assert [(one.done, bool(one.dest)) for one in seen] == [(False, False), (True, False), (True, True)]
