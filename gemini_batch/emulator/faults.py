@@ -26,6 +26,10 @@ _EFFECTS = {"reset": "the connection closes without a reply", "hang": "no reply 
 _OF_CALLS = re.compile(rf"({'|'.join((*CALLS, 'any'))})_({'|'.join(ANSWERS)})")
 
 
+Subject = tuple[str | None, str | None]
+"""Display name and model of the job that a call is about, as far as it is about one."""
+
+
 class Point(Enum):
     CALL = "a call, before anything is done"
     CREATED = "a create that made a job"

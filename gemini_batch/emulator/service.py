@@ -20,7 +20,7 @@ from gemini_batch.emulator.bought import Bought
 from gemini_batch.emulator.canned import Answers
 from gemini_batch.emulator.clock import VirtualClock
 from gemini_batch.emulator.damage import first_half
-from gemini_batch.emulator.faults import Point
+from gemini_batch.emulator.faults import Point, Subject
 from gemini_batch.emulator.file_store import FileStore
 from gemini_batch.emulator.job_store import JobStore
 from gemini_batch.emulator.jobs import Job, ended_at
@@ -232,9 +232,9 @@ class Service:
             token_factor=settings.token_factor,
         )
 
-    def display_name(self, job_id: str) -> str | None:
+    def subject(self, job_id: str) -> Subject:
         job = self.jobs.current(job_id)
-        return job.display_name if job else None
+        return (job.display_name, job.model) if job else (None, None)
 
     # --- cancel -------------------------------------------------------------------------------------------------------
 

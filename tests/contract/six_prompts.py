@@ -16,8 +16,8 @@ def upload_all(client: Client) -> str:
     return upload(client, jsonl(*({"key": key, "request": prompt_of(key)} for key in KEYS))).name
 
 
-def submit_all(client: Client, name: str = "j") -> Any:
-    return client.batches.create(model=MODEL, src=upload_all(client), config={"display_name": name})
+def submit_all(client: Client, name: str = "j", model: str = MODEL) -> Any:
+    return client.batches.create(model=model, src=upload_all(client), config={"display_name": name})
 
 
 def results(client: Client) -> bytes:

@@ -1,11 +1,13 @@
 """The words of faults, whatever the fault."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from google.genai import errors
+from sdk_calls import MODEL, finished
 from six_prompts import KEYS, submit_all
 
 from gemini_batch.emulator.board import FaultBoard
@@ -23,6 +25,49 @@ def test_clearing_disarms(client, http):
     http.post("/admin/faults", json={"name": "create_500", "times": 5})
     http.delete("/admin/faults")
     assert submit_all(client).name
+
+
+# narrowed
+
+
+def outcome(call: Callable[[], Any]) -> int:
+    try:
+        call()
+    except errors.APIError as e:
+        return int(e.code)
+    return 200
+
+
+@pytest.fixture
+def two_jobs(client, http):
+    """A finished job of each of two models."""
+    models = {"flash": MODEL, "pro": "gemini-3.1-pro-preview"}
+    return [finished(client, submit_all(client, name, model)) for name, model in models.items()]
+
+
+@pytest.mark.parametrize("narrowed", [{"job": "pr*"}, {"model": "*-pro-*"}, {"job": "pro", "model": "gemini-3*"}])
+@pytest.mark.parametrize("call", ["get", "cancel", "delete", "download"])
+def test_a_call_about_a_job_is_known_by_the_name_and_model_of_the_job(client, arm, two_jobs, call, narrowed):
+    arm(f"{call}_503", **narrowed)
+
+    def tried(job: Any) -> int:
+        if call == "download":
+            return outcome(lambda: client.files.download(file=job.dest.file_name))
+        return outcome(lambda: getattr(client.batches, call)(name=job.name))
+
+    flash, pro = two_jobs
+    assert [tried(flash), tried(pro), tried(pro)] == [200, 503, 200]
+
+
+@pytest.mark.parametrize("narrowed", [{"job": "pro"}, {"model": "*-pro-*"}])
+def test_the_create_of_another_job_meets_no_fault(client, arm, narrowed):
+    arm("create_429", **narrowed)
+
+    def tried(name: str, model: str) -> int:
+        return outcome(lambda: submit_all(client, name, model))
+
+    pro = ("pro", "gemini-3.1-pro-preview")
+    assert [tried("flash", MODEL), tried(*pro), tried(*pro)] == [200, 429, 200]
 
 
 def board_with(*specs: dict[str, Any], seed: int = 0, chaos: float = 0.0) -> FaultBoard:
