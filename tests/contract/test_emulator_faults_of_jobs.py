@@ -1,6 +1,7 @@
 """Faults of jobs and of how they are shown."""
 
 import pytest
+from google.genai import errors
 from sdk_calls import finished
 from six_prompts import submit_all
 
@@ -13,6 +14,19 @@ def test_a_failed_job_has_a_top_level_error_and_no_output(client, http, arm):
     assert body["done"] is True and body["error"]["code"] == 13
     assert "response" not in body and "output" not in body["metadata"]
     assert len(list(client.files.list())) == 1
+
+
+def test_a_create_that_is_refused_uses_up_no_fault_of_a_job(client, http, arm):
+    arm("job_failed")
+    http.post("/admin/settings", json={"max_enqueued_tokens": 1})
+    with pytest.raises(errors.ClientError) as refused:
+        submit_all(client)
+    assert refused.value.code == 429
+    http.post("/admin/settings", json={"max_enqueued_tokens": {}})
+    assert [finished(client, submit_all(client)).state.value for _ in range(2)] == [
+        "JOB_STATE_FAILED",
+        "JOB_STATE_SUCCEEDED",
+    ]
 
 
 def test_an_expired_job_has_no_output(client, arm):
