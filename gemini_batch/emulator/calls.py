@@ -83,7 +83,8 @@ class Calls:
                 return CutReply()
             async for _ in request.stream():  # the reply to a body half sent would be lost with the connection
                 pass
-            raise generate_quota_exceeded() if name == "generate_429" else error_of(answer, f"fault {name}")
+            is_quota = call == "generate" and answer == "429"
+            raise generate_quota_exceeded(f"fault {name}") if is_quota else error_of(answer, f"fault {name}")
         return None
 
     async def _subject(self, call: str, request: Request) -> Subject:

@@ -53,3 +53,30 @@ def test_a_500_passes(client, arm, fault):
     with pytest.raises(errors.ServerError):
         call()
     assert call()
+
+
+# 429
+
+
+def links_and_delays(error: errors.APIError) -> list[str]:
+    return [detail["@type"].rpartition(".")[2] for detail in error.details["error"]["details"]]
+
+
+@pytest.mark.parametrize("fault", ["generate_429", "any_429"])
+def test_a_429_of_generate_content_names_the_quota_and_a_delay(client, arm, fault):
+    arm(fault)
+    with pytest.raises(errors.ClientError) as refused:
+        client.models.generate_content(model=MODEL, contents="x")
+    assert links_and_delays(refused.value) == ["QuotaFailure", "Help", "RetryInfo"]
+    assert refused.value.details["error"]["details"][-1]["retryDelay"] == "57.238747106s"
+    assert client.models.generate_content(model=MODEL, contents="x").text
+
+
+@pytest.mark.parametrize("fault", ["list_429", "any_429"])
+def test_a_429_of_anything_else_has_a_help_link_and_no_delay(client, arm, fault):
+    arm(fault)
+    with pytest.raises(errors.ClientError) as refused:
+        list(client.batches.list())
+    assert links_and_delays(refused.value) == ["Help"]
+    assert "retry-after" not in refused.value.response.headers
+    assert list(client.batches.list()) == []
