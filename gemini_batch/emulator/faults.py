@@ -38,6 +38,8 @@ class Point(Enum):
     GET = "a batches.get"
     GET_SUCCEEDED = "a batches.get of a job that has succeeded"
     LIST = "a batches.list"
+    LIST_WITH_MORE = "a batches.list that leaves jobs for another page"
+    LIST_OF_REST = "a batches.list of a page after the first"
     CHUNK = "an upload chunk that was kept"
     FILE = "a file, at the end of its upload"
     DOWNLOAD = "a download"
@@ -120,8 +122,8 @@ FAULTS = {
     "succeeded_without_output": Fault(Point.GET_SUCCEEDED, "the output is not there yet", default_times=2),
     "state_unknown": Fault(Point.GET, "the state is BATCH_STATE_SOMETHING", default_times=2),
     "state_stale": Fault(Point.GET, "shown as PENDING, whatever has become of it", default_times=2),
-    "list_truncated": Fault(Point.LIST, "the page is the last one, though there are more jobs"),
-    "list_page_repeated": Fault(Point.LIST, "the first page again, with the token of this one"),
+    "list_truncated": Fault(Point.LIST_WITH_MORE, "the page is the last one, though there are more jobs"),
+    "list_page_repeated": Fault(Point.LIST_OF_REST, "the first page again, with the token of this one"),
     "list_token_loop": Fault(Point.LIST, "the page's token leads to the same page"),
     "list_shuffled": Fault(Point.LIST, "the page in another order"),
     "upload_status_missing": Fault(Point.CHUNK, "kept, but no X-Goog-Upload-Status in the reply"),
