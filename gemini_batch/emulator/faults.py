@@ -48,6 +48,9 @@ class Point(Enum):
 _ONE_REPLY = frozenset({Point.CALL, Point.CREATED, Point.GET, Point.CHUNK, Point.DOWNLOAD})
 """A fault of these is the whole of the reply."""
 
+_OF_NO_JOB = frozenset({Point.LIST, Point.LIST_WITH_MORE, Point.LIST_OF_REST, Point.CHUNK, Point.FILE})
+_CALLS_OF_NO_JOB = frozenset({"upload_start", "upload", "file_list", "list", "model_list"})
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -62,6 +65,10 @@ class Fault:
     """What of a thing it changes, where several faults would change the same."""
     call: str = ""
     answer: str = ""
+
+    @property
+    def is_about_a_job(self) -> bool:
+        return self.point not in _OF_NO_JOB and self.call not in _CALLS_OF_NO_JOB
 
 
 def _line(effect: str, is_survivable: bool = False) -> Fault:
@@ -179,6 +186,8 @@ class FaultSpec(BaseModel):
             raise ValueError(_unknown(self.name))
         if (self.key is not None or self.row is not None) and fault.point is not Point.LINE:
             raise ValueError(f"{self.name} happens to {fault.point.value}: it has no key and no row")
+        if (self.job is not None or self.model is not None) and not fault.is_about_a_job:
+            raise ValueError(f"{self.name} happens to {fault.point.value}: it has no job and no model")
         return self
 
     @property
@@ -217,6 +226,10 @@ class FaultSpec(BaseModel):
         return _matches(self.key, key) and self.row in (None, position)
 
 
+_TEXTS = ("job", "model", "key")
+"""Of the members of a fault: a key may be made of digits."""
+
+
 def read_flag(text: str) -> FaultSpec:
     """`NAME[,member=value]…`, as `--fault` takes it; raises ValueError."""
     name, *members = (part.strip() for part in text.split(","))
@@ -225,11 +238,15 @@ def read_flag(text: str) -> FaultSpec:
         word, equals, value = member.partition("=")
         if not equals:
             raise ValueError(f"{member!r} is not member=value")
-        try:
-            given[word] = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            given[word] = value
+        given[word] = value if word in _TEXTS else _number(value)
     return FaultSpec.model_validate(given)
+
+
+def _number(value: str) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
 
 
 def _matches(pattern: str | None, text: str | None) -> bool:
