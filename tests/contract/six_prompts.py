@@ -5,6 +5,8 @@ from typing import Any
 
 from sdk_calls import MODEL, Client, finished, jsonl, request_of, upload
 
+from gemini_batch.emulator.answers import expected_text
+
 KEYS = [f"r{i}" for i in range(6)]
 
 
@@ -36,3 +38,16 @@ def lines(client: Client) -> list[dict[str, Any]]:
 
 def answer_text(line: dict[str, Any]) -> str:
     return line["response"]["candidates"][0]["content"]["parts"][0]["text"]
+
+
+def text_of(key: str) -> str:
+    """What the emulator answers when nothing goes wrong."""
+    return expected_text(0, prompt_of(key))
+
+
+def inlined(client: Client) -> list[Any]:
+    """The answers of an inline job, as the SDK shows them."""
+    sent = [prompt_of(key) | {"metadata": {"key": key}} for key in KEYS]
+    job = finished(client, client.batches.create(model=MODEL, src=sent))
+    assert job.state == "JOB_STATE_SUCCEEDED"
+    return job.dest.inlined_responses
