@@ -247,7 +247,8 @@ class Service:
         self.files.delete(job.result_id, keep_bytes=True)
         if "cancelled_with_output" in job.faults and cancelled.cancelled and results.exists():
             first_half(results, job.n_requests)
-            self.files.add_result(job.owner, job.result_id, results, cancelled.cancelled)
+            if job.input_file is not None:
+                self.files.add_result(job.owner, job.result_id, results, cancelled.cancelled)
         else:
             results.unlink(missing_ok=True)
 

@@ -28,6 +28,11 @@ def results(client: Client) -> bytes:
     return client.files.download(file=job.dest.file_name)
 
 
+def lines_of(client: Client, job: Any) -> list[dict[str, Any]]:
+    found = client.files.download(file=job.dest.file_name)
+    return [json.loads(line) for line in found.removesuffix(b"\n").split(b"\n")]
+
+
 def raw_lines(client: Client) -> list[bytes]:
     return results(client).removesuffix(b"\n").split(b"\n")
 
@@ -51,3 +56,8 @@ def inlined(client: Client) -> list[Any]:
     job = finished(client, client.batches.create(model=MODEL, src=sent))
     assert job.state == "JOB_STATE_SUCCEEDED"
     return job.dest.inlined_responses
+
+
+def keys_of(found: list[Any]) -> list[str]:
+    """Of result lines, or of the SDK's inline responses."""
+    return [one["key"] if isinstance(one, dict) else one.metadata["key"] for one in found]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.genai import errors
 from sdk_calls import MODEL, Client, finished
-from six_prompts import lines, submit_all
+from six_prompts import lines, lines_of, submit_all
 
 from gemini_batch.emulator.faults import FAULTS
 
@@ -183,8 +183,7 @@ def test_a_fault_of_a_line_waits_for_the_job_that_has_the_line(client, http, arm
     arm("result_line_error", key="r3", job="second")
     assert [line.get("error") for line in lines(client)] == [None] * 6
     assert http.get("/admin/stats").json()["faults"] == {}
-    job = finished(client, submit_all(client, "second"))
-    found = [json.loads(line) for line in client.files.download(file=job.dest.file_name).splitlines()]
+    found = lines_of(client, finished(client, submit_all(client, "second")))
     assert ["error" in line for line in found] == [False, False, False, True, False, False]
 
 

@@ -7,12 +7,19 @@ import pytest
 from google.genai import types
 from pydantic import ValidationError
 from sdk_calls import finished
-from six_prompts import KEYS, answer_text, inlined, lines, prompt_of, raw_lines, results, submit_all, text_of
-
-
-def keys_of(found: list[Any]) -> list[str]:
-    """Of result lines, or of the SDK's inline responses."""
-    return [one["key"] if isinstance(one, dict) else one.metadata["key"] for one in found]
+from six_prompts import (
+    KEYS,
+    answer_text,
+    inlined,
+    keys_of,
+    lines,
+    lines_of,
+    prompt_of,
+    raw_lines,
+    results,
+    submit_all,
+    text_of,
+)
 
 
 def texts_of(found: list[Any]) -> list[str]:
@@ -347,8 +354,7 @@ def test_a_line_without_a_text_has_none_to_spoil(client, http, arm, fault):
         job = finished(client, submit_all(client))
     finally:
         http.delete("/admin/answers")
-    head = json.loads(client.files.download(file=job.dest.file_name).split(b"\n")[0])
-    assert head == {"key": "r0", "error": {"code": 3, "message": "no"}}
+    assert lines_of(client, job)[0] == {"key": "r0", "error": {"code": 3, "message": "no"}}
 
 
 def test_an_answer_that_is_an_embedding_may_be_missing_or_fail_and_has_no_text_to_spoil(client, http, arm):
