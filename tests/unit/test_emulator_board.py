@@ -1,20 +1,21 @@
 """Which fault happens to what: the board's decisions, without a service."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from gemini_batch.emulator.board import FaultBoard
-from gemini_batch.emulator.faults import FaultSpec, Point, read_flag
+from gemini_batch.emulator.faults import FAULTS, SURVIVABLE_ANSWERS, FaultSpec, Point, read_flag
 
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEYS = [f"r{i}" for i in range(6)]
 
 
 def board_with(*specs: dict[str, Any], seed: int = 0, chaos: float = 0.0) -> FaultBoard:
-    board = FaultBoard(lambda: datetime(2026, 11, 22, tzinfo=UTC), seed)
+    board = FaultBoard(lambda: NOON, seed)
     for spec in specs:
         board.arm(FaultSpec(**spec))
     board.set_chaos(chaos)
@@ -31,13 +32,6 @@ def test_a_fault_does_not_happen_elsewhere():
     board = board_with({"name": "get_500"})
     assert not board.take(Point.CALL, call="list") and not board.take(Point.GET)
     assert board.take(Point.CALL, call="get")
-
-
-def test_chaos_counts_the_lines_that_it_spoils():
-    board = board_with(chaos=1)
-    faults = board.take_lines(6, "j", "m")
-    spoiled = [faults.at(position, key) for position, key in enumerate(KEYS)]
-    assert board.fired == Counter(spoiled)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +68,88 @@ def test_what_is_skipped_is_counted_before_the_dice_fall():
 
 def takes(board: FaultBoard, count: int = 40) -> list[dict[str, float]]:
     return [board.take(Point.CALL, call="get") for _ in range(count)]
+
+
+def test_a_share_is_drawn_by_the_seed():
+    drawn = [takes(board_with({"name": "get_503", "rate": 0.3}, seed=seed)) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_dice_of_one_fault_do_not_hang_on_how_often_another_s_are_thrown():
+    alone = board_with({"name": "get_503", "rate": 0.3})
+    beside = board_with({"name": "list_503", "rate": 0.3}, {"name": "get_503", "rate": 0.3})
+    for _ in range(7):
+        beside.take(Point.CALL, call="list")
+    assert takes(alone) == takes(beside)
+
+
+def test_a_fault_may_last_until_an_instant():
+    now = [NOON]
+    board = FaultBoard(lambda: now[0], 0)
+    board.arm(FaultSpec(name="get_503", lasts_seconds=60))
+    assert board.take(Point.CALL, call="get")
+    now[0] += timedelta(seconds=59)
+    assert board.take(Point.CALL, call="get")
+    now[0] += timedelta(seconds=1)
+    assert not board.take(Point.CALL, call="get") and board.armed() == []
+
+
+# chaos
+
+
+def chaos_of(seed: int, rate: float = 0.2) -> list[list[str]]:
+    """What a sequence of things meets."""
+    board = board_with(seed=seed, chaos=rate)
+    met = [list(board.take(point, call=call)) for _ in range(20) for point in Point for call in ("create", "get")]
+    lines = board.take_lines(100, "j", "m")
+    return [*met, [str(lines.at(position, f"r{position}")) for position in range(100)]]
+
+
+def test_chaos_is_drawn_by_the_seed():
+    assert chaos_of(1) == chaos_of(1) != chaos_of(2)
+
+
+def test_chaos_meets_about_its_share_of_all_things():
+    *met, lines = chaos_of(1)
+    assert 0.15 < sum(map(bool, met)) / len(met) < 0.25
+    assert 10 <= 100 - lines.count("None") <= 30
+
+
+def test_chaos_meets_one_kind_of_thing_alike_whatever_other_things_there_are():
+    alone, beside = board_with(chaos=0.5), board_with(chaos=0.5)
+    for _ in range(7):
+        beside.take(Point.CALL, call="list")
+        beside.take(Point.GET)
+    assert takes(alone) == takes(beside)
+
+
+def test_chaos_is_every_fault_that_can_be_survived_and_no_other():
+    board = board_with(chaos=1)
+    lines = board.take_lines(1000, "j", "m")
+    for position in range(1000):
+        lines.at(position, "r")
+        for point in Point:
+            board.take(point, call="create")
+    survivable = {name for name, fault in FAULTS.items() if fault.is_survivable}
+    assert set(board.fired) == survivable | {f"create_{answer}" for answer in SURVIVABLE_ANSWERS}
+
+
+def test_chaos_is_short():
+    board = board_with(chaos=1)
+    assert {seconds for _ in range(200) for point in Point for seconds in board.take(point, call="get").values()} == {1}
+
+
+def test_nothing_happens_without_faults_and_chaos():
+    board = board_with()
+    assert board.is_quiet and not any(board.take(point, call="get") for point in Point)
+    assert board.take_lines(6, "j", "m").look is None
+
+
+def test_chaos_counts_the_lines_that_it_spoils():
+    board = board_with(chaos=1)
+    faults = board.take_lines(6, "j", "m")
+    spoiled = [faults.at(position, key) for position, key in enumerate(KEYS)]
+    assert board.fired == Counter(spoiled)
 
 
 # as it is typed
