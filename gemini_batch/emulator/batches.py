@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -157,7 +156,7 @@ def known_model(request: Request, method: str) -> str:
     return str(model)
 
 
-def _another_order(jobs: Sequence[Job]) -> Sequence[Job]:
+def _another_order(jobs: list[Job]) -> list[Job]:
     shuffled = sorted(jobs, key=lambda job: Dice(fingerprint(0, job.id.encode())).digest)
     return shuffled if shuffled != jobs else shuffled[::-1]
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 CALLS = (
     "upload_start", "upload", "file_get", "file_list", "file_delete", "download",
@@ -155,13 +155,19 @@ def find_fault(name: str) -> Fault | None:
     return None
 
 
+def _read_times(value: Any) -> Any:
+    if value in (None, "always") or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"must be a whole number from 1, or always (got {value!r})")
+
+
 class FaultSpec(BaseModel):
     """A fault as it is armed; the same words in a flag, a TOML file and an admin call."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
-    times: Annotated[int, Field(ge=1)] | Literal["always"] | None = None
+    times: Annotated[int | Literal["always"] | None, BeforeValidator(_read_times)] = None
     """How many things it happens to; None: as many as this fault usually does."""
     after: int = Field(0, ge=0)
     """How many things it skips first."""
