@@ -56,6 +56,7 @@ class Hang(Response):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_disconnected(receive), self._seconds)
         scope[_PROTOCOL].transport.abort()
+        await _disconnected(receive)
 
 
 class CutDownload(Response):
