@@ -68,6 +68,7 @@ class Job:
     run: timedelta = timedelta(0)
     faults: Mapping[str, float] = field(default_factory=dict)
     line_faults: Mapping[int, str] = field(default_factory=dict)
+    """Until it has been answered: those that are known by position."""
     tally: Tally = field(default_factory=Tally)
     answered: datetime | None = None
     cancelled: datetime | None = None

@@ -203,8 +203,9 @@ class Service:
         return survey
 
     def _make(self, order: Order, job_id: str, survey: Survey) -> tuple[Job, LineFaults]:
-        self.jobs.check_room(order.owner, order.model, survey.tokens)  # a refused create uses up no fault of jobs
+        self.jobs.check_room(order.owner, order.model, survey.tokens)  # a refused create uses up no fault
         fired = self.faults.take(Point.JOB, job=order.display_name, model=order.model)
+        line_faults = self.faults.take_lines(survey.n_lines, order.display_name, order.model)
         job = self.jobs.add(
             order.owner,
             order.model,
@@ -217,9 +218,10 @@ class Service:
                 "n_requests": survey.n_lines,
                 "embeds": order.embeds,
                 "faults": fired,
+                "line_faults": line_faults.fixed,
             },
         )
-        return job, self.faults.take_lines(survey.n_lines, order.display_name, order.model)
+        return job, line_faults
 
     def respondent(self, owner: str, model: str, at: datetime | None = None) -> Respondent:
         """`at`: when files are looked for; None for now."""

@@ -84,6 +84,26 @@ def test_faults_of_a_file_and_of_flags_are_there_from_the_start_and_again_after_
     assert (process.wait(10), process.stderr.read()) == (0, ""), "faults are no errors of the emulator"
 
 
+def test_what_a_job_is_to_suffer_outlives_a_restart(start, tmp_path):
+    def served(*flags: object) -> tuple[str, Any]:
+        process = start("--state", tmp_path / "state", "--queue-seconds", 1000, *flags)
+        return json.loads(process.stdout.readline())["url"], process
+
+    url, process = served("--fault", "result_line_missing,times=2", "--fault", "job_without_stats")
+    with client_of(url) as client:
+        job = submit_all(client)
+    process.terminate()
+    process.wait(10)
+    url, _ = served()
+    with (
+        client_of(url) as client,
+        httpx2.Client(base_url=url, headers={"x-goog-api-key": "k"}, trust_env=False) as http,
+    ):
+        http.post("/admin/clock", json={"advance_seconds": 1000})
+        assert keys_of(lines_of(client, client.batches.get(name=job.name))) == ["r2", "r3", "r4", "r5"]
+        assert "batchStats" not in http.get(f"/v1/{job.name}").json()["metadata"]
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [

@@ -1,7 +1,9 @@
 """The words of faults, whatever the fault."""
 
+import ast
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,15 @@ def outcome(call: Callable[[], Any]) -> int:
 def lists(client: Client, count: int) -> list[int]:
     """What so many calls of one kind are answered with."""
     return [outcome(lambda: list(client.batches.list())) for _ in range(count)]
+
+
+def test_every_fault_is_met_in_some_test():
+    """What a test of faults names it arms, and `arm` sees to it that it happens."""
+    files = Path(__file__).parent.glob("test_emulator_faults_of_*.py")
+    said = {
+        node.value for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)
+    }
+    assert FAULTS.keys() - said == set()
 
 
 # armed and disarmed
