@@ -93,7 +93,7 @@ class Answerer:
             job = self._work.current(job_id)
             if job is not None and job.answered:
                 continue
-            line_faults = self._line_faults.pop(job_id, LineFaults())
+            line_faults = self._line_faults.pop(job_id, None) or LineFaults(job.line_faults if job else {})
             if job is not None and not job.cancelled and not self._finish(job, line_faults):
                 continue
             (self._folder / f"input-{job_id}").unlink(missing_ok=True)

@@ -53,7 +53,7 @@ def build_app(service: Service, calls: Calls) -> Starlette:
 
 def _api_routes(service: Service, calls: Calls, readers: ThreadPoolExecutor) -> Iterator[Route]:
     """Both versions: google-genai 3 speaks v1, its predecessors and the REST pages v1beta."""
-    files = FilesApi(service.files, service.faults, service.clock, calls.owner_of, service.display_name)
+    files = FilesApi(service.files, service.faults, service.clock, calls.owner_of, service.subject)
     batches, models = BatchesApi(service, calls, readers), ModelsApi(service, calls)
     table: list[tuple[str, str, str, str, Endpoint]] = [
         ("POST", "/upload/{v}/files", "upload", "upload", files.upload),

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from gemini_batch.emulator.wire import (
     message_member,
     not_found,
     page,
+    query_int,
     read_json,
     text_member,
     unavailable,
@@ -77,30 +79,31 @@ class BatchesApi:
     async def get(self, request: Request) -> Response:
         job = self._found(request)
         fired = self._faults.take(Point.GET, job=job.display_name, model=job.model)
+        if "state_stale" in fired:
+            return JsonReply(job_reply(replace(job, answered=None, cancelled=None), job.created, None))
         reply = await self._shown(job)
+        if "state_unknown" in fired:
+            shown = {name: value for name, value in reply["metadata"].items() if name != "output"}
+            return JsonReply({"name": job.name, "metadata": shown | {"state": "BATCH_STATE_SOMETHING"}})
         if "response" in reply:
             late = self._faults.take(Point.GET_SUCCEEDED, job=job.display_name, model=job.model)
             if "succeeded_without_output" in late:
                 del reply["response"], reply["metadata"]["output"]
-        if "state_unknown" in fired:
-            reply = {"name": job.name, "metadata": reply["metadata"] | {"state": "BATCH_STATE_SOMETHING"}}
-            reply["metadata"].pop("output", None)
-        if "state_stale" in fired:
-            reply = job_reply(job, job.created, None)
         return JsonReply(reply)
 
     async def list(self, request: Request) -> Response:
         jobs = self._jobs.newest_first(self._calls.owner_of(request))
         shown, token = page(jobs, lambda job: job.order, request, _DEFAULT_PAGE)
-        fired = self._faults.take(Point.LIST)
-        if "list_page_repeated" in fired:
+        here = query_int(request, "pageToken")
+        if here is not None and "list_page_repeated" in self._faults.take(Point.LIST_OF_REST):
             shown = jobs[: len(shown)]
-        if "list_shuffled" in fired:
-            shown = sorted(shown, key=lambda job: Dice(fingerprint(0, job.id.encode())).digest)
-        if "list_truncated" in fired:
+        if token and "list_truncated" in self._faults.take(Point.LIST_WITH_MORE):
             token = {}
+        fired = self._faults.take(Point.LIST)
+        if "list_shuffled" in fired:
+            shown = _another_order(shown)
         if "list_token_loop" in fired:
-            token = {"nextPageToken": request.query_params.get("pageToken") or str(jobs[0].order + 1 if jobs else 1)}
+            token = {"nextPageToken": str(here or (jobs[0].order + 1 if jobs else 1))}
         listed = {"operations": [await self._shown(job) for job in shown]} if shown else {}
         return JsonReply(listed | token)
 
@@ -155,6 +158,11 @@ def known_model(request: Request, method: str) -> str:
             "Call ListModels to see the list of available models and their supported methods."
         )
     return str(model)
+
+
+def _another_order(jobs: list[Job]) -> list[Job]:
+    shuffled = sorted(jobs, key=lambda job: Dice(fingerprint(0, job.id.encode())).digest)
+    return shuffled if shuffled != jobs else shuffled[::-1]
 
 
 def _bad_inline(bad: BadLineError) -> ApiError:

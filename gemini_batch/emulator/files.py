@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from gemini_batch.clock import Clock
 from gemini_batch.emulator.board import FaultBoard
 from gemini_batch.emulator.connection import PIECE_BYTES, CutDownload, CutReply, flipped
-from gemini_batch.emulator.faults import Point
+from gemini_batch.emulator.faults import Point, Subject
 from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload, long_id
 from gemini_batch.emulator.wire import (
     JsonReply,
@@ -40,13 +40,13 @@ class FilesApi:
         faults: FaultBoard,
         clock: Clock,
         owner_of: Callable[[Request], str],
-        display_name: Callable[[str], str | None],
+        subject: Callable[[str], Subject],
     ) -> None:
         self._store = store
         self._faults = faults
         self._clock = clock
         self._owner_of = owner_of
-        self._display_name = display_name
+        self._subject = subject
 
     async def upload(self, request: Request) -> Response:
         """Start, or a chunk when the URL carries an upload id; only the start knows an API key."""
@@ -135,7 +135,8 @@ class FilesApi:
         if not file.generated:
             raise invalid("Only generated files can be downloaded.")
         path = self._store.path_of(file)
-        fired = self._faults.take(Point.DOWNLOAD, job=self._display_name(file.id.removeprefix("batch-")))
+        job, model = self._subject(file.id.removeprefix("batch-"))
+        fired = self._faults.take(Point.DOWNLOAD, job=job, model=model)
         if how := next((name for name in fired if name.startswith("download_cut")), None):
             return CutDownload(path, how)
         pieces = _pieces(path)

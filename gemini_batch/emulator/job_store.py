@@ -159,7 +159,7 @@ class JobStore:
             if current is None or current.cancelled:
                 return None
             faults = {**current.faults, "job_failed": 0.0} if broken else current.faults
-            done = replace(current, answered=at, faults=faults)
+            done = replace(current, answered=at, faults=faults, line_faults={})
             self._put(done)
         return done
 

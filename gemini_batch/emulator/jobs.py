@@ -68,6 +68,7 @@ class Job:
     run: timedelta = timedelta(0)
     faults: Mapping[str, float] = field(default_factory=dict)
     line_faults: Mapping[int, str] = field(default_factory=dict)
+    """Until it has been answered: those that are known by position."""
     tally: Tally = field(default_factory=Tally)
     answered: datetime | None = None
     cancelled: datetime | None = None
@@ -164,7 +165,8 @@ def ended_at(job: Job) -> datetime:
 
 def _stats(job: Job, state: State, now: datetime) -> Json:
     """Strings, zeros left out, as recorded from the service."""
-    share = {State.SUCCEEDED: 1.0, State.RUNNING: _progress(job, now)}.get(state, 0.0)
+    kept = 0.5 if "cancelled_with_output" in job.faults and job.answered else 0.0
+    share = {State.SUCCEEDED: 1.0, State.RUNNING: _progress(job, now), State.CANCELLED: kept}.get(state, 0.0)
     succeeded, failed = int(job.tally.succeeded * share), int(job.tally.failed * share)
     counts = {
         "requestCount": job.n_requests,

@@ -76,7 +76,7 @@ def opened(settings: EmulatorSettings, state: Path | None, answers: Answers | No
     except (OSError, StateError) as e:
         raise EmulatorError(f"state: {e}") from e
     try:
-        yield service, Calls(service.settings, service.faults, service.display_name)
+        yield service, Calls(service.settings, service.faults, service.subject)
     finally:
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -20,7 +20,7 @@ from gemini_batch.emulator.bought import Bought
 from gemini_batch.emulator.canned import Answers
 from gemini_batch.emulator.clock import VirtualClock
 from gemini_batch.emulator.damage import first_half
-from gemini_batch.emulator.faults import Point
+from gemini_batch.emulator.faults import Point, Subject
 from gemini_batch.emulator.file_store import FileStore
 from gemini_batch.emulator.job_store import JobStore
 from gemini_batch.emulator.jobs import Job, ended_at
@@ -203,7 +203,9 @@ class Service:
         return survey
 
     def _make(self, order: Order, job_id: str, survey: Survey) -> tuple[Job, LineFaults]:
+        self.jobs.check_room(order.owner, order.model, survey.tokens)  # a refused create uses up no fault
         fired = self.faults.take(Point.JOB, job=order.display_name, model=order.model)
+        line_faults = self.faults.take_lines(survey.n_lines, order.display_name, order.model)
         job = self.jobs.add(
             order.owner,
             order.model,
@@ -216,9 +218,10 @@ class Service:
                 "n_requests": survey.n_lines,
                 "embeds": order.embeds,
                 "faults": fired,
+                "line_faults": line_faults.fixed,
             },
         )
-        return job, self.faults.take_lines(survey.n_lines, order.display_name, order.model)
+        return job, line_faults
 
     def respondent(self, owner: str, model: str, at: datetime | None = None) -> Respondent:
         """`at`: when files are looked for; None for now."""
@@ -232,9 +235,9 @@ class Service:
             token_factor=settings.token_factor,
         )
 
-    def display_name(self, job_id: str) -> str | None:
+    def subject(self, job_id: str) -> Subject:
         job = self.jobs.current(job_id)
-        return job.display_name if job else None
+        return (job.display_name, job.model) if job else (None, None)
 
     # --- cancel -------------------------------------------------------------------------------------------------------
 
@@ -246,7 +249,8 @@ class Service:
         self.files.delete(job.result_id, keep_bytes=True)
         if "cancelled_with_output" in job.faults and cancelled.cancelled and results.exists():
             first_half(results, job.n_requests)
-            self.files.add_result(job.owner, job.result_id, results, cancelled.cancelled)
+            if job.input_file is not None:
+                self.files.add_result(job.owner, job.result_id, results, cancelled.cancelled)
         else:
             results.unlink(missing_ok=True)
 

@@ -54,3 +54,17 @@ def module_client(connect):
 def client(module_client, http):
     """An SDK client as key "k", of an emulator as good as new."""
     return module_client
+
+
+@pytest.fixture
+def arm(http):
+    """Arms a fault. One that never happens would prove nothing: then the test fails."""
+    armed = set()
+
+    def arm(name, **when):
+        reply = http.post("/admin/faults", json={"name": name, **when})
+        assert reply.status_code == 200, reply.text
+        armed.add(name)
+
+    yield arm
+    assert armed <= http.get("/admin/stats").json()["faults"].keys()
