@@ -151,8 +151,10 @@ def inline_body(size: int) -> bytes:
     return body.replace(b"@", b"x" * (size - len(body) + 1))
 
 
-def test_inline_requests_of_more_than_twenty_megabytes_are_refused(http):
-    content = inline_body(MAX_INLINE_BYTES + 1)
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_inline_requests_of_more_than_twenty_megabytes_are_refused(http, is_chunked):
+    body = inline_body(MAX_INLINE_BYTES + 1)
+    content = iter([body]) if is_chunked else body
     reply = http.post(f"/v1/models/{MODEL}:batchGenerateContent", content=content)
     assert (reply.status_code, reply.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert str(MAX_INLINE_BYTES) in reply.json()["error"]["message"]
