@@ -135,7 +135,8 @@ class EmulatorSettings(BaseModel):
         return self.max_enqueued_tokens.get(model, self.max_enqueued_tokens.get(ANY_MODEL))
 
     def project_of(self, key: str) -> str:
-        return next((name for name, keys in self.projects.items() if key in keys), key)
+        """Apart from every key: one may be spelled like a project."""
+        return next((f"project {name}" for name, keys in self.projects.items() if key in keys), f"key {key}")
 
 
 ONLY_AT_START = frozenset({"seed", "faults"})

@@ -213,6 +213,13 @@ def test_another_projects_input_file_is_not_found_and_its_media_are_out_of_reach
     assert asked == [200, 200, 403]
 
 
+def test_a_key_that_is_spelled_like_a_project_is_not_of_it(of_one_project, url):
+    one, _, _ = of_one_project
+    created = create(one, HUNDRED_TOKENS).json()["name"]
+    with with_key(url, "ours") as other:
+        assert other.get(f"/v1/{created}").status_code == 404
+
+
 def test_where_keys_are_listed_no_other_is_valid(url, http):
     settings(http, api_keys=["k"])
     assert http.get("/v1/files").status_code == 200
