@@ -203,6 +203,7 @@ class Service:
         return survey
 
     def _make(self, order: Order, job_id: str, survey: Survey) -> tuple[Job, LineFaults]:
+        self.jobs.check_room(order.owner, order.model, survey.tokens)  # before a fault is used up
         fired = self.faults.take(Point.JOB, job=order.display_name, model=order.model)
         job = self.jobs.add(
             order.owner,

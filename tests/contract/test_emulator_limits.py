@@ -141,6 +141,13 @@ def test_a_refused_create_is_counted_by_its_reason_and_leaves_nothing(client, ht
         assert after[same] == before[same]
 
 
+def test_a_refused_create_does_not_use_up_a_fault_of_the_job_it_did_not_make(http):
+    settings(http, max_enqueued_tokens=99)
+    http.post("/admin/faults", json={"name": "job_failed"})
+    assert create(http, HUNDRED_TOKENS).status_code == 429
+    assert [fault["name"] for fault in http.get("/admin/faults").json()["armed"]] == ["job_failed"]
+
+
 # --- inline -----------------------------------------------------------------------------------------------------------
 
 
