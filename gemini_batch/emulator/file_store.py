@@ -127,9 +127,9 @@ class FileStore:
         """
         if len(file_id) > MAX_ID_CHARS:
             raise long_id()
+        self._drop_expired()
         if file_id in self._files:
             raise ApiError(409, "ALREADY_EXISTS", f"File files/{file_id} already exists.")
-        self._drop_expired()
         self.check_room(owner, size_bytes)
         upload_id = new_nonce(16)
         path = self._folder / f"upload-{upload_id}"

@@ -132,6 +132,12 @@ def test_a_full_project_refuses_real_bytes_too(http):
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_name_is_free_again_once_its_file_has_expired(client, http):
+    upload(client, b"first", name="files/mine")
+    advance(http, hours=48)
+    assert upload(client, b"another", name="files/mine").size_bytes == 7
+
+
 @pytest.mark.parametrize("headers", [{"x-goog-upload-offset": "7"}, {"x-goog-upload-offset": "-1"}, {}])
 def test_a_chunk_must_say_where_it_begins(http, headers):
     url = begun(http)
