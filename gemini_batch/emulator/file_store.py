@@ -92,6 +92,7 @@ def long_id(call: str = "CreateFileRequest.file") -> ApiError:
 class Upload:
     """A resumable upload; `received_bytes` moves only when a whole chunk has arrived."""
 
+    id: str
     owner: str
     file_id: str
     path: Path
@@ -134,7 +135,9 @@ class FileStore:
         upload_id = new_nonce(16)
         path = self._folder / f"upload-{upload_id}"
         path.touch()
-        self._uploads[upload_id] = Upload(owner, file_id or new_nonce(6), path, mime_type, display_name, size_bytes)
+        self._uploads[upload_id] = Upload(
+            upload_id, owner, file_id or new_nonce(6), path, mime_type, display_name, size_bytes
+        )
         return upload_id
 
     def check_room(self, owner: str, size_bytes: int) -> None:
@@ -150,6 +153,10 @@ class FileStore:
 
     def upload(self, upload_id: str) -> Upload | None:
         return self._uploads.get(upload_id)
+
+    def drop_upload(self, upload: Upload) -> None:
+        self._uploads.pop(upload.id, None)
+        upload.path.unlink(missing_ok=True)
 
     def finish_upload(self, upload: Upload, processing: timedelta, failed: bool) -> StoredFile:
         """Idempotent: a final chunk sent twice makes one file."""

@@ -15,6 +15,7 @@ from gemini_batch.emulator.connection import PIECE_BYTES, CutDownload, CutReply,
 from gemini_batch.emulator.faults import Point
 from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload, long_id
 from gemini_batch.emulator.wire import (
+    ApiError,
     JsonReply,
     base_url,
     invalid,
@@ -108,11 +109,20 @@ class FilesApi:
         with upload.path.open("r+b") as target:
             target.seek(end)
             async for piece in request.stream():
-                end += target.write(piece)
+                end += len(piece)
                 if end > upload.declared_bytes:
-                    self._store.check_room(upload.owner, end)
+                    self._check_room(upload, end)
+                target.write(piece)
             target.truncate()
         upload.received_bytes = end
+
+    def _check_room(self, upload: Upload, size_bytes: int) -> None:
+        """More than was declared: an upload that is refused for it is over."""
+        try:
+            self._store.check_room(upload.owner, size_bytes)
+        except ApiError:
+            self._store.drop_upload(upload)
+            raise
 
     async def get(self, request: Request) -> Response:
         return JsonReply(self._found(request).shown(base_url(request), self._clock.now()))

@@ -80,6 +80,14 @@ def test_bytes_add_up_over_the_chunks(http):
     assert codes == [200, 200, 400]
 
 
+def test_an_upload_that_was_refused_cannot_be_ended_as_though_it_had_not_been(http):
+    settings(http, max_file_bytes=100)
+    url = begun(http)
+    assert send_chunk(http, url, b"x" * 200, command="upload").status_code == 400
+    assert send_chunk(http, url, b"", command="finalize").status_code == 404
+    assert names(http) == []
+
+
 # --- all files --------------------------------------------------------------------------------------------------------
 
 
