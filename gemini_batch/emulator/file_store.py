@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -161,6 +162,7 @@ class FileStore:
     def finish_upload(self, upload: Upload, processing: timedelta, failed: bool) -> StoredFile:
         """Idempotent: a final chunk sent twice makes one file."""
         if upload.file is None:
+            os.truncate(upload.path, upload.received_bytes)  # a chunk that broke off may have left more
             now = self._clock.now()
             upload.file = self._add(
                 upload.owner,

@@ -88,6 +88,20 @@ def test_an_upload_that_was_refused_cannot_be_ended_as_though_it_had_not_been(ht
     assert names(http) == []
 
 
+def test_what_is_left_of_a_chunk_that_broke_off_is_not_part_of_the_file(http):
+    url = begun(http)
+    assert send_chunk(http, url, b"first,", 0, "upload").status_code == 200
+
+    def breaks_off() -> Any:
+        yield b"half of a chunk"
+        raise httpx2.WriteError("gone")
+
+    with pytest.raises(httpx2.WriteError):
+        send_chunk(http, url, breaks_off(), 6, "upload")
+    file = send_chunk(http, url, b"", command="finalize").json()["file"]
+    assert file["sizeBytes"] == "6"
+
+
 # --- all files --------------------------------------------------------------------------------------------------------
 
 
