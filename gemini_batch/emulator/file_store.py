@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from gemini_batch.emulator.wire import (
     ApiError,
     Json,
     invalid,
+    not_found,
     place_in_time,
     quota_exceeded,
     short_timestamp,
@@ -89,6 +91,10 @@ def long_id(call: str = "CreateFileRequest.file") -> ApiError:
     )
 
 
+def no_upload() -> ApiError:
+    return not_found("Upload id not found.")
+
+
 @dataclass(slots=True)
 class Upload:
     """A resumable upload; `received_bytes` moves only when a whole chunk has arrived."""
@@ -113,6 +119,7 @@ class FileStore:
         self._folder = folder
         self._clock = clock
         self._state = state
+        self._lock = threading.Lock()
         self._files: dict[str, StoredFile] = {}
         self._uploads: dict[str, Upload] = {}
         self._media: dict[str, Medium] = {}
@@ -130,8 +137,7 @@ class FileStore:
         if len(file_id) > MAX_ID_CHARS:
             raise long_id()
         self._drop_expired()
-        if file_id in self._files:
-            raise ApiError(409, "ALREADY_EXISTS", f"File files/{file_id} already exists.")
+        self._check_name(file_id)
         self.check_room(owner, size_bytes)
         upload_id = new_nonce(16)
         path = self._folder / f"upload-{upload_id}"
@@ -140,6 +146,10 @@ class FileStore:
             upload_id, owner, file_id or new_nonce(6), path, mime_type, display_name, size_bytes
         )
         return upload_id
+
+    def _check_name(self, file_id: str) -> None:
+        if file_id in self._files:
+            raise ApiError(409, "ALREADY_EXISTS", f"File files/{file_id} already exists.")
 
     def check_room(self, owner: str, size_bytes: int) -> None:
         """Raises ApiError: too large a file, or a full project."""
@@ -160,22 +170,37 @@ class FileStore:
         upload.path.unlink(missing_ok=True)
 
     def finish_upload(self, upload: Upload, processing: timedelta, failed: bool) -> StoredFile:
-        """Idempotent: a final chunk sent twice makes one file."""
-        if upload.file is None:
-            os.truncate(upload.path, upload.received_bytes)  # a chunk that broke off may have left more
-            now = self._clock.now()
-            upload.file = self._add(
-                upload.owner,
-                upload.file_id,
-                upload.path,
-                now,
-                UPLOAD_LIFETIME,
-                mime_type=upload.mime_type,
-                display_name=upload.display_name,
-                active=now + processing,
-                failed=failed,
-            )
+        """Idempotent: a final chunk sent twice makes one file.
+
+        Raises:
+            ApiError: another upload has taken the name or the room since this one began.
+        """
+        with self._lock:
+            if upload.file is None:
+                upload.file = self._finish(upload, self._clock.now(), processing, failed)
         return upload.file
+
+    def _finish(self, upload: Upload, now: datetime, processing: timedelta, failed: bool) -> StoredFile:
+        try:
+            os.truncate(upload.path, upload.received_bytes)  # a chunk that broke off may have left more
+            self._check_name(upload.file_id)
+            self.check_room(upload.owner, upload.received_bytes)
+        except FileNotFoundError:  # reset this instant
+            raise no_upload() from None
+        except ApiError:
+            self.drop_upload(upload)
+            raise
+        return self._add(
+            upload.owner,
+            upload.file_id,
+            upload.path,
+            now,
+            UPLOAD_LIFETIME,
+            mime_type=upload.mime_type,
+            display_name=upload.display_name,
+            active=now + processing,
+            failed=failed,
+        )
 
     def add_result(self, owner: str, file_id: str, path: Path, created: datetime) -> None:
         self._add(owner, file_id, path, created, RESULT_LIFETIME, mime_type="jsonl", generated=True, active=created)

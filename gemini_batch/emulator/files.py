@@ -13,7 +13,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.emulator.board import FaultBoard
 from gemini_batch.emulator.connection import PIECE_BYTES, CutDownload, CutReply, flipped
 from gemini_batch.emulator.faults import Point
-from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload, long_id
+from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload, long_id, no_upload
 from gemini_batch.emulator.wire import (
     ApiError,
     JsonReply,
@@ -22,7 +22,6 @@ from gemini_batch.emulator.wire import (
     member,
     message_member,
     no_access,
-    not_found,
     page,
     read_json,
     text_member,
@@ -76,7 +75,7 @@ class FilesApi:
     async def _chunk(self, request: Request, upload_id: str) -> Response:
         upload = self._store.upload(upload_id)
         if upload is None:
-            raise not_found("Upload id not found.")
+            raise no_upload()
         commands = [word.strip() for word in request.headers.get("x-goog-upload-command", "").split(",")]
         if "query" in commands:
             return JsonReply({}, headers=_received(upload))

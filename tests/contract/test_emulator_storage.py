@@ -151,7 +151,22 @@ def test_a_full_project_refuses_real_bytes_too(http):
     assert stats(http)["rejected"] == {"upload: file_storage_bytes": 1}
 
 
+def test_uploads_that_race_for_the_last_room_do_not_share_it(http):
+    settings(http, max_stored_bytes=100)
+    first, second = begun(http, 60), begun(http, 60)
+    assert send_chunk(http, first, b"x" * 60).status_code == 200
+    assert_full(send_chunk(http, second, b"x" * 60))
+    assert stats(http)["files"] == {"stored": 1, "bytes": 60}
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_uploads_that_race_for_a_name_do_not_share_it(http):
+    first, second = begun(http, name="files/mine"), begun(http, name="files/mine")
+    assert send_chunk(http, first, b"first").status_code == 200
+    assert send_chunk(http, second, b"second").json()["error"]["status"] == "ALREADY_EXISTS"
+    assert http.get("/v1/files/mine").json()["sizeBytes"] == "5"
 
 
 def test_a_name_is_free_again_once_its_file_has_expired(client, http):
