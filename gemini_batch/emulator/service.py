@@ -257,7 +257,7 @@ class Service:
         return self.jobs.current(job_id)
 
     def answerer_of(self, job: Job) -> AnswerLine:
-        respondent = self.respondent(job.owner, job.model, max(job.starts, self.clock.now()))
+        respondent = self.respondent(job.owner, job.model, job.starts)
         return respondent.embed_line if job.embeds else respondent.answer_line
 
     def finished(self, job: Job) -> None:

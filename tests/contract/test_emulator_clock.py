@@ -126,6 +126,27 @@ def media_line(key: str, uri: str) -> Any:
     return {"key": key, "request": {"contents": [{"parts": [{"text": "look"}, media]}]}}
 
 
+@pytest.mark.parametrize("steps", [[51], [11, 40], [10, 2, 39]])
+def test_a_line_whose_media_expire_before_its_job_starts_fails_alone(http, steps):
+    """However the clock gets there: what counts is whether they live when the job starts, not when one looks."""
+    old = store(http, b"old", mimeType="image/png")["uri"]
+    advance(http, hours=38)
+    young = store(http, b"young", mimeType="image/png")["uri"]
+    settings(http, queue_seconds=11 * 3600, run_seconds=60)
+    created = create(http, media_line("old", old), media_line("young", young))
+    for hours in steps:
+        advance(http, hours=hours)
+    lost, kept = lines(http, created)
+    file_id = old.rpartition("/")[2]
+    assert lost["error"] == {
+        "code": 7,
+        "message": f"You do not have permission to access the File {file_id} or it may not exist.",
+    }
+    assert kept["response"]["candidates"]
+    stats = shown(http, created)["metadata"]["batchStats"]
+    assert stats == {"requestCount": "2", "successfulRequestCount": "1", "failedRequestCount": "1"}
+
+
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
