@@ -58,6 +58,7 @@ class JobStore:
             self._maybe_live.clear()
             self._creates.clear()
             self._highest.clear()
+            self._serials = itertools.count(1)
         return old
 
     def shorten(self, settings: EmulatorSettings) -> None:

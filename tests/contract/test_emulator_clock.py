@@ -238,6 +238,13 @@ def drawn(http: httpx2.Client, jobs: int, **times: Any) -> list[timedelta]:
     return [moment(job, "endTime") - moment(job, "createTime") for job in ended]
 
 
+def test_times_are_drawn_alike_for_the_same_jobs_after_a_reset(http):
+    times = {"queue_seconds": "uniform:10:60", "run_seconds": "exponential:300"}
+    first, again = (drawn(http, 5, **times) for _ in range(2))
+    assert first == again and len(set(first)) == 5
+    assert all(timedelta(seconds=10) <= one for one in first)
+
+
 DRAWS = 4000
 
 
