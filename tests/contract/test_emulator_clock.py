@@ -278,3 +278,13 @@ def test_another_seed_draws_other_times():
 def test_times_are_shown_as_they_were_given(http, span):
     found = settings(http, queue_seconds=span)["queue_seconds"]
     assert found == (float(span) if ":" not in str(span) else span)
+
+
+@pytest.mark.parametrize("span", ["lognormal:1000:10", "exponential:1e9", "uniform:0:1e9", 1e9])
+def test_the_widest_spread_makes_jobs_that_expire_and_nothing_worse(http, span):
+    settings(http, queue_seconds=span)
+    source = store(http, jsonl(HUNDRED_TOKENS))["name"]
+    created = [order(http, source) for _ in range(30)]
+    assert {one.status_code for one in created} == {200}
+    advance(http, hours=48)
+    assert {state(http, one) for one in created} <= {"EXPIRED", "SUCCEEDED"}
