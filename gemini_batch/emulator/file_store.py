@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -205,6 +205,11 @@ class FileStore:
     def add_result(self, owner: str, file_id: str, path: Path, created: datetime) -> None:
         self._add(owner, file_id, path, created, RESULT_LIFETIME, mime_type="jsonl", generated=True, active=created)
 
+    def move_result(self, file_id: str, created: datetime) -> None:
+        """Its job ends at another time than was thought."""
+        if file := self._files.get(file_id):
+            self._put(replace(file, created=created, expires=created + RESULT_LIFETIME, active=created))
+
     def _add(
         self,
         owner: str,
@@ -234,10 +239,13 @@ class FileStore:
             active=active,
             failed=failed,
         )
-        self._files[file_id] = file
-        if self._state.is_kept:
-            self._state.put("file", file_id, _FILE.dump_json(file))
+        self._put(file)
         return file
+
+    def _put(self, file: StoredFile) -> None:
+        self._files[file.id] = file
+        if self._state.is_kept:
+            self._state.put("file", file.id, _FILE.dump_json(file))
 
     def path_of(self, file: StoredFile) -> Path:
         return self._folder / file.blob

@@ -61,12 +61,18 @@ class JobStore:
             self._serials = itertools.count(1)
         return old
 
-    def shorten(self, settings: EmulatorSettings) -> None:
-        """A shorter time also ends live jobs sooner; a longer one leaves them alone: no state goes back."""
+    def shorten(self, settings: EmulatorSettings, before: Callable[[Job], None]) -> None:
+        """A shorter time also ends live jobs sooner; a longer one leaves them alone: no state goes back.
+
+        Args:
+            before: called with each job as it is about to become.
+        """
         with self._lock:
             for job in self._live():
                 queue, run = self._times(job.serial, settings)
-                self._put(replace(job, queue=min(job.queue, queue), run=min(job.run, run)))
+                sooner = replace(job, queue=min(job.queue, queue), run=min(job.run, run))
+                before(sooner)
+                self._put(sooner)
         for job in self.unanswered():
             self.changed(job)
 

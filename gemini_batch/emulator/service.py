@@ -92,9 +92,12 @@ class Service:
         if before.speed != self._settings.speed:
             self.clock.set_speed(self._settings.speed)
         if (before.queue_seconds, before.run_seconds) != (self._settings.queue_seconds, self._settings.run_seconds):
-            self.jobs.shorten(self._settings)
+            self.jobs.shorten(self._settings, self._ends_sooner)
         self.faults.set_chaos(self._settings.chaos)
         return self._settings
+
+    def _ends_sooner(self, job: Job) -> None:
+        self.files.move_result(job.result_id, ended_at(job))
 
     def reset(self) -> None:
         """As at the start: no jobs, files or counts, the first settings, faults and time."""
@@ -266,10 +269,12 @@ class Service:
         if job.input_file is not None and job.has_output:
             ended = ended_at(replace(job, answered=now))
             self.files.add_result(job.owner, job.result_id, self.folder / job.results, ended)
-        if self.jobs.answered(job, now) is None:
+        done = self.jobs.answered(job, now)
+        if done is None:
             self.files.delete(job.result_id, keep_bytes=True)
             (self.folder / job.results).unlink(missing_ok=True)
         else:
+            self._ends_sooner(done)  # if its time was shortened meanwhile
             self.spending.add(job)
 
     def broke(self, job: Job) -> None:

@@ -206,6 +206,19 @@ def test_a_job_that_waits_shows_all_of_its_requests_pending_and_no_end(http):
     assert "endTime" not in job["metadata"] and job["metadata"]["updateTime"] == job["metadata"]["createTime"]
 
 
+@pytest.mark.parametrize("times", [{"queue_seconds": 3600}, {"run_seconds": 3600}, {"run_seconds": 100 * 3600}])
+def test_a_shorter_time_ends_live_jobs_at_once_with_all_their_results(http, times):
+    settings(http, **times)
+    created, inline = create(http, HUNDRED_TOKENS), create_inline(http, request_of("x"))
+    advance(http, seconds=60)
+    settings(http, job_seconds=30)
+    advance(http, seconds=0)
+    assert [line["key"] for line in lines(http, created)] == ["a"]
+    job = shown(http, inline)
+    assert len(job["response"]["inlinedResponses"]["inlinedResponses"]) == 1
+    assert moment(job, "endTime") - moment(job, "createTime") <= timedelta(seconds=60)
+
+
 def test_a_longer_time_is_for_later_jobs_only(http):
     settings(http, job_seconds=60)
     created = create(http, HUNDRED_TOKENS)
