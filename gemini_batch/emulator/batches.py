@@ -112,7 +112,7 @@ class BatchesApi:
         return JsonReply({})
 
     async def delete(self, request: Request) -> Response:
-        self._jobs.remove(self._found(request))
+        self._service.delete(self._found(request))
         return JsonReply({})
 
     def _found(self, request: Request) -> Job:

@@ -152,12 +152,13 @@ class JobStore:
         self.changed(cancelled)
         return cancelled
 
-    def remove(self, job: Job) -> None:
-        """A result file already published stays readable."""
+    def remove(self, job: Job) -> Job:
+        """The job as it was last."""
         with self._lock:
-            self._jobs.pop(job.id, None)
+            last = self._jobs.pop(job.id, job)
             self._state.drop("job", job.id)
-        self.changed(job)
+        self.changed(last)
+        return last
 
     def answered(self, job: Job, at: datetime, broken: bool = False) -> Job | None:
         """Note that a job's results stand, or never will; None for one that nobody waits for any more."""

@@ -240,7 +240,7 @@ class Service:
         job = self.jobs.current(job_id)
         return job.display_name if job else None
 
-    # --- cancel -------------------------------------------------------------------------------------------------------
+    # --- cancel, delete -----------------------------------------------------------------------------------------------
 
     def cancel(self, job: Job) -> None:
         cancelled = self.jobs.cancel(job)
@@ -253,6 +253,13 @@ class Service:
             self.files.add_result(job.owner, job.result_id, results, cancelled.cancelled)
         else:
             results.unlink(missing_ok=True)
+
+    def delete(self, job: Job) -> None:
+        """A result file already published stays readable."""
+        last = self.jobs.remove(job)
+        if last.answered and (last.input_file is None or self.clock.now() < ended_at(last)):
+            self.files.delete(last.result_id, keep_bytes=True)
+            (self.folder / last.results).unlink(missing_ok=True)
 
     # --- what the answerer asks ---------------------------------------------------------------------------------------
 

@@ -227,6 +227,15 @@ def test_a_longer_time_is_for_later_jobs_only(http):
     assert state(http, created) == "SUCCEEDED"
 
 
+def test_a_job_deleted_while_it_runs_publishes_nothing_later(http):
+    settings(http, queue_seconds=0, run_seconds=3600)
+    created = create(http, HUNDRED_TOKENS)
+    advance(http, seconds=60)
+    http.delete(f"/v1/{created.json()['name']}")
+    advance(http, hours=2)
+    assert [file["source"] for file in http.get("/v1/files").json()["files"]] == ["UPLOADED"]
+
+
 def test_a_job_cancelled_while_it_runs_publishes_nothing_later(http):
     settings(http, queue_seconds=0, run_seconds=3600)
     created = create(http, HUNDRED_TOKENS)
