@@ -46,6 +46,7 @@ class JobStore:
             self._jobs[job.id] = job if job.answered else replace(job, tally=Tally())
             self._maybe_live.add(job.id)
         self._creates = [_CREATE.validate_json(record) for record in self._state.all("create")]
+        self._raise_marks()
 
     def unanswered(self) -> list[Job]:
         return [job for job in self._all() if not job.answered and not job.cancelled]

@@ -166,6 +166,10 @@ def test_limits_go_on_counting(lives):
     assert lives.refusals["create: live_jobs"] == 1 and lives.refusals["create: creates_per_day"] == 1
 
 
+def test_the_mark_of_live_jobs_is_at_least_what_is_live(lives):
+    assert lives.marks["live_max"] == lives.marks["live"] == 3
+
+
 def test_what_was_used_is_counted_once(lives):
     assert lives.used["models"][MODEL]["requests"] == 1 + 1 + 3 + 100 + 2 + 0
 
