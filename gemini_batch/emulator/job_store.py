@@ -104,7 +104,7 @@ class JobStore:
             self._put(job)
             self._maybe_live.add(job.id)
             self._creates.append((owner, created))
-            self._state.put("create", str(serial), _CREATE.dump_json((owner, created)))
+            self._state.put("create", job.id, _CREATE.dump_json((owner, created)))
             self._raise_marks()
         return job
 

@@ -16,6 +16,7 @@ from sdk_calls import MODEL, request_of
 
 from gemini_batch.emulator.answers import expected_text
 from gemini_batch.emulator.server import EmulatorError, opened
+from gemini_batch.emulator.service import Order
 from gemini_batch.emulator.settings import EmulatorSettings as Settings
 
 KEY = "AIzaSyThisKeyMustNotBeWrittenAnywhere00"
@@ -229,6 +230,17 @@ def restarted(folder: Path) -> tuple[int, int]:
             service.advance(timedelta(0))
             return len(service.jobs.newest_first("me")), service.bought.stats()["bought_total"]
         finally:
+            service.close()
+
+
+def test_a_create_counts_for_its_day_even_when_its_number_is_used_again(tmp_path):
+    """After a restart, numbers go on from the highest job there is: deleted ones must not be forgotten."""
+    order = Order("me", MODEL, "j", None, [{"request": request_of("x")}], False)
+    for count in (2, 4, 6):
+        with opened(Settings(), tmp_path, None) as (service, _):
+            for job in [service.accept(order) for _ in range(2)]:
+                service.delete(job)
+            assert service.jobs.stats()["creates"] == count
             service.close()
 
 
