@@ -63,6 +63,7 @@ class Service:
         self._closing = False
         self.jobs.changed = self._answerer.put
         self.clock.changed = self._clock_changed
+        self._keep_clock()
         self._arm()
 
     def settings(self) -> EmulatorSettings:

@@ -233,6 +233,12 @@ def restarted(folder: Path) -> tuple[int, int]:
             service.close()
 
 
+def test_a_clock_that_was_never_stepped_goes_on_too(tmp_path):
+    """Else the jobs of a fast clock lie ahead of it after a kill, and nobody can see them."""
+    die(tmp_path, "bought", speed=1e6)
+    assert restarted(tmp_path) == (2, 2)
+
+
 def test_a_create_counts_for_its_day_even_when_its_number_is_used_again(tmp_path):
     """After a restart, numbers go on from the highest job there is: deleted ones must not be forgotten."""
     order = Order("me", MODEL, "j", None, [{"request": request_of("x")}], False)
