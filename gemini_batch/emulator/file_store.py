@@ -247,6 +247,9 @@ class FileStore:
         if self._state.is_kept:
             self._state.put("file", file.id, _FILE.dump_json(file))
 
+    def blobs(self) -> set[str]:
+        return {file.blob for file in self._files.values()}
+
     def path_of(self, file: StoredFile) -> Path:
         return self._folder / file.blob
 

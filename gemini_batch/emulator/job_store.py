@@ -51,6 +51,10 @@ class JobStore:
     def unanswered(self) -> list[Job]:
         return [job for job in self._all() if not job.answered and not job.cancelled]
 
+    def results(self) -> set[str]:
+        """The names of all result files that there are or may come to be."""
+        return {job.results for job in self._all()}
+
     def clear(self) -> list[Job]:
         """The jobs there were."""
         with self._lock:

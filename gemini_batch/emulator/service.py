@@ -3,6 +3,7 @@
 In: accepted orders. Out: jobs that are answered when they start. What a restart needs is in the state.
 """
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ from gemini_batch.emulator.settings import EmulatorSettings, make_settings
 from gemini_batch.emulator.spending import Spending
 from gemini_batch.emulator.state import State
 from gemini_batch.emulator.wire import ApiError, Json, invalid, not_found
+
+
+_OURS = re.compile(r"(upload|input|results)-[0-9a-f]{32,}(\.shuffled)?")
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,19 @@ class Service:
     # --- driven from outside ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        if self._state.is_kept:
+            self._sweep()
         for job in self.jobs.unanswered():
             self._answerer.put(job)
         self._answerer.start()
+
+    def _sweep(self) -> None:
+        """What a kill left of uploads and creates that nobody can go on with."""
+        waiting = {job.source for job in self.jobs.unanswered()}
+        kept = waiting | self.jobs.results() | self.files.blobs()
+        for path in self.folder.iterdir():
+            if _OURS.fullmatch(path.name) and path.name not in kept:
+                path.unlink()
 
     def begin_close(self) -> None:
         """Creates that are being read give up."""

@@ -1,6 +1,7 @@
 """What a killed emulator still knows when it is started on its folder again."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -179,6 +180,13 @@ def test_an_upload_that_the_kill_cut_short_is_unknown(lives):
     assert lives.torn_reply.status_code == 404
 
 
+def test_nothing_but_files_and_results_is_left_in_the_folder(lives):
+    kinds = {re.sub(r"-[0-9a-f]{8,}$", "", path.name) for path in lives.folder.iterdir()}
+    assert {kind for kind in kinds if not kind.startswith(("state.sqlite", "bought.sqlite"))} == {"upload", "results"}
+    uploads = [path for path in lives.folder.iterdir() if path.name.startswith("upload-")]
+    assert len(uploads) == sum(file["source"] == "UPLOADED" for file in lives.after["files"]) + 4
+
+
 def test_no_api_key_is_in_the_folder(lives):
     written = lives.left | {path.name: path.read_bytes() for path in lives.folder.iterdir()}
     assert written and not [name for name, content in written.items() if KEY.encode() in content]
@@ -231,6 +239,13 @@ def restarted(folder: Path) -> tuple[int, int]:
             return len(service.jobs.newest_first("me")), service.bought.stats()["bought_total"]
         finally:
             service.close()
+
+
+@pytest.mark.parametrize(("moment", "jobs"), [("read", 1), ("bought", 2)])
+def test_a_create_that_a_kill_cuts_short_is_bought_if_it_made_a_job_and_only_then(tmp_path, moment, jobs):
+    die(tmp_path, moment)
+    assert [restarted(tmp_path) for _ in range(2)] == [(jobs, jobs)] * 2
+    assert not list(tmp_path.glob("input-*"))
 
 
 def test_a_clock_that_was_never_stepped_goes_on_too(tmp_path):
