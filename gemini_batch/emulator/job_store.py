@@ -112,6 +112,14 @@ class JobStore:
             self._raise_marks()
         return job
 
+    def undo(self, job: Job) -> None:
+        """A create that failed after all."""
+        with self._lock:
+            self._jobs.pop(job.id, None)
+            self._creates.remove((job.owner, job.created))
+            self._state.drop("create", job.id)
+            self._state.drop("job", job.id)
+
     def _times(self, serial: int, settings: EmulatorSettings) -> tuple[timedelta, timedelta]:
         """Drawn for each job by its number, so that the same settings draw the same times."""
         dice = Dice(fingerprint(settings.seed, b"times %d" % serial))

@@ -17,7 +17,7 @@ from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.emulator.answering import Answerer, AnswerLine
 from gemini_batch.emulator.answers import Respondent
 from gemini_batch.emulator.board import FaultBoard, LineFaults
-from gemini_batch.emulator.bought import Bought
+from gemini_batch.emulator.bought import Bought, Purchase
 from gemini_batch.emulator.canned import Answers
 from gemini_batch.emulator.clock import VirtualClock
 from gemini_batch.emulator.damage import first_half
@@ -173,7 +173,7 @@ class Service:
             self._stage(order, source)
             survey = self._survey(order, source, purchase.note)
             job, line_faults = self._make(order, job_id, survey)
-            purchase.commit()
+            self._buy(job, purchase)
         except BaseException:
             source.unlink(missing_ok=True)
             raise
@@ -238,6 +238,13 @@ class Service:
             },
         )
         return job, self.faults.take_lines(survey.n_lines, order.display_name, order.model)
+
+    def _buy(self, job: Job, purchase: Purchase) -> None:
+        try:
+            purchase.commit()
+        except BaseException:
+            self.jobs.undo(job)
+            raise
 
     def respondent(self, owner: str, model: str, at: datetime | None = None) -> Respondent:
         """`at`: when files are looked for; None for now."""

@@ -265,6 +265,19 @@ def test_a_create_counts_for_its_day_even_when_its_number_is_used_again(tmp_path
             service.close()
 
 
+def test_a_create_whose_purchase_cannot_be_written_makes_no_job(tmp_path, monkeypatch):
+    order = Order("me", MODEL, "j", None, [{"request": request_of("x")}], False)
+    with opened(Settings(), tmp_path, None) as (service, _):
+        full = "gemini_batch.emulator.bought.Purchase.commit"
+        monkeypatch.setattr(full, lambda self: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
+        with pytest.raises(sqlite3.OperationalError):
+            service.accept(order)
+        assert service.jobs.stats()["jobs"] == {"total": 0, "live": 0, "live_max": 1}
+        assert service.jobs.stats()["creates"] == 0
+        service.close()
+    assert not list(tmp_path.glob("input-*"))
+
+
 # --- folders that are none --------------------------------------------------------------------------------------------
 
 
