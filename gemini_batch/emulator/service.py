@@ -79,6 +79,8 @@ class Service:
         if self._state.is_kept:
             self._sweep()
         for job in self.jobs.unanswered():
+            if not self.bought.holds(job.id):
+                self._buy_again(job)
             self._answerer.put(job)
         self._answerer.start()
 
@@ -241,10 +243,20 @@ class Service:
 
     def _buy(self, job: Job, purchase: Purchase) -> None:
         try:
-            purchase.commit()
+            purchase.commit(job.id)
         except BaseException:
             self.jobs.undo(job)
             raise
+
+    def _buy_again(self, job: Job) -> None:
+        """A kill came between the two halves of its create; its lines are still there."""
+        order = Order(job.owner, job.model, job.display_name, job.input_file, [], job.embeds)
+        purchase = self.bought.begin()
+        try:
+            self._survey(order, self.folder / job.source, purchase.note)
+            purchase.commit(job.id)
+        finally:
+            purchase.close()
 
     def respondent(self, owner: str, model: str, at: datetime | None = None) -> Respondent:
         """`at`: when files are looked for; None for now."""

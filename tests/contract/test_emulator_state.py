@@ -241,7 +241,7 @@ def restarted(folder: Path) -> tuple[int, int]:
             service.close()
 
 
-@pytest.mark.parametrize(("moment", "jobs"), [("read", 1), ("bought", 2)])
+@pytest.mark.parametrize(("moment", "jobs"), [("read", 1), ("made", 2), ("bought", 2)])
 def test_a_create_that_a_kill_cuts_short_is_bought_if_it_made_a_job_and_only_then(tmp_path, moment, jobs):
     die(tmp_path, moment)
     assert [restarted(tmp_path) for _ in range(2)] == [(jobs, jobs)] * 2
@@ -269,7 +269,7 @@ def test_a_create_whose_purchase_cannot_be_written_makes_no_job(tmp_path, monkey
     order = Order("me", MODEL, "j", None, [{"request": request_of("x")}], False)
     with opened(Settings(), tmp_path, None) as (service, _):
         full = "gemini_batch.emulator.bought.Purchase.commit"
-        monkeypatch.setattr(full, lambda self: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
+        monkeypatch.setattr(full, lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
         with pytest.raises(sqlite3.OperationalError):
             service.accept(order)
         assert service.jobs.stats()["jobs"] == {"total": 0, "live": 0, "live_max": 1}
