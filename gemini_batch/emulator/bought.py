@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from gemini_batch.emulator.state import claim
 from gemini_batch.emulator.wire import Json
 
 _LINES_HELD = 4096
@@ -49,6 +50,7 @@ class Purchase:
 
 class Bought:
     def __init__(self, path: Path) -> None:
+        claim(path)
         self._path = path
         self._db = _connected(path)
         self._db.execute(

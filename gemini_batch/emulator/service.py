@@ -31,7 +31,6 @@ from gemini_batch.emulator.spending import Spending
 from gemini_batch.emulator.state import State
 from gemini_batch.emulator.wire import ApiError, Json, invalid, not_found
 
-
 _OURS = re.compile(r"(upload|input|results)-[0-9a-f]{32,}(\.shuffled)?")
 
 

@@ -306,6 +306,20 @@ def of_a_newer_release(folder: Path, name: str) -> None:
 FOREIGN = [garbage, of_another_program, of_another_program_with_tables_of_our_names, of_a_newer_release]
 
 
+@pytest.mark.parametrize("name", ["state.sqlite", "bought.sqlite"])
+@pytest.mark.parametrize("make", FOREIGN)
+def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path, make, name):
+    make(tmp_path, name)
+    content = (tmp_path / name).read_bytes()
+    with (
+        pytest.raises(EmulatorError, match=rf"{name} .*take another folder") as refused,
+        opened(Settings(), tmp_path, None),
+    ):
+        pass
+    assert "\n" not in str(refused.value)
+    assert (tmp_path / name).read_bytes() == content
+
+
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(EmulatorError, match="file"), opened(Settings(), tmp_path / "file", None):
