@@ -60,12 +60,12 @@ class Answerer:
         self._thread.start()
 
     def put(self, job: Job, line_faults: LineFaults | None = None) -> None:
-        """To be answered when it starts; again whenever it has changed."""
+        """To be answered when it is due; again whenever it has changed."""
         with self._changed:
             if line_faults is not None:
                 self._line_faults[job.id] = line_faults
-            starts = self._clock.now() if job.cancelled else job.starts
-            heapq.heappush(self._waiting, (starts, next(self._numbers), job.id))
+            due = self._clock.now() if job.cancelled else job.due
+            heapq.heappush(self._waiting, (due, next(self._numbers), job.id))
             self._changed.notify_all()
 
     def wake(self) -> None:

@@ -56,6 +56,9 @@ class BatchesApi:
 
     async def _create(self, request: Request, embeds: bool) -> Response:
         order = _order(request, await read_json(request), self._calls.owner_of(request), embeds)
+        if order.input_file is None and len(await request.body()) > MAX_INLINE_BYTES:
+            message = f"Request payload size exceeds the limit: {MAX_INLINE_BYTES} bytes."
+            raise invalid(message, reason="inline_bytes")
         try:
             loop = asyncio.get_running_loop()
             job = await loop.run_in_executor(self._readers, self._service.accept, order)
@@ -112,7 +115,7 @@ class BatchesApi:
         return JsonReply({})
 
     async def delete(self, request: Request) -> Response:
-        self._jobs.remove(self._found(request))
+        self._service.delete(self._found(request))
         return JsonReply({})
 
     def _found(self, request: Request) -> Job:
@@ -143,9 +146,6 @@ def _order(request: Request, body: Json, owner: str, embeds: bool) -> Order:
     inline: Any = member(message_member(config, "requests"), "requests") or []
     if not isinstance(inline, list) or bool(inline) == bool(input_file):
         raise invalid("batch.input_config: exactly one of file_name and requests must be set.")
-    if input_file is None and int(request.headers.get("content-length", 0)) > MAX_INLINE_BYTES:
-        message = f"Request payload size exceeds the limit: {MAX_INLINE_BYTES} bytes."
-        raise invalid(message, reason="inline_bytes")
     return Order(owner, model, text_member(batch, "displayName"), input_file, inline, embeds)
 
 

@@ -13,15 +13,15 @@ from gemini_batch.clock import Clock
 from gemini_batch.emulator.board import FaultBoard
 from gemini_batch.emulator.connection import PIECE_BYTES, CutDownload, CutReply, flipped
 from gemini_batch.emulator.faults import Point, Subject
-from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload, long_id
+from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload, long_id, no_upload
 from gemini_batch.emulator.wire import (
+    ApiError,
     JsonReply,
     base_url,
     invalid,
     member,
     message_member,
     no_access,
-    not_found,
     page,
     read_json,
     text_member,
@@ -75,7 +75,7 @@ class FilesApi:
     async def _chunk(self, request: Request, upload_id: str) -> Response:
         upload = self._store.upload(upload_id)
         if upload is None:
-            raise not_found("Upload id not found.")
+            raise no_upload()
         commands = [word.strip() for word in request.headers.get("x-goog-upload-command", "").split(",")]
         if "query" in commands:
             return JsonReply({}, headers=_received(upload))
@@ -108,11 +108,20 @@ class FilesApi:
         with upload.path.open("r+b") as target:
             target.seek(end)
             async for piece in request.stream():
-                end += target.write(piece)
+                end += len(piece)
                 if end > upload.declared_bytes:
-                    self._store.check_room(upload.owner, end)
+                    self._check_room(upload, end)
+                target.write(piece)
             target.truncate()
         upload.received_bytes = end
+
+    def _check_room(self, upload: Upload, size_bytes: int) -> None:
+        """More than was declared: an upload that is refused for it is over."""
+        try:
+            self._store.check_room(upload.owner, size_bytes)
+        except ApiError:
+            self._store.drop_upload(upload)
+            raise
 
     async def get(self, request: Request) -> Response:
         return JsonReply(self._found(request).shown(base_url(request), self._clock.now()))

@@ -108,6 +108,11 @@ class Job:
         return self.starts + self.run > self.created + LONGEST_JOB
 
     @property
+    def due(self) -> datetime:
+        """When it is answered; one that expires not before it has: a shorter time may still let it succeed."""
+        return self.ends if self.expires else self.starts
+
+    @property
     def has_output(self) -> bool:
         """Once it has been answered."""
         return not self.expires and self.faults.keys().isdisjoint(_ENDED_BY)

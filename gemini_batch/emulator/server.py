@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 import signal
 import socket
 import sys
@@ -69,17 +68,17 @@ def serve(
 @contextlib.contextmanager
 def opened(settings: EmulatorSettings, state: Path | None, answers: Answers | None) -> Iterator[tuple[Service, Calls]]:
     """A service on its folder; one without a state leaves no folder behind."""
-    folder = state or Path(tempfile.mkdtemp(prefix="gemini-emulator-"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        service = Service(settings, SystemClock(), folder, State(state), answers)
-    except (OSError, StateError) as e:
-        raise EmulatorError(f"state: {e}") from e
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = state or Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-emulator-", ignore_cleanup_errors=True))
+            )
+            folder.mkdir(parents=True, exist_ok=True)
+            kept = stack.enter_context(contextlib.closing(State(state)))
+            service = Service(settings, SystemClock(), folder, kept, answers)
+        except (OSError, StateError) as e:
+            raise EmulatorError(f"state: {e}") from e
         yield service, Calls(service.settings, service.faults, service.subject)
-    finally:
-        if state is None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def server(service: Service, calls: Calls, ready: Callable[[], None]) -> uvicorn.Server:

@@ -25,6 +25,8 @@ MAX_INLINE_BYTES = 20 << 20
 """A create with inline requests (Batch API guide)."""
 
 ANY_MODEL = "*"
+MOST_SECONDS = 1e9
+MOST_SIGMA = 10.0
 _EVEN = 1 << 31
 
 
@@ -44,6 +46,9 @@ class Span:
     second: float = 0.0
 
     def draw(self, dice: Dice) -> float:
+        return min(self._drawn(dice), MOST_SECONDS)
+
+    def _drawn(self, dice: Dice) -> float:
         chance = (dice.below(_EVEN) + 0.5) / _EVEN
         match self.kind:
             case "uniform":
@@ -72,6 +77,10 @@ def _read_span(value: Any) -> Span:
     numbers = [_seconds(word) for word in words]
     if len(numbers) != {"fixed": 1, "uniform": 2, "exponential": 1, "lognormal": 2}.get(kind):
         raise ValueError("must be a number of seconds, uniform:LEAST:MOST, exponential:MEAN or lognormal:MEDIAN:SIGMA")
+    if kind == "lognormal" and numbers[1] > MOST_SIGMA:
+        raise ValueError(f"must have a sigma of at most {MOST_SIGMA:g} (got {numbers[1]:g})")
+    if kind == "uniform" and numbers[0] > numbers[1]:
+        raise ValueError(f"must be uniform:LEAST:MOST, the smaller first (got {value})")
     return Span(kind, *numbers)
 
 
@@ -80,7 +89,7 @@ def _seconds(value: Any) -> float:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not 0 <= number <= 1e9:  # also refuses nan
+    if not 0 <= number <= MOST_SECONDS:  # also refuses nan
         raise ValueError(f"must be a number of seconds from 0 to 1e9 (got {value!r})")
     return number
 
@@ -135,7 +144,8 @@ class EmulatorSettings(BaseModel):
         return self.max_enqueued_tokens.get(model, self.max_enqueued_tokens.get(ANY_MODEL))
 
     def project_of(self, key: str) -> str:
-        return next((name for name, keys in self.projects.items() if key in keys), key)
+        """Apart from every key: one may be spelled like a project."""
+        return next((f"project {name}" for name, keys in self.projects.items() if key in keys), f"key {key}")
 
 
 ONLY_AT_START = frozenset({"seed", "faults"})
