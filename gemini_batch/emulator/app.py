@@ -1,7 +1,7 @@
 """The application: the routes to the service, and what happens to an error."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
 
@@ -41,7 +41,7 @@ def build_app(service: Service, calls: Calls) -> Starlette:
         middleware=[Middleware(_Dated, clock=service.clock)],
         exception_handlers={
             ApiError: _refused,
-            HTTPException: _unknown_path,
+            HTTPException: _unknown_path(calls),
             ClientDisconnect: _gone,
             Exception: _crashed,
         },
@@ -123,9 +123,13 @@ async def _refused(request: Request, error: Exception) -> Response:
     return JsonReply(error.body(), error.code)
 
 
-async def _unknown_path(request: Request, error: Exception) -> Response:
-    refusal = not_found(f"{request.method} {request.url.path} is not served here.")
-    return JsonReply(refusal.body(), refusal.code)
+def _unknown_path(calls: Calls) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def refuse(request: Request, error: Exception) -> Response:
+        calls.rejected["unknown path"] += 1
+        refusal = not_found(f"{request.method} {request.url.path} is not served here.")
+        return JsonReply(refusal.body(), refusal.code)
+
+    return refuse
 
 
 async def _gone(request: Request, error: Exception) -> Response:

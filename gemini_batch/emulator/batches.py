@@ -152,7 +152,9 @@ def _order(request: Request, body: Json, owner: str, embeds: bool) -> Order:
 def known_model(request: Request, method: str) -> str:
     """The model of the path; raises ApiError."""
     model, version = request.path_params["model"], request.url.path.split("/")[1]
-    if not _MODEL.fullmatch(model) or "does-not-exist" in model:
+    takes = {"asyncBatchEmbedContent": True, "batchGenerateContent": False, "generateContent": False}
+    embeds = "embedding" in model
+    if not _MODEL.fullmatch(model) or "does-not-exist" in model or takes.get(method, embeds) != embeds:
         raise not_found(
             f"models/{model} is not found for API version {version}, or is not supported for {method}. "
             "Call ListModels to see the list of available models and their supported methods."

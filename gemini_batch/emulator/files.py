@@ -54,6 +54,9 @@ class FilesApi:
         return await (self._start(request) if upload_id is None else self._chunk(request, upload_id))
 
     async def _start(self, request: Request) -> Response:
+        protocol = request.headers.get("x-goog-upload-protocol", "resumable")
+        if protocol != "resumable" or "uploadType" in request.query_params:
+            raise invalid("Only resumable uploads are served: send X-Goog-Upload-Protocol: resumable.")
         file = message_member(await read_json(request), "file")
         file_id = text_member(file, "name").removeprefix("files/")
         if file_id and not _FILE_ID.fullmatch(file_id):

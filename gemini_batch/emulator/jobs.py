@@ -164,7 +164,7 @@ def _metadata(job: Job, state: State, now: datetime) -> Json:
 
 def ended_at(job: Job) -> datetime:
     """A job that takes no virtual time ends when it has been answered."""
-    takes_time = job.queue or job.run
+    takes_time = job.queue or job.run or job.expires
     return job.cancelled or (job.ends if takes_time or not job.answered else job.answered)
 
 

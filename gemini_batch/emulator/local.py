@@ -1,5 +1,6 @@
 """An emulator in a thread of this process, for tests and notebooks."""
 
+import inspect
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -54,25 +55,30 @@ class LocalEmulator:
         self._server.should_exit = True
         self._thread.join()
 
-    def answer(self, answers: Answers | str | Path | Iterable[Mapping[str, Any]]) -> None:
+    def answer(self, answers: Answers | str | Path | Iterable[Mapping[str, Any]] | None) -> None:
         """Answer with these from now on; what they do not answer is made up.
 
         Args:
             answers: a function of a `Prompt` that gives a text, anything JSON can say, a pydantic model, a mapping with
                 `response` or `error`, or None for no answer of its own; an exception becomes an error line. Or canned
-                answers: a JSONL text, the path of one, or its lines as mappings.
+                answers: a JSONL text, the path of one, or its lines as mappings. None: made up again.
 
         Raises:
             SettingsError: a line of another shape, named by its number.
         """
-        if callable(answers):
+        if answers is None:
+            self._service.answers = None
+        elif inspect.iscoroutinefunction(answers):
+            raise SettingsError("answers must be a plain function: it is called from a thread")
+        elif callable(answers):
             self._service.answers = answers
         elif isinstance(answers, Path) or (isinstance(answers, str) and not answers.lstrip().startswith("{")):
             self._service.answers = read_canned(Path(answers))
         elif isinstance(answers, str):
             self._service.answers = canned(answers.encode().split(b"\n"), "the text")
         else:
-            self._service.answers = canned(map(orjson.dumps, answers), "the lines")
+            lines = [answers] if isinstance(answers, Mapping) else answers
+            self._service.answers = canned(map(orjson.dumps, lines), "the lines")
 
     def fault(self, name: str, **when: Any) -> None:
         """Arm a fault: `times`, `after`, `rate`, `job`, `model`, `key`, `row`, `seconds`, `lasts_seconds`.
@@ -94,6 +100,8 @@ class LocalEmulator:
 
     def advance(self, step: timedelta) -> None:
         """Step the clock; returns when all jobs that have started by then are answered."""
+        if not isinstance(step, timedelta) or step < timedelta(0):
+            raise SettingsError(f"the clock advances by a timedelta, and not back (got {step!r})")
         self._service.advance(step)
 
     def stats(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class ModelsApi:
         return JsonReply({"totalTokens": usage.total, "promptTokensDetails": usage.details()})
 
     async def get(self, request: Request) -> Response:
-        return JsonReply(_model(known_model(request, "generateContent")))
+        return JsonReply(_model(known_model(request, "models.get")))
 
     async def list(self, request: Request) -> Response:
         return JsonReply({"models": [_model(name) for name in MODELS]})
@@ -58,12 +58,12 @@ class ModelsApi:
 
 def _model(name: str) -> Json:
     embeds = "embedding" in name
-    methods = ["embedContent", "asyncBatchEmbedContent"] if embeds else ["generateContent", "batchGenerateContent"]
+    methods = ["asyncBatchEmbedContent"] if embeds else ["generateContent", "batchGenerateContent", "countTokens"]
     return {
         "name": f"models/{name}",
         "version": "001",
         "displayName": name.replace("-", " ").title(),
         "inputTokenLimit": _EMBEDDING_TOKENS if embeds else _INPUT_TOKENS,
         "outputTokenLimit": 1 if embeds else _OUTPUT_TOKENS,
-        "supportedGenerationMethods": [*methods, "countTokens"],
+        "supportedGenerationMethods": methods,
     }

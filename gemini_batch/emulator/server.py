@@ -143,8 +143,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except (OSError, OverflowError) as e:
         listener.close()
+        is_unknown = isinstance(e, socket.gaierror)
         raise EmulatorError(
-            f"Cannot listen on {host} port {port} ({e.args[-1]}): choose another port, or 0 for a free one."
+            f"Cannot listen on {host} port {port} ({e.args[-1]}): "
+            + ("give an address of this machine." if is_unknown else "choose another port, or 0 for a free one.")
         ) from e
     return listener
 

@@ -8,6 +8,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Any
@@ -81,10 +82,14 @@ def _read_span(value: Any) -> Span:
         raise ValueError(f"must have a sigma of at most {MOST_SIGMA:g} (got {numbers[1]:g})")
     if kind == "uniform" and numbers[0] > numbers[1]:
         raise ValueError(f"must be uniform:LEAST:MOST, the smaller first (got {value})")
+    if kind == "uniform" and numbers[0] > numbers[1]:
+        raise ValueError("uniform:LEAST:MOST has its most first")
     return Span(kind, *numbers)
 
 
 def _seconds(value: Any) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
@@ -136,8 +141,13 @@ class EmulatorSettings(BaseModel):
         """`job_seconds`: half of it PENDING, half of it RUNNING."""
         if not isinstance(values, Mapping) or "job_seconds" not in values:
             return values
+        if double := values.keys() & {"queue_seconds", "run_seconds"}:
+            raise ValueError(f"job_seconds is queue_seconds and run_seconds in one: leave out {min(double)} or itself")
         rest = {name: value for name, value in values.items() if name != "job_seconds"}
-        half = _seconds(values["job_seconds"]) / 2
+        try:
+            half = _seconds(values["job_seconds"]) / 2
+        except ValueError as error:
+            raise ValueError(f"job_seconds {error}") from None
         return {"queue_seconds": half, "run_seconds": half} | rest
 
     def token_limit(self, model: str) -> int | None:
@@ -185,7 +195,9 @@ def make_fault(values: Any) -> FaultSpec:
 def first_complaint(error: ValidationError, known: list[str]) -> str:
     """One sentence that names what is wrong."""
     first = error.errors()[0]
-    where = ".".join(str(step) for step in first["loc"])
+    known = list(FaultSpec.model_fields) if first["loc"][:1] == ("faults",) else known
+    # Without the names that pydantic gives to the branches of a union.
+    where = ".".join(str(step) for step in first["loc"] if "[" not in str(step) and "constrained" not in str(step))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])
