@@ -1,0 +1,223 @@
+"""A user's own answers: a function, canned lines, a result file played back."""
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+from emulator_calls import advance, create, create_inline, shown, stats, with_key
+from google import genai
+from pydantic import BaseModel
+from sdk_calls import MODEL, request_of
+
+from gemini_batch.emulator.answers import expected_text
+from gemini_batch.emulator.canned import Prompt
+
+
+class Page(BaseModel):
+    title: str
+    words: int
+
+
+@pytest.fixture
+def http_here(gemini_emulator):
+    with with_key(gemini_emulator.url, "k") as http:
+        yield http
+
+
+def line(key: str, text: str = "", **config: Any) -> Any:
+    return {"key": key, "request": request_of(text or f"prompt of {key}", **config)}
+
+
+def results(http: httpx2.Client, *lines: Any) -> list[Any]:
+    created = create(http, *lines)
+    assert created.status_code == 200, created.text
+    advance(http, seconds=0)
+    reply = http.get(f"/v1/{shown(http, created)['response']['responsesFile']}:download?alt=media")
+    return [json.loads(line) for line in reply.content.split(b"\n") if line]
+
+
+def result(http: httpx2.Client, one: Any) -> Any:
+    (found,) = results(http, one)
+    return found
+
+
+def text_of(result: Any) -> str:
+    (part,) = result["response"]["candidates"][0]["content"]["parts"]
+    return str(part["text"])
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_text_is_an_answer_without_parts(gemini_emulator, http_here):
+    gemini_emulator.answer(lambda prompt: "")
+    (candidate,) = result(http_here, line("a"))["response"]["candidates"]
+    assert candidate == {"content": {"role": "model"}, "finishReason": "STOP", "index": 0}
+
+
+def test_none_leaves_the_answer_to_the_emulator(gemini_emulator, http_here):
+    gemini_emulator.answer(lambda prompt: "mine" if prompt.key == "a" else None)
+    mine, made_up = results(http_here, line("a"), line("b"))
+    assert (text_of(mine), text_of(made_up)) == ("mine", expected_text(0, line("b")["request"]))
+
+
+def raises(error: BaseException) -> Any:
+    def answer(prompt: Prompt) -> Any:
+        if prompt.key == "bad":
+            raise error
+        return "fine"
+
+    return answer
+
+
+FAILING = [
+    (raises(ValueError("no such page")), "ValueError: no such page"),
+    (raises(AssertionError("not this prompt")), "AssertionError: not this prompt"),
+    (raises(pytest.fail.Exception("failed in an answer")), "Failed: failed in an answer"),
+    (raises(SystemExit(3)), "SystemExit: 3"),
+    (lambda prompt: object() if prompt.key == "bad" else "fine", "TypeError: Type is not JSON serializable: object"),
+]
+
+
+WHOLE = [
+    {"response": {"candidates": [], "usageMetadata": {"totalTokenCount": 3}}},
+    {"response": {"promptFeedback": {"blockReason": "SAFETY"}}},
+    {"response": {"candidates": "of another shape", "usageMetadata": {"promptTokenCount": "7"}}},
+    {"response": None},
+    {"error": {"code": 8, "message": "busy"}},
+    {"status": {"code": 3, "message": "bad"}},
+]
+
+
+def test_a_function_sees_whose_answer_is_wanted(gemini_emulator, http_here):
+    seen: list[Prompt] = []
+    gemini_emulator.answer(seen.append)
+    schema = {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}
+    request = {
+        "contents": [{"parts": [{"text": "one "}]}, {"parts": {"text": "two"}}],
+        "system_instruction": {"parts": [{"text": "brief"}]},
+        "generation_config": {"response_schema": schema},
+    }
+    results(http_here, {"key": "a", "request": request}, line("b"))
+    create_inline(http_here, request)
+    advance(http_here, seconds=0)
+    assert [prompt.key for prompt in seen] == ["a", "b", ""]
+    assert (seen[0].text, seen[0].schema, seen[0].model, seen[0].request) == ("one two", schema, MODEL, request)
+    assert seen[1].schema is None
+
+
+def test_the_limit_of_a_request_cuts_a_functions_answer_too(gemini_emulator, http_here):
+    gemini_emulator.answer(lambda prompt: "x" * 100)
+    found = result(http_here, line("a", maxOutputTokens=5))
+    assert text_of(found) == "x" * 20
+    assert found["response"]["candidates"][0]["finishReason"] == "MAX_TOKENS"
+
+
+def test_the_sdk_parses_what_a_function_gives_by_the_callers_schema(gemini_emulator):
+    gemini_emulator.answer(lambda prompt: Page(title="x", words=3))
+    with genai.Client() as client:
+        config = {"response_mime_type": "application/json", "response_schema": Page}
+        found = client.models.generate_content(model=MODEL, contents="x", config=config)
+    assert found.parsed == Page(title="x", words=3)
+
+
+# --- canned lines -----------------------------------------------------------------------------------------------------
+
+
+CANNED = [
+    {"key": "a", "answer": "by key"},
+    {"prompt": "prompt of b", "answer": {"by": "prompt"}},
+    {"prompt": "prompt of a", "answer": "not this one: the key goes before"},
+    {"key": "c", "error": {"code": 13, "message": "canned"}},
+    {"answer": "not this one: the last goes before"},
+    {"answer": "the rest"},
+]
+BY_KEY = {"a": "by key", "b": '{"by":"prompt"}', "d": "the rest"}
+
+
+@pytest.mark.parametrize("form", ["mappings", "text", "path", "path as text"])
+def test_canned_answers_go_by_key_then_by_prompt_then_to_the_rest(gemini_emulator, http_here, tmp_path, form):
+    text = "\n\n".join(map(json.dumps, CANNED)) + "\n"
+    path = tmp_path / "canned.jsonl"
+    path.write_text(text)
+    forms = {"mappings": CANNED, "text": text, "path": path, "path as text": str(path)}
+    gemini_emulator.answer(forms[form])
+    found = {one["key"]: one for one in results(http_here, *map(line, "abcd"))}
+    assert found.pop("c") == CANNED[3]
+    assert {key: text_of(one) for key, one in found.items()} == BY_KEY
+
+
+def test_a_result_file_is_played_back_as_it_is(gemini_emulator, http_here):
+    gemini_emulator.fault("result_line_error", row=1)
+    lines = [line(key, maxOutputTokens=9, thinkingConfig={"thinkingBudget": 5}) for key in "abc"]
+    recorded = results(http_here, *lines)
+    gemini_emulator.reset()
+    gemini_emulator.answer(recorded)
+    assert results(http_here, *(line(key, "another prompt") for key in "cab")) == [recorded[i] for i in (2, 0, 1)]
+
+
+BAD = [
+    (b"{", "line 2: "),
+    (b"[1]", "line 2: expected an object with `answer`, or with `response` or `error`."),
+    (b'{"key": "a"}', "line 2: expected an object with `answer`"),
+    (b'{"key": 7, "answer": 1}', "line 2: key must be a text."),
+    (b'{"prompt": null, "answer": 1}', "line 2: prompt must be a text."),
+    (b'{"answer": 1, "promt": "x"}', "line 2: unknown member 'promt'; did you mean 'prompt'?"),
+    (b'{"answer": "\xff"}', "line 2: "),
+    (b'{"key": "a", "response": "a text"}', "line 2: response must be an object."),
+    (b'{"key": "a", "error": 13}', "line 2: error must be an object."),
+]
+
+
+def test_answers_are_posted_and_taken_back_over_http(gemini_emulator, http_here):
+    assert http_here.post("/admin/answers", content=b'{"key": "a", "answer": "posted"}\n').json() == {}
+    assert text_of(result(http_here, line("a"))) == "posted"
+    assert http_here.delete("/admin/answers").json() == {}
+    assert text_of(result(http_here, line("a"))) == expected_text(0, line("a")["request"])
+    assert stats(http_here)["requests"] == {"bought_total": 2, "distinct": 1, "bought_more_than_once": 1}
+
+
+# --- from the command line --------------------------------------------------------------------------------------------
+
+
+MODULE = """
+class Answers:
+    def __call__(self, prompt):
+        return {"asked": prompt.text}
+
+answer = Answers()
+number = 7
+"""
+
+
+def test_the_command_takes_a_function_and_comes_back_to_it(start_emulator, tmp_path, monkeypatch):
+    (tmp_path / "my_answers.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    with with_key(start_emulator("--answers", "my_answers:answer").url, "k") as http:
+        assert text_of(result(http, line("a", "hello"))) == '{"asked":"hello"}'
+        http.post("/admin/answers", content=b'{"answer": "posted"}')
+        assert text_of(result(http, line("a", "hello"))) == "posted"
+        for back in (lambda: http.delete("/admin/answers"), lambda: http.post("/admin/reset")):
+            back()
+            assert text_of(result(http, line("a", "hello"))) == '{"asked":"hello"}'
+
+
+def test_the_command_takes_a_file(start_emulator, tmp_path):
+    (tmp_path / "canned.jsonl").write_text('{"prompt": "hello", "answer": "canned"}\n')
+    with with_key(start_emulator("--answers", str(tmp_path / "canned.jsonl")).url, "k") as http:
+        assert text_of(result(http, line("a", "hello"))) == "canned"
+
+
+UNUSABLE = {
+    "absent.jsonl": "absent.jsonl: No such file or directory",
+    ".": "Is a directory",
+    "nowhere": "nowhere is no file, and not module:function",
+    "no_such_module:answer": "no_such_module cannot be imported",
+    "broken_answers:answer": "broken_answers cannot be imported",
+    "fine_answers:answers": "fine_answers has no function 'answers'; did you mean 'answer'?",
+    "fine_answers:number": "fine_answers has no function 'number'",
+    "fine_answers:": "fine_answers has no function ''",
+    ":answer": "cannot be imported",
+    "bad.jsonl": "bad.jsonl, line 1: ",
+}
