@@ -80,6 +80,24 @@ FAILING = [
 ]
 
 
+@pytest.mark.parametrize(("answer", "message"), FAILING, ids=[message for _, message in FAILING])
+def test_an_answer_that_fails_is_an_error_of_its_line_alone(gemini_emulator, http_here, answer, message):
+    """Whatever it raises: the thread that answers must live on."""
+    gemini_emulator.answer(answer)
+    bad, good = results(http_here, line("bad"), line("good"))
+    assert bad == {"key": "bad", "error": {"code": 13, "message": message}}
+    assert text_of(good) == "fine"
+    assert text_of(result(http_here, line("good"))) == "fine"
+
+
+def test_a_call_of_its_own_that_fails_is_a_500_with_the_message_and_the_next_one_is_served(gemini_emulator, http_here):
+    gemini_emulator.answer(lambda prompt: raises(SystemExit(3))(Prompt("bad", "", {})))
+    reply = http_here.post(f"/v1/models/{MODEL}:generateContent", json=request_of("x"))
+    assert (reply.status_code, reply.json()["error"]["message"]) == (500, "SystemExit: 3")
+    gemini_emulator.answer(lambda prompt: "fine")
+    assert http_here.post(f"/v1/models/{MODEL}:generateContent", json=request_of("x")).status_code == 200
+
+
 WHOLE = [
     {"response": {"candidates": [], "usageMetadata": {"totalTokenCount": 3}}},
     {"response": {"promptFeedback": {"blockReason": "SAFETY"}}},
