@@ -125,11 +125,16 @@ def _canned_line(raw: bytes, where: str) -> Json:
     return line
 
 
+def _no_message(result: Mapping[str, Any]) -> str | None:
+    """The first of `_WHOLE` that holds no message: only a user's own JSON can."""
+    return next((name for name in _WHOLE if not isinstance(result.get(name), Mapping | None)), None)
+
+
 def as_result(answer: Any) -> Json | str:
     """A whole result, or the text of one; raises TypeError for what JSON cannot say."""
     if isinstance(answer, str):
         return answer
-    if isinstance(answer, Mapping) and answer and answer.keys() <= set(_WHOLE):
+    if isinstance(answer, Mapping) and answer and answer.keys() <= set(_WHOLE) and not _no_message(answer):
         return dict(answer)
     dumped = getattr(answer, "model_dump_json", None)
     return str(dumped()) if callable(dumped) else orjson.dumps(answer).decode()

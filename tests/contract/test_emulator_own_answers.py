@@ -50,6 +50,32 @@ def text_of(result: Any) -> str:
 # --- functions --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("hello", "hello"),
+        ("ü\u2028\0", "ü\u2028\0"),
+        ({"a": [1, None]}, '{"a":[1,null]}'),
+        ([1, 2], "[1,2]"),
+        (7.5, "7.5"),
+        (False, "false"),
+        (0, "0"),
+        ({}, "{}"),
+        (Page(title="x", words=3), '{"title":"x","words":3}'),
+        ({"status": "glad"}, '{"status":"glad"}'),
+        ({"error": "none", "response": 7}, '{"error":"none","response":7}'),
+        ({"response": {}, "more": 1}, '{"response":{},"more":1}'),
+    ],
+)
+def test_what_a_function_gives_is_the_text_of_the_answer(gemini_emulator, http_here, answer, text):
+    gemini_emulator.answer(lambda prompt: answer)
+    found = result(http_here, line("a"))
+    assert text_of(found) == text
+    assert found["response"]["usageMetadata"]["candidatesTokenCount"] == max(1, len(text) // 4)
+    asked = http_here.post(f"/v1/models/{MODEL}:generateContent", json=request_of("x")).json()
+    assert text_of({"response": asked}) == text
+
+
 def test_an_empty_text_is_an_answer_without_parts(gemini_emulator, http_here):
     gemini_emulator.answer(lambda prompt: "")
     (candidate,) = result(http_here, line("a"))["response"]["candidates"]
