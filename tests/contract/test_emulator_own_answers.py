@@ -134,6 +134,15 @@ WHOLE = [
 ]
 
 
+@pytest.mark.parametrize("whole", WHOLE, ids=json.dumps)
+def test_a_whole_result_stands_in_the_result_file_as_it_is(gemini_emulator, http_here, whole):
+    gemini_emulator.answer(lambda prompt: whole)
+    assert result(http_here, line("a")) == {"key": "a"} | whole
+    created = create_inline(http_here, request_of("x"))
+    advance(http_here, seconds=0)
+    assert shown(http_here, created)["response"]["inlinedResponses"]["inlinedResponses"] == [whole]
+
+
 def test_a_function_sees_whose_answer_is_wanted(gemini_emulator, http_here):
     seen: list[Prompt] = []
     gemini_emulator.answer(seen.append)
