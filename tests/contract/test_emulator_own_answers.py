@@ -143,6 +143,22 @@ def test_a_whole_result_stands_in_the_result_file_as_it_is(gemini_emulator, http
     assert shown(http_here, created)["response"]["inlinedResponses"]["inlinedResponses"] == [whole]
 
 
+@pytest.mark.parametrize(
+    ("code", "status"), [(3, 400), (5, 404), (7, 403), (8, 429), (13, 500), (14, 503), (16, 401), (2, 500), ("x", 500)]
+)
+def test_an_error_of_a_function_is_the_reply_to_a_call_of_its_own(gemini_emulator, http_here, code, status):
+    gemini_emulator.answer(lambda prompt: {"error": {"code": code, "message": "so it is"}})
+    reply = http_here.post(f"/v1/models/{MODEL}:generateContent", json=request_of("x"))
+    assert (reply.status_code, reply.json()["error"]["message"]) == (status, "so it is")
+
+
+@pytest.mark.parametrize("error", [{"error": {}}, {"status": {}}, {"error": None}])
+def test_an_error_that_says_nothing_is_an_internal_one(gemini_emulator, http_here, error):
+    gemini_emulator.answer(lambda prompt: error)
+    reply = http_here.post(f"/v1/models/{MODEL}:generateContent", json=request_of("x"))
+    assert (reply.status_code, reply.json()["error"]["status"]) == (500, "INTERNAL")
+
+
 def test_a_function_sees_whose_answer_is_wanted(gemini_emulator, http_here):
     seen: list[Prompt] = []
     gemini_emulator.answer(seen.append)
