@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.emulator.proto import repeated
-from gemini_batch.emulator.settings import SettingsError
+from gemini_batch.emulator.settings import SettingsError, nearest
 from gemini_batch.emulator.wire import Json, member
 
 _WHOLE = ("response", "error", "status")
@@ -66,7 +66,8 @@ def load_answers(given: str) -> Answers:
         raise SettingsError(f"answers: {module} cannot be imported: {error!r}") from error
     answers: Any = getattr(found, name, None)
     if not callable(answers):
-        raise SettingsError(f"answers: {module} has no function {name!r}.")
+        callables = [name for name, value in vars(found).items() if callable(value)]
+        raise SettingsError(f"answers: {module} has no function {name!r}; {nearest(name, callables)}")
     return answers  # type: ignore[no-any-return]
 
 
@@ -118,7 +119,9 @@ def _canned_line(raw: bytes, where: str) -> Json:
     if not isinstance(line, dict) or not line.keys() & {"answer", *_WHOLE}:
         raise SettingsError(f"{where}: expected an object with `answer`, or with `response` or `error`.")
     if unknown := sorted(line.keys() - set(_MEMBERS)):
-        raise SettingsError(f"{where}: unknown member {unknown[0]!r}; known: {', '.join(_MEMBERS)}.")
+        raise SettingsError(f"{where}: unknown member {unknown[0]!r}; {nearest(unknown[0], _MEMBERS)}")
+    if name := _no_message(line):
+        raise SettingsError(f"{where}: {name} must be an object.")
     for name in ("key", "prompt"):
         if not isinstance(line.get(name, ""), str):
             raise SettingsError(f"{where}: {name} must be a text.")

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from sdk_calls import MODEL, request_of
 
 from gemini_batch.emulator.answers import expected_text
-from gemini_batch.emulator.canned import Prompt
+from gemini_batch.emulator.canned import Prompt, load_answers
+from gemini_batch.emulator.settings import SettingsError
 
 
 class Page(BaseModel):
@@ -239,6 +240,20 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize(("raw", "complaint"), BAD, ids=[complaint for _, complaint in BAD])
+def test_a_bad_line_is_named_and_changes_nothing(gemini_emulator, http_here, tmp_path, raw, complaint):
+    gemini_emulator.answer(lambda prompt: "as before")
+    (tmp_path / "canned.jsonl").write_bytes(b'{"answer": "first"}\n' + raw)
+    with pytest.raises(SettingsError) as refused:
+        gemini_emulator.answer(tmp_path / "canned.jsonl")
+    assert complaint in str(refused.value) and "\n" not in str(refused.value)
+    assert str(tmp_path / "canned.jsonl") in str(refused.value)
+    reply = http_here.post("/admin/answers", content=b'{"answer": "first"}\n' + raw)
+    assert (reply.status_code, reply.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert complaint in reply.json()["error"]["message"]
+    assert text_of(result(http_here, line("a"))) == "as before"
+
+
 def test_answers_are_posted_and_taken_back_over_http(gemini_emulator, http_here):
     assert http_here.post("/admin/answers", content=b'{"key": "a", "answer": "posted"}\n').json() == {}
     assert text_of(result(http_here, line("a"))) == "posted"
@@ -290,3 +305,16 @@ UNUSABLE = {
     ":answer": "cannot be imported",
     "bad.jsonl": "bad.jsonl, line 1: ",
 }
+
+
+@pytest.mark.parametrize("given", UNUSABLE)
+def test_answers_that_cannot_be_used_are_refused_by_name(tmp_path, monkeypatch, given):
+    (tmp_path / "broken_answers.py").write_text("raise RuntimeError('in the module')")
+    (tmp_path / "fine_answers.py").write_text(MODULE)
+    (tmp_path / "bad.jsonl").write_text("{")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    with pytest.raises(SettingsError) as refused:
+        load_answers(given)
+    assert UNUSABLE[given] in str(refused.value)
+    assert "\n" not in str(refused.value)
