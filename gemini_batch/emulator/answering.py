@@ -16,6 +16,7 @@ from gemini_batch.emulator.clock import VirtualClock
 from gemini_batch.emulator.damage import ResultFile
 from gemini_batch.emulator.jobs import Job
 from gemini_batch.emulator.lines import AbandonedError
+from gemini_batch.emulator.usage import number
 from gemini_batch.emulator.wire import Json, key_of
 
 _LINES_BETWEEN_LOOKS = 1024
@@ -147,16 +148,18 @@ class Answerer:
 
 
 def _count(job: Job, result: Json, failed: bool) -> None:
+    """A user's own result may have any shape."""
     tally = job.tally
-    if failed:
+    if failed or "status" in result:
         tally.failed += 1
     else:
         tally.succeeded += 1
     response = result.get("response")
-    if not response:
+    if type(response) is not dict:
         return
-    if usage := response.get("usageMetadata"):
-        tally.prompt_tokens += usage["promptTokenCount"]
-        tally.output_tokens += usage["totalTokenCount"] - usage["promptTokenCount"]
+    if type(usage := response.get("usageMetadata")) is dict:
+        prompt, total = (number(usage.get(name)) or 0 for name in ("promptTokenCount", "totalTokenCount"))
+        tally.prompt_tokens += prompt
+        tally.output_tokens += max(0, total - prompt)
     elif job.embeds:
         tally.prompt_tokens += int(response["tokenCount"])

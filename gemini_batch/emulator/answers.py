@@ -89,7 +89,7 @@ class Respondent:
             text = _answer(request, dice) if own is None else own
         except SchemaError as e:
             return _error(_CODE_INVALID_ARGUMENT, f"response_schema: {e}")
-        except Exception as e:  # of the user's answers: the line's to bear
+        except BaseException as e:  # of the user's answers, pytest.fail() too: the line's to bear
             return _error(_CODE_INTERNAL, f"{type(e).__name__}: {e}")
         if not isinstance(text, str):
             return text

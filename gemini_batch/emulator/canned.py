@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.emulator.proto import repeated
-from gemini_batch.emulator.settings import SettingsError
+from gemini_batch.emulator.settings import SettingsError, nearest
 from gemini_batch.emulator.wire import Json, member
 
 _WHOLE = ("response", "error", "status")
@@ -73,7 +73,8 @@ def load_answers(given: str) -> Answers:
         raise SettingsError(f"answers: {module} cannot be imported: {error!r}") from error
     answers: Any = getattr(found, name, None)
     if not callable(answers):
-        raise SettingsError(f"answers: {module} has no function {name!r}.")
+        callables = [name for name, value in vars(found).items() if callable(value)]
+        raise SettingsError(f"answers: {module} has no function {name!r}; {nearest(name, callables)}")
     return answers  # type: ignore[no-any-return]
 
 
@@ -128,14 +129,18 @@ def _canned_line(raw: bytes, where: str) -> Json:
     if not isinstance(line, dict) or not line.keys() & {"answer", *_WHOLE}:
         raise SettingsError(f"{where}: expected an object with `answer`, or with `response` or `error`.")
     if unknown := sorted(line.keys() - set(_MEMBERS)):
-        raise SettingsError(f"{where}: unknown member {unknown[0]!r}; known: {', '.join(_MEMBERS)}.")
-    for name in _WHOLE:
-        if not isinstance(line.get(name, {}), dict | None):
-            raise SettingsError(f"{where}: {name} must be an object; a text or other JSON is an `answer`.")
+        raise SettingsError(f"{where}: unknown member {unknown[0]!r}; {nearest(unknown[0], _MEMBERS)}")
+    if name := _no_message(line):
+        raise SettingsError(f"{where}: {name} must be an object; a text or other JSON is an `answer`.")
     for name in ("key", "prompt"):
         if not isinstance(line.get(name, ""), str):
             raise SettingsError(f"{where}: {name} must be a text.")
     return line
+
+
+def _no_message(result: Mapping[str, Any]) -> str | None:
+    """The first of `_WHOLE` that holds no message: only a user's own JSON can."""
+    return next((name for name in _WHOLE if not isinstance(result.get(name), Mapping | None)), None)
 
 
 def as_result(answer: Any) -> Json | str:

@@ -35,8 +35,8 @@ class ModelsApi:
             raise unknown_name(e, "generate_content_request") from e
         respondent = self._service.respondent(self._calls.owner_of(request), model)
         result = await asyncio.to_thread(respondent.answer, body, "")
-        if (status := result.get("error") or result.get("status")) is not None:
-            raise error_of_status(status)
+        if "response" not in result:
+            raise error_of_status(result.get("error") or result.get("status") or {})
         return JsonReply(result["response"])
 
     async def count_tokens(self, request: Request) -> Response:

@@ -6,7 +6,7 @@ In: names and values as typed. Out: frozen `EmulatorSettings`; a wrong word rais
 import difflib
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -200,8 +200,12 @@ def first_complaint(error: ValidationError, known: list[str]) -> str:
     where = ".".join(str(step) for step in first["loc"] if "[" not in str(step) and "constrained" not in str(step))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        name = str(first["loc"][-1])
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}."
-        return f"Unknown member {where!r}; {hint}"
+        return f"Unknown member {where!r}; {nearest(str(first['loc'][-1]), known)}"
     return f"{where}: {message}" if where else message
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What was meant, most likely; else all there is."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."

@@ -141,7 +141,8 @@ _HTTP_OF = {3: "400", 5: "404", 7: "403", 8: "429", 14: "503", 16: "401"}
 
 def error_of_status(status: Json) -> ApiError:
     """A google.rpc.Status as the answer to a call of its own."""
-    error = _AS_FAULT[_HTTP_OF.get(int(status.get("code", 13)), "500")]()
+    code = status.get("code")
+    error = _AS_FAULT[_HTTP_OF.get(code, "500") if isinstance(code, int) else "500"]()
     return ApiError(error.code, error.status, str(status.get("message") or error.message))
 
 
