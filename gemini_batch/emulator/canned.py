@@ -47,13 +47,6 @@ class Prompt:
         return member(config, "responseJsonSchema") if schema is None else schema
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """What a result line holds beside its key, to be taken as it is."""
-
-    result: Json
-
-
 Answers = Callable[[Prompt], Any]
 """None: no answer of its own. An exception: the line fails with code 13 and the exception's text."""
 
@@ -114,7 +107,7 @@ def canned(lines: Iterable[bytes], source: str) -> Answers:
         if not line:
             return None
         if "answer" not in line:
-            return Whole({name: line[name] for name in _WHOLE if name in line})
+            return {name: line[name] for name in _WHOLE if name in line}
         told = line["answer"]
         return told if isinstance(told, str) else orjson.dumps(told).decode()
 
@@ -131,7 +124,7 @@ def _canned_line(raw: bytes, where: str) -> Json:
     if unknown := sorted(line.keys() - set(_MEMBERS)):
         raise SettingsError(f"{where}: unknown member {unknown[0]!r}; {nearest(unknown[0], _MEMBERS)}")
     if name := _no_message(line):
-        raise SettingsError(f"{where}: {name} must be an object; a text or other JSON is an `answer`.")
+        raise SettingsError(f"{where}: {name} must be an object.")
     for name in ("key", "prompt"):
         if not isinstance(line.get(name, ""), str):
             raise SettingsError(f"{where}: {name} must be a text.")
@@ -147,14 +140,7 @@ def as_result(answer: Any) -> Json | str:
     """A whole result, or the text of one; raises TypeError for what JSON cannot say."""
     if isinstance(answer, str):
         return answer
-    if isinstance(answer, Whole):
-        return answer.result
-    if isinstance(answer, Mapping) and _looks_whole(answer):
+    if isinstance(answer, Mapping) and answer and answer.keys() <= set(_WHOLE) and not _no_message(answer):
         return dict(answer)
     dumped = getattr(answer, "model_dump_json", None)
     return str(dumped()) if callable(dumped) else orjson.dumps(answer).decode()
-
-
-def _looks_whole(answer: Mapping[str, Any]) -> bool:
-    """`{"response": {...}}` and the like. An answer of one field called `status` is none: that holds no object."""
-    return len(answer) == 1 and any(isinstance(answer.get(name), Mapping) for name in _WHOLE)
