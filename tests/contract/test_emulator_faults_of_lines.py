@@ -215,7 +215,7 @@ def test_an_inline_error_with_details_makes_the_sdk_unable_to_show_the_job(clien
     canned = json.dumps({"error": {"code": 3, "message": "no", "details": details}})
     http.post("/admin/answers", content=canned)
     try:
-        with pytest.raises(ValidationError, match="details"):
+        with pytest.raises((ValidationError, AttributeError), match=r"details|model_fields"):  # SDK 3, SDK 2
             inlined(client)
         assert {line["error"]["code"] for line in lines(client)} == {3}
     finally:
