@@ -155,6 +155,10 @@ def find_fault(name: str) -> Fault | None:
     return None
 
 
+_MOST_SECONDS = 1e9
+"""As of the settings; a date so much later can still be told."""
+
+
 def _read_times(value: Any) -> Any:
     if value in (None, "always") or (type(value) is int and value >= 1):
         return value
@@ -180,9 +184,9 @@ class FaultSpec(BaseModel):
     """A pattern of line keys."""
     row: int | None = Field(None, ge=0)
     """The position of a line in its job."""
-    seconds: float | None = Field(None, ge=0)
+    seconds: float | None = Field(None, ge=0, le=_MOST_SECONDS)
     """How long or how late, for a fault that has a duration; of virtual time, save for a reply that hangs."""
-    lasts_seconds: float | None = Field(None, gt=0)
+    lasts_seconds: float | None = Field(None, gt=0, le=_MOST_SECONDS)
     """The fault is gone so much virtual time after it was armed."""
 
     @model_validator(mode="after")
