@@ -10,6 +10,7 @@ from starlette.responses import Response
 from gemini_batch.emulator.calls import Calls
 from gemini_batch.emulator.canned import canned
 from gemini_batch.emulator.clock import LONGEST_STEP
+from gemini_batch.emulator.faults import find_fault, unknown_fault
 from gemini_batch.emulator.service import Service
 from gemini_batch.emulator.settings import ONLY_AT_START, SettingsError, make_fault
 from gemini_batch.emulator.wire import Json, JsonReply, invalid, query_int, read_json, timestamp
@@ -51,7 +52,10 @@ class AdminApi:
 
     async def clear_faults(self, request: Request) -> Response:
         """All of them, or those of `?name=`."""
-        self._service.faults.disarm(request.query_params.get("name"))
+        name = request.query_params.get("name")
+        if name is not None and find_fault(name) is None:
+            raise invalid(unknown_fault(name))
+        self._service.faults.disarm(name)
         return JsonReply({})
 
     async def show_settings(self, request: Request) -> Response:

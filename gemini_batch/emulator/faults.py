@@ -193,7 +193,7 @@ class FaultSpec(BaseModel):
     def _fits(self) -> "FaultSpec":
         fault = find_fault(self.name)
         if fault is None:
-            raise ValueError(_unknown(self.name))
+            raise ValueError(unknown_fault(self.name))
         if (self.key is not None or self.row is not None) and fault.point is not Point.LINE:
             raise ValueError(f"{self.name} happens to {fault.point.value}: it has no key and no row")
         if (self.job is not None or self.model is not None) and not fault.is_about_a_job:
@@ -204,7 +204,7 @@ class FaultSpec(BaseModel):
     def fault(self) -> Fault:
         fault = find_fault(self.name)
         if fault is None:
-            raise ValueError(_unknown(self.name))
+            raise ValueError(unknown_fault(self.name))
         return fault
 
     @property
@@ -263,7 +263,7 @@ def _matches(pattern: str | None, text: str | None) -> bool:
     return pattern is None or (text is not None and fnmatchcase(text, pattern))
 
 
-def _unknown(name: str) -> str:
+def unknown_fault(name: str) -> str:
     near = difflib.get_close_matches(name, FAULTS, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return (
