@@ -148,10 +148,10 @@ class Answerer:
 
 def _count(job: Job, result: Json, failed: bool) -> None:
     tally = job.tally
-    if failed:
+    if failed:  # and costs nothing
         tally.failed += 1
-    else:
-        tally.succeeded += 1
+        return
+    tally.succeeded += 1
     response = result.get("response")
     if not response:
         return

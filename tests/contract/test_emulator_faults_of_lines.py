@@ -242,6 +242,14 @@ def test_the_counts_of_a_job_know_of_errors_only(client, http, arm, fault, faile
     assert job["metadata"]["batchStats"] == {name: count for name, count in stats.items() if count != "0"}
 
 
+def test_a_line_that_failed_costs_nothing(client, http, arm):
+    arm("result_line_error", times=5)
+    (usage,) = [line["response"]["usageMetadata"] for line in lines(client) if "response" in line]
+    (used,) = http.get("/admin/stats").json()["usage"]["models"].values()
+    assert used["prompt_tokens"] == usage["promptTokenCount"]
+    assert used["prompt_tokens"] + used["output_tokens"] == usage["totalTokenCount"]
+
+
 # responses
 
 
