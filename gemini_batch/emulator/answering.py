@@ -150,10 +150,10 @@ class Answerer:
 def _count(job: Job, result: Json, failed: bool) -> None:
     """A user's own result may have any shape."""
     tally = job.tally
-    if failed or "status" in result:
+    if failed:  # and costs nothing
         tally.failed += 1
-    else:
-        tally.succeeded += 1
+        return
+    tally.succeeded += 1
     response = result.get("response")
     if type(response) is not dict:
         return

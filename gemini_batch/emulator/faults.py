@@ -136,12 +136,12 @@ FAULTS = {
     "upload_status_missing": Fault(Point.CHUNK, "kept, but no X-Goog-Upload-Status in the reply"),
     "upload_reply_lost": Fault(Point.CHUNK, "kept, but the connection closes without a reply"),
     "file_processing": Fault(Point.FILE, "PROCESSING for `seconds`", seconds=60),
-    "file_failed": Fault(Point.FILE, "FAILED"),
+    "file_failed": Fault(Point.FILE, "FAILED", is_survivable=False),
     "download_cut": Fault(Point.DOWNLOAD, "half of the body, no Content-Length, then the connection closes"),
     "download_cut_length": Fault(Point.DOWNLOAD, "half of the body under the full Content-Length"),
     "download_cut_chunked": Fault(Point.DOWNLOAD, "half of the body in chunks, the last one missing"),
     "download_cut_short": Fault(Point.DOWNLOAD, "half of the body under a Content-Length that says so"),
-    "download_flipped": Fault(Point.DOWNLOAD, "one bit in the middle is another"),
+    "download_flipped": Fault(Point.DOWNLOAD, "one bit in the middle is another", is_survivable=False),
 }
 
 
@@ -153,6 +153,10 @@ def find_fault(name: str) -> Fault | None:
         call, answer = made.groups()
         return Fault(Point.CALL, _EFFECTS.get(answer, answer), seconds=60, call=call, answer=answer)
     return None
+
+
+_MOST_SECONDS = 1e9
+"""As of the settings; a date so much later can still be told."""
 
 
 def _read_times(value: Any) -> Any:
@@ -180,9 +184,9 @@ class FaultSpec(BaseModel):
     """A pattern of line keys."""
     row: int | None = Field(None, ge=0)
     """The position of a line in its job."""
-    seconds: float | None = Field(None, ge=0)
+    seconds: float | None = Field(None, ge=0, le=_MOST_SECONDS)
     """How long or how late, for a fault that has a duration; of virtual time, save for a reply that hangs."""
-    lasts_seconds: float | None = Field(None, gt=0)
+    lasts_seconds: float | None = Field(None, gt=0, le=_MOST_SECONDS)
     """The fault is gone so much virtual time after it was armed."""
 
     @model_validator(mode="after")

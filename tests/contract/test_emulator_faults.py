@@ -76,6 +76,12 @@ def test_clearing_by_name_leaves_the_others(client, http, arm):
     assert lists(client, 2) == [429, 200]
 
 
+def test_a_name_that_no_fault_has_clears_nothing_and_is_refused(client, http, arm):
+    arm("list_503")
+    assert http.delete("/admin/faults?name=list_5O3").status_code == 400
+    assert lists(client, 2) == [503, 200]
+
+
 def test_a_reset_disarms(client, http):
     http.post("/admin/faults", json={"name": "list_503"})
     http.post("/admin/reset")
