@@ -92,6 +92,13 @@ def test_another_seed_embeds_otherwise():
     assert embedding(0, request, 16) == embedding(0, request, 16) != embedding(1, request, 16)
 
 
+@pytest.mark.parametrize("size", [-1, 3073, "3073", 1.5, "1.5", 1e300, "nan", "Infinity"])
+def test_an_impossible_size_fails_its_line_alone(http, size):
+    bad, good = embed(http, to_embed("bad", outputDimensionality=size), to_embed("good"))
+    assert bad["key"] == "bad" and bad["error"]["code"] == 3 and "output_dimensionality" in bad["error"]["message"]
+    assert len(values(good)) == FULL_DIMENSIONS
+
+
 def test_a_line_without_content_fails_alone(http):
     bad, good = embed(http, {"key": "bad", "request": {}}, to_embed("good"))
     assert bad["error"]["code"] == 3 and "response" in good
