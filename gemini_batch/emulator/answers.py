@@ -169,7 +169,8 @@ def _answer(request: Json, dice: Dice) -> str:
     mime_type = member(member(request, "generationConfig") or {}, "responseMimeType")
     if schema is not None:
         instance = compile_schema(orjson.dumps(schema))(dice, 0)
-        return instance if mime_type == "text/x.enum" else orjson.dumps(instance).decode()
+        is_bare = mime_type == "text/x.enum" and isinstance(instance, str)
+        return instance if is_bare else orjson.dumps(instance).decode()
     if mime_type == "application/json":
         return orjson.dumps({"answer": _plain_text(dice)}).decode()
     return _plain_text(dice)

@@ -140,6 +140,16 @@ def test_the_sdk_parses_a_structured_answer(client):
     assert isinstance(found.parsed, Person)
 
 
+@pytest.mark.parametrize(("schema", "kind"), [({"type": "INTEGER"}, int), ({"type": "STRING", "enum": ["7"]}, str)])
+def test_an_enum_answer_is_a_text_whatever_its_schema(http, schema, kind):
+    request = request_of("x", responseMimeType="text/x.enum", responseSchema=schema)
+    asked = http.post(f"/v1/models/{MODEL}:generateContent", json=request)
+    assert asked.status_code == 200
+    assert kind(asked.json()["candidates"][0]["content"]["parts"][0]["text"]) is not None
+    (line,) = results(http, create(http, {"key": "a", "request": request}))
+    assert line["response"] == asked.json()
+
+
 @pytest.mark.parametrize("most", [1, 3, 7])
 def test_the_output_limit_cuts_an_answer(client, most):
     found = generate(client, max_output_tokens=most)
