@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from emulator_calls import advance, create, shown, stats, store
+from emulator_calls import advance, create, settings, shown, stats, store
 from genai_prices import Usage, calc_price
 from google.genai import errors
 from pydantic import BaseModel
@@ -288,3 +288,13 @@ def test_the_cost_is_unknown_once_a_model_without_a_price_was_used(http):
     found = stats(http)["usage"]
     assert found["cost_usd"] is None and found["models"]["gemini-9-unheard-of"]["cost_usd"] is None
     assert found["models"][MODEL]["cost_usd"] > 0
+
+
+def test_a_job_without_output_used_nothing(http):
+    settings(http, run_seconds=49 * 3600)
+    create(http, {"key": "a", "request": request_of("x")})
+    http.post("/admin/faults", json={"name": "job_failed"})
+    settings(http, run_seconds=49 * 3600)
+    create(http, {"key": "a", "request": request_of("x")})
+    advance(http, hours=50)
+    assert stats(http)["usage"] == {"models": {}, "cost_usd": 0.0}
