@@ -1,0 +1,138 @@
+"""The emulator's own calls under /admin: a malformed one is refused in Google's shape and changes nothing."""
+
+from typing import Any
+
+import httpx2
+import pytest
+from emulator_calls import HUNDRED_TOKENS, advance, create, order, settings, stats, store, with_key
+
+from gemini_batch.emulator.settings import EmulatorSettings, SettingsError, make_settings
+
+DEEP = b'{"a":' * 2000 + b"1" + b"}" * 2000
+NO_OBJECT = [
+    b"{",
+    b"[1]",
+    b"null",
+    b'"x"',
+    b"7",
+    b"{} {}",
+    b"\xff\xfe",
+    b'{"a": NaN}',
+    b'{"a": 1e999}',
+    b'{"a": "\\ud800"}',
+    b"\xef\xbb\xbf{}",
+    DEEP,
+    b"x" * (20 << 20),
+]
+
+
+def configuration(http: httpx2.Client) -> Any:
+    """All that an admin call can change; the clock to the nearest hour or so."""
+    kept = {path: http.get(f"/admin/{path}").json() for path in ("settings", "faults", "stats")}
+    return kept | {"hour": http.get("/admin/clock").json()["now"][:13]}
+
+
+@pytest.fixture
+def busy(http):
+    """With something of everything to lose."""
+    settings(http, max_live_jobs=3, queue_seconds="uniform:10:60", max_enqueued_tokens=["500", "gemini-2.5-flash=7"])
+    http.post("/admin/faults", json={"name": "get_500", "times": 2})
+    assert create(http, HUNDRED_TOKENS).status_code == 200
+    before = configuration(http)
+    yield http
+    assert configuration(http) == before
+
+
+def complaint(reply: httpx2.Response) -> str:
+    error = reply.json()["error"]
+    assert reply.status_code == 400 and (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
+    assert "\n" not in error["message"]
+    return str(error["message"])
+
+
+WRONG: dict[str, list[Any]] = {
+    "job_seconds": [-1, "soon", None, True, [1], 1e10, "uniform:1:2"],
+    "queue_seconds": [-1, "uniform:1", "uniform:5:1", "lognormal:1:11", "cauchy:1", "1:2", [1], None, True, {}, "inf"],
+    "run_seconds": ["exponential:-1", "exponential:", "exponential:nan", ":", ""],
+    "speed": [0, -1, 1e7, "2", True, None],
+    "max_live_jobs": [-1, 1.5, "3", True, None, [3]],
+    "max_enqueued_tokens": [-1, 1.5, "x", True, None, {"a": -3}, {"a": True}, {"a": 1.0}, ["a="], ["a=b"], [[1]], ""],
+    "max_creates_per_day": [-1, 1.5, "1", True],
+    "max_file_bytes": [0, "1", None],
+    "max_stored_bytes": [0, 1e3],
+    "api_keys": ["k", [1], None, {"k": 1}],
+    "projects": [[], {"a": "k"}, {"a": [1]}, None],
+    "token_factor": [0, 101, "2", True],
+    "chaos": [-0.1, 1.1, "0.1", True, None],
+    "seed": [1],
+    "faults": [[]],
+}
+
+
+def test_an_impossible_step_is_refused(busy):
+    for seconds in (-1, "1", None, True, [1], 315_360_001, 1e300, 10**30):
+        assert "advance_seconds" in complaint(busy.post("/admin/clock", json={"advance_seconds": seconds}))
+
+
+@pytest.mark.parametrize("query", ["more_than=0", "more_than=x", "more_than=-1", "more_than=1e3", "by=key"])
+def test_a_wrong_query_is_refused(http, query):
+    assert query.partition("=")[0] in complaint(http.get(f"/admin/bought?{query}"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "reset"), ("PUT", "settings"), ("POST", "stats"), ("DELETE", "clock"), ("GET", ""), ("POST", "faults/")],
+)
+def test_a_call_that_does_not_exist_is_not_found(busy, method, path):
+    reply = busy.request(method, f"/admin/{path}", content=b"{}")
+    assert (reply.status_code, reply.json()["error"]["status"]) == (404, "NOT_FOUND")
+
+
+def test_admin_calls_need_no_key_and_show_none(url, http):
+    settings(http, api_keys=["secret-one", "k"], projects={"p": ["secret-two"]})
+    with with_key(url, "") as nobody:
+        shown = [nobody.get(f"/admin/{path}") for path in ("stats", "bought", "faults", "settings", "clock")]
+    assert {reply.status_code for reply in shown} == {200}
+    assert not [reply.text for reply in shown if "secret" in reply.text]
+
+
+def test_reset_brings_back_the_settings_of_the_start(http):
+    first = http.post("/admin/settings", json={}).json()
+    settings(http, max_live_jobs=1, speed=5, max_file_bytes=1)
+    http.post("/admin/reset")
+    assert http.get("/admin/settings").json() == first
+
+
+@pytest.mark.parametrize("name", ["get_500", None])
+def test_faults_are_disarmed_by_name_or_all(http, name):
+    http.post("/admin/faults", json={"faults": [{"name": "get_500"}, {"name": "list_500"}]})
+    assert http.delete("/admin/faults", params={"name": name} if name else {}).json() == {}
+    left = [fault["name"] for fault in http.get("/admin/faults").json()["armed"]]
+    assert left == (["list_500"] if name else [])
+
+
+def test_stats_count_each_rejection_by_call_and_reason(http):
+    advance(http, seconds=0)
+    settings(http, max_live_jobs=0, max_file_bytes=100)
+    file = store(http, b"x" * 100)["name"]
+    for _ in range(2):
+        order(http, file)
+    http.post("/v1/models/gemini-2.5-flash:batchGenerateContent", content=b"{")
+    http.post("/v1/models/gpt-4:generateContent", json={})
+    http.get("/v1/files/absent")
+    http.post("/upload/v1/files", json={"file": {"sizeBytes": 101}})
+    found = stats(http)
+    assert found["rejected"] == {
+        "create: live_jobs": 2,
+        "create: invalid_argument": 1,
+        "generate: not_found": 1,
+        "file_get: permission_denied": 1,
+        "upload_start: file_bytes": 1,
+    }
+    assert (found["creates"], found["creates_rejected"]) == (0, 3)
+
+
+@pytest.mark.parametrize("name", EmulatorSettings.model_fields)
+def test_each_setting_says_which_it_is_when_it_is_wrong(name):
+    with pytest.raises(SettingsError, match=name):
+        make_settings({name: object()})
