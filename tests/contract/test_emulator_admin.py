@@ -50,6 +50,32 @@ def complaint(reply: httpx2.Response) -> str:
     return str(error["message"])
 
 
+@pytest.mark.parametrize("path", ["settings", "faults", "clock", "reset"])
+def test_a_body_that_is_no_object_is_refused(busy, path):
+    complaints = [complaint(busy.post(f"/admin/{path}", content=body)) for body in NO_OBJECT]
+    assert {one[:30] for one in complaints} == {"Invalid JSON payload received."}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "hint"),
+    [
+        ("settings", {"job_second": 1}, "Unknown member 'job_second'; did you mean 'job_seconds'?"),
+        ("settings", {"max_live_job": 1}, "did you mean 'max_live_jobs'?"),
+        ("settings", {"zzz": 1}, "Unknown member 'zzz'; known: api_keys, "),
+        ("settings", {"max_live_jobs": 7, "": 1}, "Unknown member ''"),
+        ("faults", {"name": "get_500", "tims": 1}, "Unknown member 'tims'; did you mean 'times'?"),
+        ("faults", {"name": "job_fialed"}, "Did you mean 'job_failed'?"),
+        ("faults", {"faults": [{"name": "get_503"}, {"name": "get_503", "rwo": 1}]}, "'rwo'; did you mean 'row'?"),
+        ("faults", {"faults": [], "name": "get_500"}, 'Expected one fault, or {"faults": [...]}'),
+        ("clock", {"advance_second": 1}, "Expected advance_seconds"),
+        ("clock", {"advance_seconds": 1, "speed": 2}, "speed is one of the settings"),
+        ("reset", {"settings": True}, "A reset takes no members"),
+    ],
+)
+def test_an_unknown_member_is_named_with_what_was_meant(busy, path, body, hint):
+    assert hint in complaint(busy.post(f"/admin/{path}", json=body))
+
+
 WRONG: dict[str, list[Any]] = {
     "job_seconds": [-1, "soon", None, True, [1], 1e10, "uniform:1:2"],
     "queue_seconds": [-1, "uniform:1", "uniform:5:1", "lognormal:1:11", "cauchy:1", "1:2", [1], None, True, {}, "inf"],
@@ -77,6 +103,19 @@ def test_an_impossible_step_is_refused(busy):
 @pytest.mark.parametrize("query", ["more_than=0", "more_than=x", "more_than=-1", "more_than=1e3", "by=key"])
 def test_a_wrong_query_is_refused(http, query):
     assert query.partition("=")[0] in complaint(http.get(f"/admin/bought?{query}"))
+
+
+@pytest.mark.parametrize(
+    ("method", "call", "hint"),
+    [
+        ("GET", "bought?more_then=1", "did you mean 'more_than'?"),
+        ("GET", "stats?since=1", "'since'"),
+        ("DELETE", "faults?nam=get_500", "did you mean 'name'?"),
+        ("DELETE", "faults?name=job_fialed", "Did you mean 'job_failed'?"),
+    ],
+)
+def test_a_misspelt_query_does_not_mean_all(busy, method, call, hint):
+    assert hint in complaint(busy.request(method, f"/admin/{call}"))
 
 
 @pytest.mark.parametrize(
