@@ -118,6 +118,11 @@ def test_a_misspelt_query_does_not_mean_all(busy, method, call, hint):
     assert hint in complaint(busy.request(method, f"/admin/{call}"))
 
 
+def test_any_number_of_purchases_may_be_asked_for(busy):
+    for number in ("1", "9" * 18, "9" * 24):
+        assert busy.get(f"/admin/bought?more_than={number}").json() == {"lines": []}
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "reset"), ("PUT", "settings"), ("POST", "stats"), ("DELETE", "clock"), ("GET", ""), ("POST", "faults/")],
