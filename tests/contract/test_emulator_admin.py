@@ -95,6 +95,13 @@ WRONG: dict[str, list[Any]] = {
 }
 
 
+def test_a_wrong_value_is_named(busy):
+    tried = [(name, value) for name, values in WRONG.items() for value in values]
+    replies = {str(one): busy.post("/admin/settings", json={"max_live_jobs": 50} | dict([one])) for one in tried}
+    named = {str(one): one[0] in replies[str(one)].text for one in tried}
+    assert [one for one, reply in replies.items() if reply.status_code != 400 or not named[one]] == []
+
+
 def test_an_impossible_step_is_refused(busy):
     for seconds in (-1, "1", None, True, [1], 315_360_001, 1e300, 10**30):
         assert "advance_seconds" in complaint(busy.post("/admin/clock", json={"advance_seconds": seconds}))
@@ -180,3 +187,9 @@ def test_stats_count_each_rejection_by_call_and_reason(http):
 def test_each_setting_says_which_it_is_when_it_is_wrong(name):
     with pytest.raises(SettingsError, match=name):
         make_settings({name: object()})
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, 10**70])
+def test_a_seed_fits_into_the_dice(seed):
+    with pytest.raises(SettingsError, match="seed"):
+        make_settings({"seed": seed})
