@@ -62,12 +62,17 @@ class Span:
         return self.first
 
     def shown(self) -> float | str:
+        """Reads as the same span."""
         match self.kind:
             case "fixed":
                 return self.first
             case "exponential":
-                return f"{self.kind}:{self.first:g}"
-        return f"{self.kind}:{self.first:g}:{self.second:g}"
+                return f"{self.kind}:{_exact(self.first)}"
+        return f"{self.kind}:{_exact(self.first)}:{_exact(self.second)}"
+
+
+def _exact(number: float) -> str:
+    return repr(number).removesuffix(".0")
 
 
 def _read_span(value: Any) -> Span:

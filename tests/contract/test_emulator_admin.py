@@ -147,6 +147,15 @@ def test_admin_calls_need_no_key_and_show_none(url, http):
     assert not [reply.text for reply in shown if "secret" in reply.text]
 
 
+def test_a_setting_changes_no_other(http):
+    """Drawn times are put down exactly: a rounded one would count as a change and shorten live jobs."""
+    given = {"queue_seconds": "lognormal:3600.123456789:0.8", "run_seconds": "exponential:1234567.5"}
+    settings(http, **given)
+    found = settings(http, max_live_jobs=7)
+    assert {name: found[name] for name in given} == given
+    assert found["max_live_jobs"] == 7
+
+
 def test_reset_brings_back_the_settings_of_the_start(http):
     first = http.post("/admin/settings", json={}).json()
     settings(http, max_live_jobs=1, speed=5, max_file_bytes=1)
