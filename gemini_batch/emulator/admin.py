@@ -97,7 +97,10 @@ class AdminApi:
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if body.keys() != {"advance_seconds"} or not is_number or not 0 <= seconds <= longest:
             raise invalid(f"Expected advance_seconds, a number from 0 to {longest:.0f}; speed is one of the settings.")
-        await asyncio.to_thread(self._service.advance, timedelta(seconds=seconds))
+        try:
+            await asyncio.to_thread(self._service.advance, timedelta(seconds=seconds))
+        except ValueError as e:
+            raise invalid(str(e)) from e
         return JsonReply(self._clock())
 
     def _clock(self) -> Json:

@@ -93,7 +93,11 @@ class LocalEmulator:
         self._service.configure(changes)
 
     def advance(self, step: timedelta) -> None:
-        """Step the clock; returns when all jobs that have started by then are answered."""
+        """Step the clock; returns when all jobs that have started by then are answered.
+
+        Raises:
+            ValueError: backwards, or further than ten years at once.
+        """
         self._service.advance(step)
 
     def stats(self) -> dict[str, Any]:

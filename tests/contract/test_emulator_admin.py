@@ -1,5 +1,6 @@
 """The emulator's own calls under /admin: a malformed one is refused in Google's shape and changes nothing."""
 
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -105,6 +106,24 @@ def test_a_wrong_value_is_named(busy):
 def test_an_impossible_step_is_refused(busy):
     for seconds in (-1, "1", None, True, [1], 315_360_001, 1e300, 10**30):
         assert "advance_seconds" in complaint(busy.post("/admin/clock", json={"advance_seconds": seconds}))
+
+
+def test_no_number_of_steps_leads_out_of_the_calendar(gemini_emulator):
+    """Where dates end every reply would, since each tells the time."""
+    with pytest.raises(ValueError, match="9000"):
+        for _ in range(1000):
+            gemini_emulator.advance(timedelta(days=3650))
+    gemini_emulator.settings(queue_seconds=1e9, run_seconds=1e9)
+    with with_key(gemini_emulator.url, "k") as http:
+        assert "9000" in complaint(http.post("/admin/clock", json={"advance_seconds": 315_360_000}))
+        assert create(http, HUNDRED_TOKENS).status_code == 200
+        assert http.get("/v1/batches").json()["operations"]
+
+
+@pytest.mark.parametrize("step", [timedelta(seconds=-1), timedelta(days=3651)])
+def test_the_clock_goes_neither_back_nor_very_far_at_once(gemini_emulator, step):
+    with pytest.raises(ValueError, match="3650 days"):
+        gemini_emulator.advance(step)
 
 
 @pytest.mark.parametrize("query", ["more_than=0", "more_than=x", "more_than=-1", "more_than=1e3", "by=key"])
