@@ -7,6 +7,7 @@ import httpx2
 import pytest
 from emulator_calls import HUNDRED_TOKENS, advance, create, order, settings, stats, store, with_key
 
+from gemini_batch.emulator.bought import Bought
 from gemini_batch.emulator.settings import EmulatorSettings, SettingsError, make_settings
 
 DEEP = b'{"a":' * 2000 + b"1" + b"}" * 2000
@@ -209,6 +210,25 @@ def test_stats_count_each_rejection_by_call_and_reason(http):
         "upload_start: file_bytes": 1,
     }
     assert (found["creates"], found["creates_rejected"]) == (0, 3)
+
+
+def test_what_was_bought_meanwhile_is_in_the_next_count(tmp_path):
+    """A count that a purchase overtook must not be remembered."""
+    bought = Bought(tmp_path / "bought.sqlite")
+    count = bought._count
+
+    def overtaken() -> Any:
+        found = count()
+        purchase = bought.begin()
+        purchase.note(1, 1, "a")
+        purchase.commit("job")
+        purchase.close()
+        bought._count = count
+        return found
+
+    bought._count = overtaken
+    assert [bought.stats()["bought_total"] for _ in range(2)] == [0, 1]
+    bought.close()
 
 
 @pytest.mark.parametrize("name", EmulatorSettings.model_fields)
