@@ -173,7 +173,12 @@ def make_settings(values: Mapping[str, Any], start: EmulatorSettings | None = No
     try:
         return EmulatorSettings.model_validate(before | dict(values))
     except ValidationError as error:
-        raise SettingsError(first_complaint(error, [*EmulatorSettings.model_fields, "job_seconds"])) from None
+        match error.errors()[0]["loc"]:
+            case "faults", _, *_:
+                known = list(FaultSpec.model_fields)
+            case _:
+                known = [*EmulatorSettings.model_fields, "job_seconds"]
+        raise SettingsError(first_complaint(error, known)) from None
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -96,6 +96,17 @@ BAD_FILES = {
 }
 
 
+@pytest.mark.parametrize("text", BAD_FILES)
+@pytest.mark.parametrize("typed", [{}, {"max_file_bytes": 1}])
+def test_a_bad_file_is_named_with_what_is_wrong_in_it(toml, text, typed):
+    """Whatever else was typed."""
+    path = toml(text)
+    with pytest.raises(SettingsError) as refused:
+        read_settings(typed, path, [])
+    assert str(refused.value).startswith(str(path)) and BAD_FILES[text] in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 BAD_FLAGS: list[tuple[dict[str, Any], list[str], str]] = [
     ({"queue_seconds": "uniform:5:1"}, [], "queue_seconds: must be uniform:LEAST:MOST, the smaller first"),
     ({"job_seconds": float("nan")}, [], "job_seconds: must be a number of seconds"),
@@ -153,6 +164,15 @@ def test_what_cannot_be_used_is_one_line_and_exit_2(bare_cli, folder, arguments,
 def test_a_flag_out_of_range_is_named_and_exit_2(bare_cli, arguments):
     done = bare_cli("emulator", *arguments)
     assert (done.code, done.out) == (2, "") and arguments[0] in done.err and "Traceback" not in done.err
+
+
+def test_help_tells_every_flag_and_setting(bare_cli):
+    wide = {"COLUMNS": "300", "TERM": "dumb"}
+    done = bare_cli.python("-m", "gemini_batch", "emulator", "--help", env=wide).ended()
+    assert done.code == 0 and "settings by name, and tables of faults" in done.out
+    for name in set(EmulatorSettings.model_fields) - {"faults", "api_keys", "projects", "token_factor"}:
+        assert f"--{name.replace('_', '-')}" in done.out
+    assert all(flag in done.out for flag in ("--fault", "--api-key", "--state", "--answers", "--config", "[MODEL=]N"))
 
 
 def test_flags_and_file_reach_the_service_at_the_loopback_of_ipv6(start_emulator, toml):
