@@ -19,7 +19,6 @@ from gemini_batch.emulator.lines import AbandonedError
 from gemini_batch.emulator.usage import number
 from gemini_batch.emulator.wire import Json, key_of
 
-_LINES_BETWEEN_LOOKS = 1024
 _LONGEST_WAIT = 3600.0
 
 AnswerLine = Callable[[Json], Json]
@@ -137,13 +136,12 @@ class Answerer:
                 _count(job, result, failed)
 
     def _lines(self, job: Job) -> Iterator[Json]:
-        """Raises AbandonedError once nobody waits for the job."""
+        """Raises AbandonedError once nobody waits for the job: a user's answers may take their time."""
         with (self._folder / job.source).open("rb", buffering=1 << 20) as source:
-            for position, raw in enumerate(source):
-                if not position % _LINES_BETWEEN_LOOKS:
-                    current = self._work.current(job.id)
-                    if self._closing or current is None or current.cancelled:
-                        raise AbandonedError
+            for raw in source:
+                current = self._work.current(job.id)
+                if self._closing or current is None or current.cancelled:
+                    raise AbandonedError
                 yield orjson.loads(raw)
 
 

@@ -1,11 +1,14 @@
 """The command `gemini-batch-dist emulator`: flags and files in, a served emulator or one line that says why not."""
 
 import json
+import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
-from emulator_calls import start_upload, store, with_key
+from emulator_calls import HUNDRED_TOKENS, order, send_chunk, start_upload, store, with_key
+from sdk_calls import jsonl
 
 from gemini_batch.emulator.command import read_settings
 from gemini_batch.emulator.server import EmulatorError, serve
@@ -226,6 +229,23 @@ class Served:
         done = self.process.ended(20)
         assert (done.code, done.err) == (0, "") and len(done.out.splitlines()) == 1
         assert list(self.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly_whatever_it_is_at(bare_cli, folder, look, number):
+    """While it answers, reads a create, holds a reply back, and waits for the rest of an upload."""
+    (folder / "busy.py").write_text(BUSY)
+    served = Served(bare_cli, folder, "--answers", "busy:answer", "--fault", "list_hang,seconds=600")
+    with with_key(served.url(look), "k") as http:
+        lines = [{**HUNDRED_TOKENS, "key": f"r{i}"} for i in range(5000)]
+        assert order(http, store(http, jsonl(*lines))["name"]).status_code == 200
+        send_chunk(http, start_upload(http).headers["x-goog-upload-url"], b"half", command="upload")
+        host, port = http.base_url.host, http.base_url.port
+        with socket.create_connection((host, port)) as hanging, socket.create_connection((host, port)) as sending:
+            hanging.sendall(b"GET /v1/batches?key=k HTTP/1.1\r\nHost: x\r\n\r\n")
+            sending.sendall(b"POST /v1/models/gemini-2.5-flash:batchGenerateContent?key=k HTTP/1.1\r\nHost: x\r\n")
+            sending.sendall(b"Content-Length: 1000\r\n\r\nhalf")
+            served.stopped(number)
 
 
 SIGNALLED_AT_THE_START = """
