@@ -1,8 +1,11 @@
 """The command `gemini-batch-dist emulator`: flags and files in, a served emulator or one line that says why not."""
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +262,19 @@ def signalled(*given):
 server.build_app = signalled
 server.serve(server.EmulatorSettings())
 """
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_before_it_serves_is_not_lost(tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED_AT_THE_START, str(int(number))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    try:
+        _, stderr = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, stderr) == (0, b"")
+    assert list(tmp_path.iterdir()) == []
