@@ -20,6 +20,8 @@ from gemini_batch.emulator.usage import number
 from gemini_batch.emulator.wire import Json, key_of
 
 _LONGEST_WAIT = 3600.0
+_PATIENCE = 5.0
+"""Seconds that the end waits for a user's answer."""
 
 AnswerLine = Callable[[Json], Json]
 """A validated request line in, its result line out."""
@@ -86,7 +88,7 @@ class Answerer:
             self._closing = True
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
         while (job_id := self._next()) is not None:
@@ -134,6 +136,8 @@ class Answerer:
                 fault = line_faults.at(position, key_of(line))
                 failed = out.write(result, fault)
                 _count(job, result, failed)
+        if self._closing:  # and perhaps closed: nobody waited for a user's answer any longer
+            raise AbandonedError
 
     def _lines(self, job: Job) -> Iterator[Json]:
         """Raises AbandonedError once nobody waits for the job: a user's answers may take their time."""

@@ -6,14 +6,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from emulator_calls import HUNDRED_TOKENS, order, send_chunk, start_upload, store, with_key
+from emulator_calls import HUNDRED_TOKENS, create, order, send_chunk, start_upload, store, with_key
 from sdk_calls import jsonl
 
 from gemini_batch.emulator.command import read_settings
+from gemini_batch.emulator.local import LocalEmulator
 from gemini_batch.emulator.server import EmulatorError, serve
 from gemini_batch.emulator.settings import EmulatorSettings, SettingsError
 
@@ -278,3 +280,18 @@ def test_a_signal_that_comes_before_it_serves_is_not_lost(tmp_path, number):
         process.kill()
     assert (process.returncode, stderr) == (0, b"")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_never_comes_does_not_hold_up_the_stop(monkeypatch):
+    monkeypatch.setattr("gemini_batch.emulator.answering._PATIENCE", 0.1)
+    begun, never = threading.Event(), threading.Event()
+
+    def answer(prompt: Any) -> None:
+        begun.set()
+        never.wait()
+
+    with LocalEmulator() as one, with_key(one.url, "k") as http:
+        one.answer(answer)
+        assert create(http, HUNDRED_TOKENS, HUNDRED_TOKENS).status_code == 200
+        assert begun.wait(60)
+    never.set()
