@@ -19,8 +19,9 @@ from gemini_batch.emulator.lines import AbandonedError
 from gemini_batch.emulator.usage import number
 from gemini_batch.emulator.wire import Json, key_of
 
-_LINES_BETWEEN_LOOKS = 1024
 _LONGEST_WAIT = 3600.0
+_PATIENCE = 5.0
+"""Seconds that the end waits for a user's answer."""
 
 AnswerLine = Callable[[Json], Json]
 """A validated request line in, its result line out."""
@@ -87,7 +88,7 @@ class Answerer:
             self._closing = True
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
         while (job_id := self._next()) is not None:
@@ -135,15 +136,16 @@ class Answerer:
                 fault = line_faults.at(position, key_of(line))
                 failed = out.write(result, fault)
                 _count(job, result, failed)
+        if self._closing:  # and perhaps closed: nobody waited for a user's answer any longer
+            raise AbandonedError
 
     def _lines(self, job: Job) -> Iterator[Json]:
-        """Raises AbandonedError once nobody waits for the job."""
+        """Raises AbandonedError once nobody waits for the job: a user's answers may take their time."""
         with (self._folder / job.source).open("rb", buffering=1 << 20) as source:
-            for position, raw in enumerate(source):
-                if not position % _LINES_BETWEEN_LOOKS:
-                    current = self._work.current(job.id)
-                    if self._closing or current is None or current.cancelled:
-                        raise AbandonedError
+            for raw in source:
+                current = self._work.current(job.id)
+                if self._closing or current is None or current.cancelled:
+                    raise AbandonedError
                 yield orjson.loads(raw)
 
 

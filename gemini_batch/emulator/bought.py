@@ -58,7 +58,8 @@ class Bought:
         )
         self._db.execute("CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY)")
         self._db.commit()
-        self._counted: Json | None = None
+        self._changes = 0
+        self._counted: tuple[int, Json] | None = None
 
     def begin(self) -> Purchase:
         return Purchase(self._path, self._changed)
@@ -77,13 +78,14 @@ class Bought:
         self._db.close()
 
     def _changed(self) -> None:
-        self._counted = None
+        self._changes += 1
 
     def stats(self) -> Json:
-        """Counted anew only after a purchase: it reads the whole table."""
-        if self._counted is None:
-            self._counted = self._count()
-        return self._counted
+        """Counted anew only after a purchase, even one that came while it was counted: it reads the whole table."""
+        changes, counted = self._changes, self._counted
+        if counted is None or counted[0] != changes:
+            counted = self._counted = changes, self._count()
+        return counted[1]
 
     def _count(self) -> Json:
         total, distinct, repeated = self._db.execute(

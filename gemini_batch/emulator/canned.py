@@ -66,7 +66,7 @@ def load_answers(given: str) -> Answers:
         raise SettingsError(f"answers: {module} cannot be imported: {error!r}") from error
     answers: Any = getattr(found, name, None)
     if not callable(answers):
-        callables = [name for name, value in vars(found).items() if callable(value)]
+        callables = [name for name, value in vars(found).items() if callable(value) and name[:1] != "_"]
         raise SettingsError(f"answers: {module} has no function {name!r}; {nearest(name, callables)}")
     return answers  # type: ignore[no-any-return]
 

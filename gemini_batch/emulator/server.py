@@ -58,11 +58,11 @@ def serve(
         raise EmulatorError(f"{host} can be reached from other machines: say --allow-remote if that is meant.")
     sys.setswitchinterval(_SWITCH_SECONDS)
     with (
+        _asked_to_stop() as is_asked,
         listen(host, port) as listener,
         opened(settings, state, answers) as (service, calls),
-        _ignored_once_stopped(),
     ):
-        server(service, calls, _say_ready(listener)).run([listener])
+        server(service, calls, _say_ready(listener), is_asked).run([listener])
 
 
 @contextlib.contextmanager
@@ -81,7 +81,10 @@ def opened(settings: EmulatorSettings, state: Path | None, answers: Answers | No
         yield service, Calls(service.settings, service.faults, service.subject)
 
 
-def server(service: Service, calls: Calls, ready: Callable[[], None]) -> uvicorn.Server:
+def server(
+    service: Service, calls: Calls, ready: Callable[[], None], is_asked_to_stop: Callable[[], bool] = lambda: False
+) -> uvicorn.Server:
+    """`is_asked_to_stop` is looked at once, when requests are accepted."""
     config = uvicorn.Config(
         build_app(service, calls),
         http=CuttableProtocol,
@@ -96,17 +99,19 @@ def server(service: Service, calls: Calls, ready: Callable[[], None]) -> uvicorn
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,
     )
-    return _Server(config, ready)
+    return _Server(config, ready, is_asked_to_stop)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], is_asked_to_stop: Callable[[], bool]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._is_asked_to_stop = is_asked_to_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+        self.should_exit = self.should_exit or self._is_asked_to_stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Requests that the stop cuts short are not errors.
@@ -152,14 +157,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _ignored_once_stopped() -> Iterator[None]:
-    """uvicorn raises a signal again after its clean stop; that would end the process with its code."""
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether a signal came while uvicorn did not take them: before it serves, and after, when it raises each again."""
+    asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked.is_set
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in numbers}
     try:
-        yield
+        yield asked.is_set
     finally:
         for number, action in before.items():
             signal.signal(number, action)

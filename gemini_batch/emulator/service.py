@@ -318,7 +318,8 @@ class Service:
             (self.folder / job.results).unlink(missing_ok=True)
         else:
             self._ends_sooner(done)  # if its time was shortened meanwhile
-            self.spending.add(job)
+            if done.has_output:
+                self.spending.add(done)
 
     def broke(self, job: Job) -> None:
         self.jobs.answered(job, self.clock.now(), broken=True)

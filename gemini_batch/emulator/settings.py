@@ -5,6 +5,7 @@ In: names and values as typed. Out: frozen `EmulatorSettings`; a wrong word rais
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ ANY_MODEL = "*"
 MOST_SECONDS = 1e9
 MOST_SIGMA = 10.0
 _EVEN = 1 << 31
+_TOKENS = re.compile("[0-9]{1,18}")
 
 
 class SettingsError(ValueError):
@@ -61,12 +63,17 @@ class Span:
         return self.first
 
     def shown(self) -> float | str:
+        """Reads as the same span."""
         match self.kind:
             case "fixed":
                 return self.first
             case "exponential":
-                return f"{self.kind}:{self.first:g}"
-        return f"{self.kind}:{self.first:g}:{self.second:g}"
+                return f"{self.kind}:{_exact(self.first)}"
+        return f"{self.kind}:{_exact(self.first)}:{_exact(self.second)}"
+
+
+def _exact(number: float) -> str:
+    return repr(number).removesuffix(".0")
 
 
 def _read_span(value: Any) -> Span:
@@ -101,12 +108,14 @@ def _seconds(value: Any) -> float:
 
 def _read_token_limits(value: Any) -> Any:
     """A number for each model, `model=number` texts, or a mapping."""
-    if isinstance(value, int | str) and not isinstance(value, bool):
-        value = [str(value)]
-    if not isinstance(value, list | tuple):
-        return value
-    pairs = [one.rpartition("=") for one in map(str, value)]
-    return {model or ANY_MODEL: number for model, _, number in pairs}
+    if isinstance(value, int | str):
+        value = [value]
+    if isinstance(value, list | tuple):
+        pairs = [str(one).rpartition("=") for one in value]
+        value = {model or ANY_MODEL: number for model, _, number in pairs}
+    if not isinstance(value, Mapping) or not all(_TOKENS.fullmatch(str(number)) for number in value.values()):
+        raise ValueError("must be a number of tokens, or model=number")
+    return value
 
 
 Seconds = Annotated[Span, BeforeValidator(_read_span), PlainSerializer(lambda span: span.shown())]
@@ -118,10 +127,12 @@ class EmulatorSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, description="answers, embeddings, drawn times and chaos depend on it")
+    seed: int = Field(
+        0, ge=-(1 << 63), lt=1 << 63, strict=True, description="answers, embeddings, drawn times and chaos depend on it"
+    )
     queue_seconds: Seconds = Field(NOTHING, description="a job's time PENDING")
     run_seconds: Seconds = Field(NOTHING, description="a job's time RUNNING")
-    speed: float = Field(1.0, gt=0, le=1e6, description="virtual seconds in a second")
+    speed: float = Field(1.0, gt=0, le=1e6, strict=True, description="virtual seconds in a second")
     max_live_jobs: int = Field(MAX_LIVE_JOBS, ge=0, strict=True, description="more get 429")
     max_enqueued_tokens: Annotated[dict[str, int], BeforeValidator(_read_token_limits)] = Field(
         {}, description="input tokens of live jobs: a number for each model, or model=number"
@@ -131,8 +142,8 @@ class EmulatorSettings(BaseModel):
     max_stored_bytes: int = Field(MAX_STORED_BYTES, ge=1, strict=True)
     api_keys: tuple[str, ...] = Field((), description="the only ones accepted; none: any")
     projects: dict[str, tuple[str, ...]] = Field({}, description="keys of one project see the same jobs and limits")
-    token_factor: float = Field(1.0, gt=0, le=100, description="counts every token so many times")
-    chaos: float = Field(0.0, ge=0, le=1, description="share of all things that meet a survivable fault")
+    token_factor: float = Field(1.0, gt=0, le=100, strict=True, description="counts every token so many times")
+    chaos: float = Field(0.0, ge=0, le=1, strict=True, description="share of all things that meet a survivable fault")
     faults: tuple[FaultSpec, ...] = Field((), description="armed at the start and after a reset")
 
     @model_validator(mode="before")
@@ -147,7 +158,7 @@ class EmulatorSettings(BaseModel):
         try:
             half = _seconds(values["job_seconds"]) / 2
         except ValueError as error:
-            raise ValueError(f"job_seconds {error}") from None
+            raise ValueError(f"job_seconds: {error}") from None
         return {"queue_seconds": half, "run_seconds": half} | rest
 
     def token_limit(self, model: str) -> int | None:
@@ -169,7 +180,12 @@ def make_settings(values: Mapping[str, Any], start: EmulatorSettings | None = No
     try:
         return EmulatorSettings.model_validate(before | dict(values))
     except ValidationError as error:
-        raise SettingsError(first_complaint(error, [*EmulatorSettings.model_fields, "job_seconds"])) from None
+        match error.errors()[0]["loc"]:
+            case "faults", _, *_:
+                known = list(FaultSpec.model_fields)
+            case _:
+                known = [*EmulatorSettings.model_fields, "job_seconds"]
+        raise SettingsError(first_complaint(error, known)) from None
 
 
 def read_file(path: Path) -> dict[str, Any]:

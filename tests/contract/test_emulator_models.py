@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from emulator_calls import advance, create, shown, stats, store
+from emulator_calls import advance, create, settings, shown, stats, store
 from genai_prices import Usage, calc_price
 from google.genai import errors
 from pydantic import BaseModel
@@ -92,6 +92,13 @@ def test_another_seed_embeds_otherwise():
     assert embedding(0, request, 16) == embedding(0, request, 16) != embedding(1, request, 16)
 
 
+@pytest.mark.parametrize("size", [-1, 3073, "3073", 1.5, "1.5", 1e300, "nan", "Infinity"])
+def test_an_impossible_size_fails_its_line_alone(http, size):
+    bad, good = embed(http, to_embed("bad", outputDimensionality=size), to_embed("good"))
+    assert bad["key"] == "bad" and bad["error"]["code"] == 3 and "output_dimensionality" in bad["error"]["message"]
+    assert len(values(good)) == FULL_DIMENSIONS
+
+
 def test_a_line_without_content_fails_alone(http):
     bad, good = embed(http, {"key": "bad", "request": {}}, to_embed("good"))
     assert bad["error"]["code"] == 3 and "response" in good
@@ -131,6 +138,16 @@ def test_the_sdk_gets_text_and_usage(client):
 def test_the_sdk_parses_a_structured_answer(client):
     found = generate(client, response_mime_type="application/json", response_schema=Person)
     assert isinstance(found.parsed, Person)
+
+
+@pytest.mark.parametrize(("schema", "kind"), [({"type": "INTEGER"}, int), ({"type": "STRING", "enum": ["7"]}, str)])
+def test_an_enum_answer_is_a_text_whatever_its_schema(http, schema, kind):
+    request = request_of("x", responseMimeType="text/x.enum", responseSchema=schema)
+    asked = http.post(f"/v1/models/{MODEL}:generateContent", json=request)
+    assert asked.status_code == 200
+    assert kind(asked.json()["candidates"][0]["content"]["parts"][0]["text"]) is not None
+    (line,) = results(http, create(http, {"key": "a", "request": request}))
+    assert line["response"] == asked.json()
 
 
 @pytest.mark.parametrize("most", [1, 3, 7])
@@ -271,3 +288,13 @@ def test_the_cost_is_unknown_once_a_model_without_a_price_was_used(http):
     found = stats(http)["usage"]
     assert found["cost_usd"] is None and found["models"]["gemini-9-unheard-of"]["cost_usd"] is None
     assert found["models"][MODEL]["cost_usd"] > 0
+
+
+def test_a_job_without_output_used_nothing(http):
+    settings(http, run_seconds=49 * 3600)
+    create(http, {"key": "a", "request": request_of("x")})
+    http.post("/admin/faults", json={"name": "job_failed"})
+    settings(http, run_seconds=49 * 3600)
+    create(http, {"key": "a", "request": request_of("x")})
+    advance(http, hours=50)
+    assert stats(http)["usage"] == {"models": {}, "cost_usd": 0.0}
