@@ -11,6 +11,7 @@ from emulator_calls import create, with_key
 from sdk_calls import request_of
 
 from gemini_batch.emulator.local import LocalEmulator
+from gemini_batch.emulator.server import EmulatorError
 
 IN_THE_WAY = {
     "GOOGLE_API_KEY": "of somebody else",
@@ -213,6 +214,15 @@ def test_two_in_threads_do_not_meet():
             assert create(http, {"key": "a", "request": request_of("x")}).status_code == 200
             assert elsewhere.get("/v1/batches").json() == {}
         assert (one.stats()["creates"], other.stats()["creates"]) == (1, 0)
+
+
+def test_one_that_cannot_start_says_so(monkeypatch):
+    async def fails(*_: Any, **__: Any) -> None:
+        raise OSError("no more descriptors")
+
+    monkeypatch.setattr("gemini_batch.emulator.server._Server.startup", fails)
+    with pytest.raises(EmulatorError, match="no more descriptors"), LocalEmulator():
+        pass
 
 
 def test_a_user_function_sees_no_request_of_the_test_before(gemini_emulator):
