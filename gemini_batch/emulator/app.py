@@ -125,7 +125,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 def _unknown_path(calls: Calls) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def refuse(request: Request, error: Exception) -> Response:
-        calls.rejected["unknown path"] += 1
+        if not request.url.path.startswith("/admin"):
+            calls.rejected["unknown path"] += 1
         refusal = not_found(f"{request.method} {request.url.path} is not served here.")
         return JsonReply(refusal.body(), refusal.code)
 

@@ -1,6 +1,7 @@
 """An emulator in a thread of this process, for tests and notebooks."""
 
 import inspect
+import socket
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ import orjson
 
 from gemini_batch.emulator.admin import stats
 from gemini_batch.emulator.canned import Answers, canned, read_canned
-from gemini_batch.emulator.server import listen, opened, server, url_of
+from gemini_batch.emulator.server import EmulatorError, listen, opened, server, url_of
 from gemini_batch.emulator.settings import ONLY_AT_START, SettingsError, make_fault, make_settings
 
 
@@ -25,11 +26,13 @@ class LocalEmulator:
 
     Raises:
         SettingsError: an unknown setting, or a value out of range.
+        EmulatorError: it cannot start.
     """
 
     def __init__(self, **settings: Any) -> None:
         self._settings = make_settings(settings)
         self._stack = ExitStack()
+        self._failure: BaseException | None = None
         self.url = ""
 
     def __enter__(self) -> "LocalEmulator":
@@ -38,10 +41,12 @@ class LocalEmulator:
             self._service, self._calls = stack.enter_context(opened(self._settings, None, None))
             is_ready = threading.Event()
             self._server = server(self._service, self._calls, is_ready.set)
-            self._thread = threading.Thread(target=self._server.run, args=([listener],), name="emulator", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(listener, is_ready), name="emulator", daemon=True)
             self._thread.start()
             stack.callback(self._stop)
             is_ready.wait()
+            if not self._server.started:
+                raise EmulatorError(f"The emulator did not start: {self._failure!r}.")
             self.url = url_of(listener)
             self._stack = stack.pop_all()
         return self
@@ -50,6 +55,14 @@ class LocalEmulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _run(self, listener: socket.socket, is_ready: threading.Event) -> None:
+        try:
+            self._server.run([listener])
+        except BaseException as error:  # told by the thread that waits
+            self._failure = error
+        finally:
+            is_ready.set()
 
     def _stop(self) -> None:
         self._server.should_exit = True
