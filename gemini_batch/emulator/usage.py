@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from gemini_batch.emulator.proto import repeated
 from gemini_batch.emulator.sizes import Medium, Modality, Sizes, look_inline, modality_of
-from gemini_batch.emulator.wire import Json, member, whole
+from gemini_batch.emulator.wire import Json, both_spellings, member, whole
 from gemini_batch.gemini.tokens import (
     CHARACTERS_PER_TOKEN,
     TILE_TOKENS,
@@ -34,6 +34,8 @@ THOUGHTS = {
     "XHIGH": (1024, 16384),
 }
 """Least and most thoughts of a thinking level. No page gives numbers ("Thinking"); these are ours."""
+
+_LIMITING = both_spellings("maxOutputTokens", "thinkingConfig")
 
 DYNAMIC_THOUGHTS = (64, 4096)
 """The same when the model may think as it likes."""
@@ -159,6 +161,8 @@ def _tokens(medium: Medium, model: str, resolution: str | None) -> Iterable[tupl
 def output_usage(request: Json, text: str, draw: int) -> Output:
     """What becomes of the answer `text` under the request's thinking and `maxOutputTokens`."""
     config = member(request, "generationConfig") or {}
+    if config.keys().isdisjoint(_LIMITING):
+        return Output(text, "STOP", text_tokens(len(text)) if text else 0, 0)
     thoughts = thought_tokens(member(config, "thinkingConfig"), draw)
     most = number(member(config, "maxOutputTokens"))
     if most is None or most <= 0:
