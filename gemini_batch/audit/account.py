@@ -127,7 +127,9 @@ def _notes(run: RunFacts, accounts: Sequence[Account], unmade: int, finished: bo
     said = []
     if run.looked_at is None:
         said.append("the provider's jobs were not looked at")
-    if not finished:
+    if not isinstance(run.plan, tuple):
+        said.append("no shard was looked at, for want of the plan")
+    elif not finished:
         collected = sum(account["state"] == "COLLECTED" for account in accounts)
         said.append(f"the run is not finished: {collected:,} of {len(accounts):,} shards are collected")
     if unmade:

@@ -124,19 +124,20 @@ class Walk:
         success = read_success(self._store)
         unseen = self._look()
         plan = self._plan()
+        is_planned = isinstance(plan, tuple)
         planned = {shard.shard for shard in plan} if isinstance(plan, tuple) else set[int]()
         controls, faults = self._controls()
         listing = self._listing
-        self._theirs, nobodys = _by_shard(self._run.run_id, listing, planned) if listing else ({}, ())
+        self._theirs, nobodys = _by_shard(self._run.run_id, listing, planned) if listing and is_planned else ({}, ())
         return RunFacts(
             where=self._store.url,
             run=self._run,
             plan=plan,
-            is_of_question=isinstance(plan, tuple) and self._is_of_question(),
+            is_of_question=is_planned and self._is_of_question(),
             may_resubmit="resubmit" in controls,
             success=success,
             reported_rows=self._reported() if success else None,
-            strays=tuple(self._strays(planned, success)) if isinstance(plan, tuple) else (),
+            strays=tuple(self._strays(planned, success)) if is_planned else (),
             control_faults=tuple(faults),
             unseen=unseen,
             looked_at=listing.at if listing else None,

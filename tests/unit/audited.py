@@ -1,17 +1,21 @@
 """A finished run over the scripted service, and what an audit sees of it."""
 
+import shutil
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from shops import Clock, Inline, make_shop
 from test_paying import Service
 
-from gemini_batch.audit.facts import RunFacts, ShardFacts
+from gemini_batch.audit.facts import Part, RunFacts, ShardFacts
 from gemini_batch.audit.judge import judge_run, judge_shard
 from gemini_batch.audit.walk import Means, Walk
 from gemini_batch.errors import Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.finish import finish
 from gemini_batch.jobs.advance import Stop, advance
+from gemini_batch.ledger.posix import PosixStore
+from gemini_batch.ledger.run import RunFiles
 
 SCRIPT = [None, Unavailable("cut"), Throttled("quota", 429), None, Refused("no", 400)]
 """The first four shards: well; answer lost and adopted; turned away and sent again; refused."""
@@ -33,9 +37,21 @@ class Whole(Service):
         return type(listing)({job.display_name: job for job in shown}, listing.names, listing.at, shown)
 
 
-def finished_shop(folder, asked, limits, script=SCRIPT, **changes):
+class Hiding(Whole):
+    """Shows its first job in no list until `shown`."""
+
+    shown = False
+
+    def list_jobs(self):
+        listing = super().list_jobs()
+        kept = tuple(job for job in listing.every if self.shown or job.name != "batches/1")
+        by_name = {job.display_name: job for job in kept}
+        return type(listing)(by_name, frozenset(job.name for job in kept), listing.at, kept)
+
+
+def finished_shop(folder, asked, limits, script=SCRIPT, kind=Whole, **changes):
     """A run that came to its end through everything in `script`."""
-    service = Whole(Clock())
+    service = kind(Clock())
     service.script = list(script)
     shop = make_shop(folder, asked, limits(max_requests_per_shard=2, **changes), service, service.clock, rows=ROWS)
     for _ in range(40):
@@ -47,6 +63,12 @@ def finished_shop(folder, asked, limits, script=SCRIPT, **changes):
     raise AssertionError([shop.last(entry.shard) for entry in shop.plan])
 
 
+def copied(shop, folder):
+    """The same run in another directory, to be changed."""
+    shutil.copytree(shop.files.store.root, folder / "run")
+    return replace(shop, files=RunFiles(PosixStore(folder / "run")), records={})
+
+
 def means_of(shop):
     return Means(shop.remote, Inline(), shop.clock)
 
@@ -55,7 +77,8 @@ def look_at(shop) -> tuple[RunFacts, list[ShardFacts]]:
     walk = Walk(shop.files, means_of(shop))
     facts = walk.see_run()
     shards = list(walk.see_shards(list(facts.plan)))
-    return walk.see_dataset(facts, list(facts.plan), {shard.plan.shard for shard in shards}), shards
+    sound = {shard.plan.shard for shard in shards if isinstance(shard.files.part, Part)}
+    return walk.see_dataset(facts, list(facts.plan), sound), shards
 
 
 def findings_of(facts, shards):

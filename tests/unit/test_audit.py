@@ -6,7 +6,7 @@ from enum import Enum
 
 import orjson
 import pytest
-from audited import findings_of, finished_shop, kinds_of, look_at, means_of
+from audited import copied, findings_of, finished_shop, kinds_of, look_at, means_of
 from hypothesis import given
 from hypothesis import strategies as st
 from made import make_asked, make_limits
@@ -15,15 +15,21 @@ from pydantic import BaseModel
 from gemini_batch.audit.account import account_of
 from gemini_batch.audit.facts import Unreadable, Version
 from gemini_batch.audit.walk import audit
+from gemini_batch.jobs import events
 from gemini_batch.records import Job, ShardState
 
 LATE = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory):
+def original(tmp_path_factory):
+    return finished_shop(tmp_path_factory.mktemp("run"), make_asked, make_limits)
+
+
+@pytest.fixture(scope="module")
+def clean(original):
     """(the run, its shards): everything an audit sees of a run that finished after some trouble."""
-    return look_at(finished_shop(tmp_path_factory.mktemp("run"), make_asked, make_limits))
+    return look_at(original)
 
 
 def test_a_run_that_met_with_trouble_and_finished_is_clean(clean):
@@ -206,18 +212,14 @@ def test_a_job_under_the_runs_name_that_no_send_made_is_named_and_left_alone(cle
     assert (finding.kind, finding.shard) == ("unrecorded_job", None)
 
 
-def test_a_recorded_twin_is_a_finding_with_its_rows_and_the_reason(tmp_path, asked, limits):
+def test_a_recorded_twin_is_a_finding_with_its_rows_and_the_reason(original, tmp_path):
     """The promise that was broken is said, with what it cost."""
-    shop = finished_shop(tmp_path, asked, limits)
+    shop = copied(original, tmp_path)
     job = shop.last(0).job
     again = Job(name="batches/again", display_name=job.display_name, created_at=job.created_at)
-    shop.remote.jobs.append(again)
-    shop.remote.sources["files/out-again"] = shop.remote.sources["files/out-1"]
-    from gemini_batch.jobs import events  # noqa: PLC0415
-
     shop.save(shop.last(0), events.JobLearned(again))
-    run, shards = look_at(shop)
-    (finding,) = findings_of(run, shards)
+    (_, shards) = look = look_at(shop)
+    (finding,) = findings_of(*look)
     assert (finding.kind, finding.shard) == ("bought_twice", 0)
     for word in ("2 rows", "batches/again", "batches/1", "one send made both"):
         assert word in finding.what
@@ -297,8 +299,8 @@ def test_files_that_the_ledger_has_not_got_to_are_a_finding(clean):
 # --- audit.json -------------------------------------------------------------------------------------------------------
 
 
-def test_the_file_is_json_with_a_line_for_each_shard_and_says_what_the_command_says(tmp_path, asked, limits):
-    shop = finished_shop(tmp_path, asked, limits)
+def test_the_file_is_json_with_a_line_for_each_shard_and_says_what_the_command_says(original, tmp_path):
+    shop = copied(original, tmp_path)
     said = audit(shop.files, means_of(shop))
     body = (tmp_path / "run" / "audit.json").read_bytes()
     assert orjson.loads(body) == orjson.loads(orjson.dumps(said))
@@ -318,8 +320,8 @@ def test_the_file_is_json_with_a_line_for_each_shard_and_says_what_the_command_s
         assert (shard["raw_sha256"], shard["part_sha256"]) == (tally.raw_sha256, tally.part_sha256)
 
 
-def test_a_place_that_takes_no_audit_file_is_a_finding_and_the_rest_is_still_told(tmp_path, asked, limits, monkeypatch):
-    shop = finished_shop(tmp_path, asked, limits)
+def test_a_place_that_takes_no_audit_file_is_a_finding_and_the_rest_is_still_told(original, tmp_path, monkeypatch):
+    shop = copied(original, tmp_path)
 
     def full(name, scratch):
         raise OSError(28, "No space left on device")
