@@ -184,6 +184,17 @@ def audit(
     _tell(found, audit_in_words(found), as_json)
 
 
+@app.command()
+@with_options(frozenset({"runs", "broker", "project"}))
+def doctor(config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
+    """What the provider holds and no run wants, stuck shards, wrong keys. Changes nothing. Exits 0 if all is well."""
+    from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.doctor.report import diagnosis_in_words  # noqa: PLC0415
+
+    found = runs.diagnose(resolve(options, config))
+    _tell(found, diagnosis_in_words(found), as_json)
+
+
 @app.command(context_settings={"allow_extra_args": True})
 @with_options(OF_WORKERS)
 def worker(

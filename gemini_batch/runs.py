@@ -271,6 +271,28 @@ def _remote_of(record: RunRecord, options: Options) -> Remote:
     return GeminiClient(account)
 
 
+def diagnose(options: Options) -> dict[str, Any]:
+    """Look at every run below the root, and at all that the service holds for the key. Returns what `doctor` prints.
+
+    Raises:
+        BadInput: no key, or the runs root cannot be read.
+    """
+    from gemini_batch.doctor.judge import diagnosis_of  # noqa: PLC0415 - only here
+    from gemini_batch.doctor.visit import Visit  # noqa: PLC0415
+    from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415
+
+    account = resolve_account(options.project)
+    broker = read_broker(options.broker) if options.broker else None
+    if broker:
+        _warn_of_silence(broker)
+    hints = Hints(broker.connect()) if broker else None
+    visit = Visit(options.runs, account, GeminiClient(account), SystemClock(), hints)
+    try:
+        return diagnosis_of(visit.go(), options.runs)
+    except OSError as error:
+        raise BadInput(f"{_said(options.runs, error)}; is that where the runs are (--runs)?") from None
+
+
 def limits_in_force(files: RunFiles, options: Options) -> Limits:
     controls = files.controls()
     while True:
