@@ -76,7 +76,11 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _plain(text: str) -> str:
     """Text that no console markup or control character can hide in."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text).replace("[", r"\[")
+    return _printable(text).replace("[", r"\[")
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -266,7 +270,7 @@ def _prove(runs_root: str) -> None:
 def _tell(found: dict[str, Any], words: list[str], as_json: bool) -> NoReturn:
     """What an audit or a diagnosis found, and the exit code that says whether it found anything."""
     for text in [json.dumps(found)] if as_json else words:
-        typer.echo(text)
+        typer.echo(_printable(text))
     sys.exit(0 if found["clean"] else EXIT_FINDINGS)
 
 

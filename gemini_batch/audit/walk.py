@@ -36,7 +36,7 @@ from gemini_batch.audit.files import FilesTask, examine
 from gemini_batch.audit.judge import judge_run, judge_shard
 from gemini_batch.clock import Clock
 from gemini_batch.coordinator.start import identity_digest
-from gemini_batch.errors import BadInput, NotFound, RemoteError, RunStopped
+from gemini_batch.errors import NotFound, RemoteError, RunStopped
 from gemini_batch.gemini.names import OUR_PREFIX, read_job_name
 from gemini_batch.gemini.remote import Listing, Remote
 from gemini_batch.jobs.shop import CpuPool
@@ -107,7 +107,7 @@ def _leave(store: Store, body: bytes) -> Finding | None:
 
 
 class Walk:
-    """One look at a run. `see_run` comes first: what it reads only ever follows what the histories say."""
+    """One look at a run. `see_run` comes first: neither `_SUCCESS` nor a job is then newer than the histories."""
 
     def __init__(self, files: RunFiles, means: Means) -> None:
         self._files = files
@@ -157,10 +157,8 @@ class Walk:
     def _plan(self) -> tuple[ShardPlan, ...] | Unreadable | None:
         if not self._store.exists(rundir.PLAN):
             return None
-        try:
-            return tuple(self._files.plan())
-        except (BadInput, ValueError) as error:  # or rows that are not a plan's
-            return Unreadable(str(error))
+        with self._store.local(rundir.PLAN) as path:
+            return or_damaged(lambda: _read_plan(path))
 
     def _is_of_question(self) -> bool:
         with self._store.local(rundir.PLAN) as path:
@@ -277,6 +275,11 @@ class Walk:
         except RemoteError:
             return False
         return False
+
+
+def _read_plan(path: Path) -> tuple[ShardPlan, ...]:
+    table = pq.read_table(path, page_checksum_verification=True)
+    return tuple(ShardPlan.model_validate(row) for row in table.to_pylist())
 
 
 def _by_shard(run_id: str, listing: Listing, planned: set[int]) -> tuple[dict[int, list[Job]], tuple[Job, ...]]:

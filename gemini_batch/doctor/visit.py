@@ -91,6 +91,7 @@ class Visit:
                 yield folder
 
     def _run(self, folder: str, held: dict[str, set[int]]) -> RunSeen | None:
+        """One run; None for what is none, or none that can be looked at. One that cannot be read hides no other."""
         files = RunFiles(open_store(join(self.root, folder)))
         try:
             record = files.record()
@@ -100,7 +101,7 @@ class Visit:
             if is_ours(record, self.account):
                 return self._seen(files, record, held.get(record.run_id, set()))
             self._stranger(files, record)
-        except (BadInput, RunStopped) as error:
+        except (BadInput, RunStopped, OSError) as error:
             kind = "newer_run" if _is_newer(files) else "unreadable_run"
             self._complain(kind, folder, str(error), "upgrade" if kind == "newer_run" else "restore it from a copy")
         return None

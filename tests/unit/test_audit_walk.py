@@ -201,6 +201,16 @@ def test_damage_to_what_the_run_stands_on_is_a_finding(name, shop, tmp_path):
     assert [finding["kind"] for finding in found] == [{"p": "plan", "c": "control", "_": "dataset"}[name[0]]]
 
 
+def test_no_flipped_byte_of_the_plan_ends_the_audit(shop, tmp_path):
+    """Damage shows in many ways, some as an OSError: it is a finding, and not the store's trouble."""
+    path = tmp_path / "run/plan-0000.parquet"
+    body = path.read_bytes()
+    for place in range(0, len(body), len(body) // 40):
+        path.write_bytes(body[:place] + bytes([body[place] ^ 0x10]) + body[place + 1 :])
+        facts = Walk(RunFiles(shop.files.store), means_of(shop)).see_run()
+        assert facts.plan is not None
+
+
 def test_another_question_under_the_same_plan_is_a_finding(shop, tmp_path):
     path = tmp_path / "run/run.json"
     said = json.loads(path.read_text())
