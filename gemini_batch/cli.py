@@ -3,34 +3,23 @@
 Results for programs go to stdout, words for people to stderr. Every error of ours is one message without a traceback.
 """
 
-import inspect
 import json
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn, get_args, get_origin
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from gemini_batch._version import __version__
-from gemini_batch.config import (
-    OF_RUNS,
-    OF_WORKERS,
-    OPERATIONAL,
-    Options,
-    option_name,
-    resolve,
-    resolve_account,
-    variable,
-)
+from gemini_batch.config import OF_WORKERS, OPERATIONAL, Options, resolve, resolve_account, variable
 from gemini_batch.emulator.command import emulator
 from gemini_batch.errors import BadInput, GeminiBatchError, RunStopped
+from gemini_batch.flags import AsJson, Config, ManifestPath, RunName, with_options
 from gemini_batch.fleet.broker import read_broker
 
 app = typer.Typer(
@@ -43,13 +32,7 @@ app = typer.Typer(
 )
 err = Console(stderr=True)
 
-EXIT_STOPPED, EXIT_BAD_INPUT, EXIT_SOME_FAILED = 1, 2, 3
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
-ManifestPath = Annotated[str, typer.Argument(help="path or URL of a Parquet, JSONL or Arrow file of prompts")]
-RunName = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="path, URL or id; the newest below --runs if not given")
-]
+EXIT_STOPPED, EXIT_FINDINGS, EXIT_BAD_INPUT, EXIT_SOME_FAILED = 1, 1, 2, 3
 
 
 class Interrupted(BaseException):
@@ -93,57 +76,11 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _plain(text: str) -> str:
     """Text that no console markup or control character can hide in."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text).replace("[", r"\[")
+    return _printable(text).replace("[", r"\[")
 
 
-# --- options: declared once, in config.Options ------------------------------------------------------------------------
-
-
-def with_options(only: frozenset[str] = OF_RUNS) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command a flag for each of these fields of `Options`, passed on as the dict `options`."""
-    fields = {name: field for name, field in Options.model_fields.items() if name in only}
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
-        flags = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name))
-            for name in fields
-        ]
-
-        @wraps(command)
-        def wrapped(**given: Any) -> Any:
-            typed = {option_name(name): given.pop(name) for name in fields if name in given}
-            typed = {name: value for name, value in typed.items() if value not in (None, [], ())}
-            return command(**given, options=typed)
-
-        kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        wrapped.__signature__ = inspect.Signature([*kept, *flags])  # type: ignore[attr-defined]
-        return wrapped
-
-    return decorate
-
-
-def _flag(name: str) -> Any:
-    """A field of `Options` as a typer annotation. Types and ranges are checked by `Options`, in one place."""
-    field = Options.model_fields[name]
-    flag = "--" + option_name(name).replace("_", "-")
-    default = "" if field.default in (None, (), False) else f" (default {field.default})"
-    about = (field.description or "") + default
-    if field.annotation is bool:
-        return Annotated[bool | None, typer.Option(flag, help=about)]
-    if get_origin(field.annotation) is tuple:
-        return Annotated[list[str] | None, typer.Option(flag, help=about)]
-    return Annotated[str | None, typer.Option(flag, help=about, metavar=_metavar(field.annotation))]
-
-
-def _metavar(annotation: Any) -> str:
-    choices = [
-        value for part in (annotation, *get_args(annotation)) for value in get_args(part) if isinstance(value, str)
-    ]
-    if choices:
-        return "|".join(choices)
-    kinds = {int: "N", float: "X", Path: "PATH"}
-    return next((kinds[kind] for kind in (annotation, *get_args(annotation)) if kind in kinds), "TEXT")
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -230,6 +167,38 @@ def status(run: RunName = None, config: Config = None, as_json: AsJson = False, 
         typer.echo(text)
 
 
+@app.command()
+@with_options(frozenset({"runs", "project"}))
+def audit(
+    run: RunName = None,
+    offline: Annotated[bool, typer.Option("--offline", help="leave the provider's jobs out; needs no key")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Hold ledger, files and the provider's jobs against one another. Exits 0 only if all is accounted for."""
+    from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.audit.report import audit_in_words  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    files = runs.find(run, settings.runs)
+    with err.status("auditing") as told:
+        found = runs.audit_run(files, settings, offline, lambda done, of: told.update(f"{done:,} of {of:,} shards"))
+    _tell(found, audit_in_words(found), as_json)
+
+
+@app.command()
+@with_options(frozenset({"runs", "broker", "project"}))
+def doctor(config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
+    """What the provider holds and no run wants, stuck shards, wrong keys. Changes nothing. Exits 0 if all is well."""
+    from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.doctor.report import diagnosis_in_words  # noqa: PLC0415
+
+    found = runs.diagnose(resolve(options, config))
+    _tell(found, diagnosis_in_words(found), as_json)
+
+
 @app.command(context_settings={"allow_extra_args": True})
 @with_options(OF_WORKERS)
 def worker(
@@ -296,6 +265,13 @@ def _prove(runs_root: str) -> None:
         probe(open_store(runs_root))
     except OSError as error:
         raise BadInput(f"--runs {runs_root}: {error}") from None
+
+
+def _tell(found: dict[str, Any], words: list[str], as_json: bool) -> NoReturn:
+    """What an audit or a diagnosis found, and the exit code that says whether it found anything."""
+    for text in [json.dumps(found)] if as_json else words:
+        typer.echo(_printable(text))
+    sys.exit(0 if found["clean"] else EXIT_FINDINGS)
 
 
 # --- driving ----------------------------------------------------------------------------------------------------------

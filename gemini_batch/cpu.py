@@ -94,8 +94,12 @@ def _leave_with(parent: int) -> None:
 
 
 class InProcess:
-    """No pool: for a process that is one of many itself, and was forked, where making processes is not safe."""
+    """No pool: for a process that is one of many itself, and was forked, where making processes is not safe; and for
+    so little work that making them takes longer."""
 
     @staticmethod
     def run(function: Callable[[Any], R], task: Any) -> R:
         return function(task)
+
+    def close(self) -> None:
+        """There is nothing to close."""

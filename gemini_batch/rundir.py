@@ -3,6 +3,7 @@
 RUN = "run.json"
 PLAN = "plan-0000.parquet"
 REPORT = "report.json"
+AUDIT = "audit.json"
 SUCCESS = "_SUCCESS"
 CONTROL = "control"
 LEDGER = "ledger"

@@ -2,12 +2,14 @@
 this."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pyarrow as pa
+from loky import cpu_count
 
 from gemini_batch import rundir
 from gemini_batch.access import record_of, refuse_schema, refuse_stranger
@@ -16,16 +18,18 @@ from gemini_batch.config import Account, Options, resolve_account
 from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
 from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
+from gemini_batch.cpu import InProcess, ProcessPool
 from gemini_batch.errors import BadInput
 from gemini_batch.fleet.broker import Broker, read_broker
 from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
 from gemini_batch.gemini.generation import generation_config
+from gemini_batch.gemini.remote import Remote
 from gemini_batch.ledger.places import is_url, join, newest, open_store
 from gemini_batch.ledger.probe import probe
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.records import Asked, ControlRecord, Limits
+from gemini_batch.records import Asked, ControlRecord, Limits, RunRecord
 from gemini_batch.schema.load import load_schema
 from gemini_batch.solo import JOIN_SECONDS, Solo
 from gemini_batch.standing import read_status
@@ -33,6 +37,13 @@ from gemini_batch.status import Status
 
 ID_DIGITS = 12
 """48 bits of the identity's digest: two of ten thousand runs meet with a chance of 2 in 10 million."""
+
+
+SMALL_ROWS = 100_000
+"""A run of no more rows is audited in this process: making others takes longer."""
+
+READERS = 8
+"""Shards of a run in an object store that are fetched at once."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +237,60 @@ def standing(files: RunFiles, options: Options) -> Status:
     if status is None:
         raise BadInput(f"{files.store.url}: the run has gone")
     return status
+
+
+def audit_run(
+    files: RunFiles, options: Options, offline: bool, watch: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Hold a run's ledger, files and jobs against one another. Returns what `audit.json` then holds.
+
+    Raises:
+        BadInput: no run, no key, or a key that does not see the run's jobs.
+    """
+    from gemini_batch.audit.walk import Means, audit  # noqa: PLC0415 - only here
+
+    record = record_of(files)
+    remote = None if offline else _remote_of(record, options)
+    large = record.asked.rows > SMALL_ROWS
+    pool = ProcessPool() if large else InProcess()
+    at_once = READERS if is_url(files.store.url) else (cpu_count() if large else 1)
+    try:
+        return audit(files, Means(remote, pool, SystemClock(), at_once), watch)
+    finally:
+        pool.close()
+
+
+def _remote_of(record: RunRecord, options: Options) -> Remote:
+    from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
+
+    try:
+        account = resolve_account(options.project)
+        refuse_stranger(record, account)
+    except BadInput as error:
+        raise BadInput(f"{error} Or leave the provider's jobs out: --offline.") from None
+    return GeminiClient(account)
+
+
+def diagnose(options: Options) -> dict[str, Any]:
+    """Look at every run below the root, and at all that the service holds for the key. Returns what `doctor` prints.
+
+    Raises:
+        BadInput: no key, or the runs root cannot be read.
+    """
+    from gemini_batch.doctor.judge import diagnosis_of  # noqa: PLC0415 - only here
+    from gemini_batch.doctor.visit import Visit  # noqa: PLC0415
+    from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415
+
+    account = resolve_account(options.project)
+    broker = read_broker(options.broker) if options.broker else None
+    if broker:
+        _warn_of_silence(broker)
+    hints = Hints(broker.connect()) if broker else None
+    visit = Visit(options.runs, account, GeminiClient(account), SystemClock(), hints)
+    try:
+        return diagnosis_of(visit.go(), options.runs)
+    except OSError as error:
+        raise BadInput(f"{_said(options.runs, error)}; is that where the runs are (--runs)?") from None
 
 
 def limits_in_force(files: RunFiles, options: Options) -> Limits:

@@ -136,6 +136,17 @@ class Emulator:
         self._process.kill()
         self._process.wait()
 
+    def advance(self, seconds: float) -> None:
+        """Let the service's clock step on."""
+        self._call("POST", "/admin/clock", {"advance_seconds": seconds})
+
+    def create_by_hand(self, display_name: str) -> str:
+        """A job that nobody of this project made. Returns the provider's name for it."""
+        inline = {"request": {"contents": [{"parts": [{"text": "By hand"}]}]}, "metadata": {"key": "a"}}
+        batch = {"displayName": display_name, "inputConfig": {"requests": {"requests": [inline]}}}
+        made = self._call("POST", "/v1/models/gemini-2.5-flash:batchGenerateContent?key=loopback", {"batch": batch})
+        return str(made["name"])
+
     def stop(self) -> None:
         self._process.terminate()
         try:

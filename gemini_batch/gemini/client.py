@@ -28,7 +28,9 @@ from gemini_batch.errors import (
     Throttled,
     Unavailable,
 )
+from gemini_batch.gemini.names import OUR_PREFIX
 from gemini_batch.gemini.remote import Listing, Seen, StoredFile
+from gemini_batch.gemini.wire import DIGITS
 from gemini_batch.records import Job
 
 R = TypeVar("R")
@@ -41,10 +43,7 @@ CALL_TIMEOUT_MS = 120_000
 """Per network read or write, not per call: a long download is many reads."""
 
 LIST_PAGE = 100
-"""The most the service returns (tobert/kaibo `src/batch.rs`)."""
-
-OUR_PREFIX = "gbd-"
-"""Display names of all that this project creates start with it."""
+"""The most the service returns (jobs: tobert/kaibo `src/batch.rs`; files: Files REST reference)."""
 
 CONNECT_PHASE = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 """Exceptions of httpx and httpx2 that end before the first byte of a request."""
@@ -92,29 +91,40 @@ class GeminiClient:
 
     @effect("remote.list_jobs")
     def list_jobs(self) -> Listing:
-        jobs: list[Job] = []
-        token, seen_tokens, first_at = "", set[str](), None
-        while True:
-            body, at = self._raw(f"batches?pageSize={LIST_PAGE}" + (f"&pageToken={quote(token)}" if token else ""))
-            first_at = first_at or at
-            jobs += [_listed_job(entry) for entry in body.get("operations") or ()]
-            token = str(body.get("nextPageToken") or "")
-            if not token:
-                break
-            if token in seen_tokens:
-                raise Unavailable("the list of jobs repeats a page")
-            seen_tokens.add(token)
-        jobs.sort(key=lambda job: (job.created_at or first_at, job.name), reverse=True)
+        entries, at = self._pages("batches", "operations")
+        jobs = [_listed_job(entry) for entry in entries]
+        jobs.sort(key=lambda job: (job.created_at or at, job.name), reverse=True)
         ours = tuple(job for job in reversed(jobs) if job.display_name.startswith(OUR_PREFIX))
-        return Listing({job.display_name: job for job in jobs}, frozenset(job.name for job in jobs), first_at, ours)
+        others = tuple(job for job in jobs if not job.display_name.startswith(OUR_PREFIX))
+        return Listing({job.display_name: job for job in jobs}, frozenset(job.name for job in jobs), at, ours, others)
 
     @effect("remote.get_file")
     def get_file(self, name: str) -> StoredFile:
         return _stored(_mapped(lambda: self._general.files.get(name=name)))
 
+    @effect("remote.list_files")
+    def list_files(self) -> tuple[StoredFile, ...]:
+        entries, _ = self._pages("files", "files")
+        return tuple(_listed_file(entry) for entry in entries)
+
     @effect("remote.download")
     def download(self, name: str, target: Path) -> None:
         _mapped(lambda: self._general.files.download(file=name, destination=str(target)))
+
+    def _pages(self, what: str, member: str) -> tuple[list[Any], datetime]:
+        """All entries of a list, and the provider's time when it began."""
+        entries: list[Any] = []
+        token, seen_tokens, first_at = "", set[str](), None
+        while True:
+            body, at = self._raw(f"{what}?pageSize={LIST_PAGE}" + (f"&pageToken={quote(token)}" if token else ""))
+            first_at = first_at or at
+            entries += body.get(member) or ()
+            token = str(body.get("nextPageToken") or "")
+            if not token:
+                return entries, first_at
+            if token in seen_tokens:
+                raise Unavailable(f"the list of {what} repeats a page")
+            seen_tokens.add(token)
 
     def _raw(self, path: str) -> tuple[dict[str, Any], datetime]:
         """GET as JSON with the provider's time. The SDK's public calls give neither (google-genai 2.21 to 3.4)."""
@@ -182,7 +192,16 @@ def _refusal(code: int, text: str) -> RemoteError:
 
 def _stored(file: types.File) -> StoredFile:
     state = file.state.name if file.state is not None else "ACTIVE"
-    return StoredFile(file.name or "", file.uri or "", file.size_bytes, state != "PROCESSING")
+    return StoredFile(file.name or "", file.uri or "", file.size_bytes, state != "PROCESSING", file.display_name or "")
+
+
+def _listed_file(entry: Any) -> StoredFile:
+    """An entry of a listing, which may be of any program."""
+    shown = entry if isinstance(entry, dict) else {}
+    name, uri, display_name = (str(shown.get(member) or "") for member in ("name", "uri", "displayName"))
+    size = str(shown.get("sizeBytes") or "")
+    size_bytes = int(size) if size.isascii() and size.isdecimal() and len(size) <= DIGITS else None
+    return StoredFile(name, uri, size_bytes, shown.get("state") != "PROCESSING", display_name)
 
 
 def _job(body: dict[str, Any]) -> Job:
@@ -194,12 +213,14 @@ def _job(body: dict[str, Any]) -> Job:
 
 
 def _listed_job(entry: Any) -> Job:
-    """An entry of a listing. Of a job that is not ours only the name is read: it may look as it likes."""
+    """An entry of a listing. Of a job that is not ours only names and state are read: it may look as it likes."""
     metadata = entry.get("metadata") if isinstance(entry, dict) else None
-    shown = str(metadata.get("displayName") or "") if isinstance(metadata, dict) else ""
+    metadata = metadata if isinstance(metadata, dict) else {}
+    shown = str(metadata.get("displayName") or "")
     if shown.startswith(OUR_PREFIX):
         return _job(entry)
-    return Job(name=str(entry.get("name") or "") if isinstance(entry, dict) else "", display_name=shown)
+    name = str(entry.get("name") or "") if isinstance(entry, dict) else ""
+    return Job(name=name, display_name=shown, state=str(metadata.get("state") or "BATCH_STATE_UNSPECIFIED"))
 
 
 def _read_job(body: dict[str, Any]) -> Job:

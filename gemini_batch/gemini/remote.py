@@ -22,6 +22,7 @@ class StoredFile:
     size_bytes: int | None
     active: bool = True
     """False while the service is still processing it."""
+    display_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Listing:
     at: datetime
     every: tuple[Job, ...] = ()
     """All of ours, also those that share a name, oldest first."""
+    others: tuple[Job, ...] = ()
+    """All of other programs, of which only names and state are read."""
 
     @cached_property
     def by_name(self) -> Mapping[str, Job]:
@@ -70,6 +73,9 @@ class Remote(Protocol):
     def list_jobs(self) -> Listing: ...
 
     def get_file(self, name: str) -> StoredFile: ...
+
+    def list_files(self) -> tuple[StoredFile, ...]:
+        """Every file the key can see, all pages read. Of files that are not ours only what can be read is there."""
 
     def download(self, name: str, target: Path) -> None:
         """Write the file's bytes to `target`. A cut download may end without an error: compare sizes."""

@@ -31,10 +31,17 @@ class Log(Generic[R]):
         A listing only says where to start: the end is the first version that is absent.
         """
         version = known.version if known else self._listed_version()
-        record = known or (self._at(version) if version else None)
-        while (following := self._at(version + 1)) is not None:
+        record = known or (self.at(version) if version else None)
+        while (following := self.at(version + 1)) is not None:
             record, version = following, version + 1
         return record
+
+    def end(self) -> int:
+        """The newest version that is listed or there, whatever is missing before it."""
+        version = self._listed_version()
+        while self._store.exists(self._name(version + 1)):
+            version += 1
+        return version
 
     def append(self, record: R) -> bool:
         """Create the record as its version. False when another writer was first.
@@ -50,13 +57,18 @@ class Log(Generic[R]):
             if self._store.create(name, record.model_dump_json().encode()):
                 return True
         except OSError:
-            if (written := self._at(record.version)) is None:
+            if (written := self.at(record.version)) is None:
                 raise
         else:
-            written = self._at(record.version)
+            written = self.at(record.version)
         return written is not None and written.nonce == record.nonce
 
-    def _at(self, version: int) -> R | None:
+    def at(self, version: int) -> R | None:
+        """One version, None when it is absent.
+
+        Raises:
+            RunStopped: it cannot be read.
+        """
         body = self._store.read(self._name(version))
         if body is None:
             return None

@@ -8,6 +8,7 @@ from sdk_calls import MODEL, jsonl, request_of
 
 from gemini_batch.config import Account
 from gemini_batch.errors import NotFound, NotSent, Refused, Throttled, Unavailable
+from gemini_batch.gemini import client
 from gemini_batch.gemini.client import GeminiClient
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
@@ -48,6 +49,33 @@ def test_a_job_is_made_found_watched_and_fetched(gemini, http, source, tmp_path)
     assert gemini.list_jobs().jobs["gbd-run-1"].name == job.name
     gemini.download(seen.job.responses_file, tmp_path / "results")
     assert [json.loads(line)["key"] for line in (tmp_path / "results").read_bytes().splitlines()] == ["a", "b", "c"]
+
+
+def test_all_files_are_listed_page_by_page(gemini, http, source, monkeypatch):
+    monkeypatch.setattr(client, "LIST_PAGE", 2)
+    names = {f"gbd-run-{number:06d}-input" for number in range(5)}
+    files = [gemini.upload(source, name, "jsonl") for name in names]
+    listed = gemini.list_files()
+    assert {file.display_name for file in listed} == names
+    assert sorted(listed, key=str) == sorted(files, key=str)
+    assert http.get("/admin/stats").json()["calls"]["GET files.list"] == 3
+
+
+def test_the_jobs_of_other_programs_are_listed_by_name_and_state_alone(gemini, source):
+    ours, theirs = started(gemini, source), started(gemini, source, "weekly report")
+    for job in (ours, theirs):
+        ended(gemini, job)
+    listing = gemini.list_jobs()
+    assert [job.name for job in listing.every] == [ours.name]
+    assert [(job.name, job.state) for job in listing.others] == [(theirs.name, "BATCH_STATE_SUCCEEDED")]
+
+
+@pytest.mark.parametrize("what", ["jobs", "files"])
+def test_a_list_that_repeats_a_page_is_not_taken_for_complete(gemini, what, monkeypatch):
+    """It would end never, or lack what another page holds."""
+    monkeypatch.setattr(gemini, "_raw", lambda path: ({"nextPageToken": "again"}, None))
+    with pytest.raises(Unavailable, match="repeats a page"):
+        getattr(gemini, f"list_{what}")()
 
 
 def test_why_a_job_failed_is_told(gemini, http, source):

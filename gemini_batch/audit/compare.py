@@ -1,0 +1,62 @@
+"""Columns held against columns, for those who read files again."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gemini_batch.audit.facts import Spot, Unreadable
+from gemini_batch.parquet import UNREADABLE
+
+R = TypeVar("R")
+
+DAMAGED = (*UNREADABLE, LookupError, TypeError, ValueError)
+"""What a damaged file raises, or one with other columns than it should have."""
+
+
+def or_damaged(read: Callable[[], R]) -> R | Unreadable:
+    """What is read from local files, or why they cannot be."""
+    try:
+        return read()
+    except DAMAGED as error:
+        return Unreadable(in_a_line(error))
+
+
+def in_a_line(error: Exception) -> str:
+    """Why, short enough for a finding."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def read_small(path: Path, columns: list[str] | None = None) -> pa.RecordBatch:
+    """A table of a shard's rows in one piece. IndexError when it is empty, which no shard is."""
+    return pq.read_table(path, columns=columns, page_checksum_verification=True).combine_chunks().to_batches()[0]
+
+
+def indices(first: int, count: int) -> pa.Array:
+    return pa.array(range(first, first + count), pa.int64())
+
+
+def differing(ours: pa.Array, theirs: pa.Array) -> pa.Array:
+    """Where two columns differ, nulls being alike. The other's rows beyond the end of ours are not looked at."""
+    if len(theirs) < len(ours):
+        theirs = pa.concat_arrays([theirs, pa.nulls(len(ours) - len(theirs), theirs.type)])
+    theirs = theirs.slice(0, len(ours))
+    both_null = pc.and_(ours.is_null(), theirs.is_null())
+    return pc.and_not(pc.fill_null(pc.not_equal(ours, theirs), True), both_null)
+
+
+def more(spot: Spot, differs: pa.Array, first: int) -> Spot:
+    """What was found so far, and what differs in the rows from `first` on."""
+    count = differs.true_count
+    if not count:
+        return spot
+    return Spot(spot.count + count, first + differs.index(True).as_py() if spot.first is None else spot.first)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,65 @@
+"""The options of the command as flags: declared once, in `config.Options`; a few are of the command alone."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+
+from gemini_batch.config import OF_RUNS, Options, option_name
+
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
+ManifestPath = Annotated[str, typer.Argument(help="path or URL of a Parquet, JSONL or Arrow file of prompts")]
+RunName = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="path, URL or id; the newest below --runs if not given")
+]
+
+
+def with_options(only: frozenset[str] = OF_RUNS) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command a flag for each of these fields of `Options`, passed on as the dict `options`."""
+    fields = {name: field for name, field in Options.model_fields.items() if name in only}
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+        flags = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(name))
+            for name in fields
+        ]
+
+        @wraps(command)
+        def wrapped(**given: Any) -> Any:
+            typed = {option_name(name): given.pop(name) for name in fields if name in given}
+            typed = {name: value for name, value in typed.items() if value not in (None, [], ())}
+            return command(**given, options=typed)
+
+        kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        wrapped.__signature__ = inspect.Signature([*kept, *flags])  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate
+
+
+def _flag(name: str) -> Any:
+    """A field of `Options` as a typer annotation. Types and ranges are checked by `Options`, in one place."""
+    field = Options.model_fields[name]
+    flag = "--" + option_name(name).replace("_", "-")
+    default = "" if field.default in (None, (), False) else f" (default {field.default})"
+    about = (field.description or "") + default
+    if field.annotation is bool:
+        return Annotated[bool | None, typer.Option(flag, help=about)]
+    if get_origin(field.annotation) is tuple:
+        return Annotated[list[str] | None, typer.Option(flag, help=about)]
+    return Annotated[str | None, typer.Option(flag, help=about, metavar=_metavar(field.annotation))]
+
+
+def _metavar(annotation: Any) -> str:
+    choices = [
+        value for part in (annotation, *get_args(annotation)) for value in get_args(part) if isinstance(value, str)
+    ]
+    if choices:
+        return "|".join(choices)
+    kinds = {int: "N", float: "X", Path: "PATH"}
+    return next((kinds[kind] for kind in (annotation, *get_args(annotation)) if kind in kinds), "TEXT")

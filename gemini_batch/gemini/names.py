@@ -1,0 +1,36 @@
+"""Names of what a run has at the service, read back. Pure.
+
+In: a display name. Out: the run and the shard it was made for, or None for what nobody of this project named. A run's
+id may begin with another's (`--fresh`, `--out`), so a prefix alone does not tell whose a job is.
+"""
+
+import re
+from dataclasses import dataclass
+
+OUR_PREFIX = "gbd-"
+"""Display names of all that this project creates start with it."""
+
+_PLACE = r"gbd-(?P<run>.+)-(?P<shard>[0-9]{6,7})"
+_JOB = re.compile(rf"{_PLACE}-(?P<send>[0-9]+)-(?P<digest>[0-9a-f]{{16}})")
+_FILE = re.compile(rf"{_PLACE}-(?:input|[0-9a-f]{{16}})")
+
+
+@dataclass(frozen=True)
+class Made:
+    """Whose something at the service is."""
+
+    run: str
+    shard: int
+
+
+def read_job_name(display_name: str) -> Made | None:
+    return _read(_JOB, display_name)
+
+
+def read_file_name(display_name: str) -> Made | None:
+    return _read(_FILE, display_name)
+
+
+def _read(form: re.Pattern[str], display_name: str) -> Made | None:
+    found = form.fullmatch(display_name)
+    return Made(found["run"], int(found["shard"])) if found else None
