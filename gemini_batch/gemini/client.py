@@ -1,8 +1,8 @@
 """The Gemini API through the official SDK: the only module that imports it.
 
 Jobs are read as raw JSON, because the SDK drops `batchStats` and `error` (python-genai #1323). Creating uses a client
-of its own that sends once and never reuses a connection: a server that closes an idle one would leave the outcome
-unknown.
+of its own that sends once: it follows no redirect, and never reuses a connection, since a server that closes an idle
+one would leave the outcome unknown.
 """
 
 import json
@@ -54,8 +54,8 @@ class GeminiClient:
     """`Remote` over google-genai, for one account. Safe to share between threads."""
 
     def __init__(self, account: Account) -> None:
-        self._general = _sdk_client(account, CALL_TIMEOUT_MS, {})
-        self._paying = _sdk_client(account, CREATE_TIMEOUT_MS, {"Connection": "close"})
+        self._general = _sdk_client(account, CALL_TIMEOUT_MS)
+        self._paying = _sdk_client(account, CREATE_TIMEOUT_MS, {"Connection": "close"}, follow_redirects=False)
 
     @effect("remote.upload")
     def upload(self, path: Path, display_name: str, mime_type: str) -> StoredFile:
@@ -130,12 +130,15 @@ class GeminiClient:
         return body, at
 
 
-def _sdk_client(account: Account, timeout_ms: int, headers: dict[str, str]) -> genai.Client:
+def _sdk_client(
+    account: Account, timeout_ms: int, headers: dict[str, str] | None = None, follow_redirects: bool = True
+) -> genai.Client:
+    trust_env = not account.is_loopback  # a proxy must not see loopback calls
     options = types.HttpOptions(
         base_url=account.endpoint,
         timeout=timeout_ms,
-        headers=headers,
-        client_args={"trust_env": not account.is_loopback},  # a proxy must not see loopback calls
+        headers=headers or {},
+        client_args={"trust_env": trust_env, "follow_redirects": follow_redirects},
         retry_options=types.HttpRetryOptions(attempts=1),
     )
     return genai.Client(api_key=account.key, vertexai=False, http_options=options)

@@ -110,6 +110,21 @@ def test_a_status_is_taken_as_it_is_and_nothing_is_sent_again(server, gemini, co
     assert (wire.connections, wire.requests) == (1, ["POST"])
 
 
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(server, gemini, code):
+    """307 and 308 repeat the POST; and where the other place cannot be reached, it would look as if nothing had been
+    sent, though the first place has it."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        server.treats(answers(reply(code, b"", f"Location: {address(nobody)}/elsewhere")))
+        with pytest.raises(Unavailable):
+            create(gemini)
+    wire = server.treats(answers(reply(code, b"", "Location: /elsewhere")))
+    with pytest.raises(Unavailable):
+        create(gemini)
+    assert (wire.connections, wire.requests) == (1, ["POST"])
+
+
 @pytest.mark.parametrize(
     "treat",
     [
