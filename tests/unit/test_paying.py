@@ -310,6 +310,45 @@ def test_of_two_workers_on_one_shard_only_the_writer_of_sending_sends(make, serv
     assert slow.last(0).sends == quick.last(0).sends
 
 
+def causes(shop):
+    """What has happened to the first shard, by its ledger."""
+    store = shop.files.store
+    return [orjson.loads(store.read(f"ledger/000000/{name}"))["cause"] for name in store.names("ledger/000000")]
+
+
+def test_a_sender_that_slept_after_recording_the_send_does_not_send(make, service):
+    """A laptop that was shut for a while: others may have looked for the job by now, and not found it."""
+    shop = make()
+    may_send, naps = shop.desk.may_send, [timedelta(seconds=31), timedelta(seconds=29)]
+
+    def sleepily(record, tokens):
+        if record.state is S.SENDING:
+            shop.clock.passed += naps.pop(0)
+        return may_send(record, tokens)
+
+    shop.desk.may_send = sleepily
+    assert look(shop) == Stop()
+    assert causes(shop)[2:] == ["SendBegan", "SendFailed", "SendBegan", "JobLearned", "JobEnded", "Collected"]
+    assert service.asked == 1
+
+
+def test_an_answer_that_comes_after_others_gave_the_send_up_is_recorded(make, service):
+    """A sender that is slow looks dead. What it learns is true all the same, and a hidden job would else be lost."""
+    shop = make()
+    other = replace(shop, records={}, unrecorded={}, owner="other")
+    service.hidden = True
+    created = service.create_job
+
+    def slowly(*arguments):
+        assert isinstance(advance(other, 0), Rest)
+        assert other.last(0).state is S.UNKNOWN
+        return created(*arguments)
+
+    service.create_job = slowly
+    assert look(shop) == Stop()
+    assert (service.asked, shop.last(0).job.name) == (1, "batches/1")
+
+
 def test_a_list_that_lacks_a_recorded_job_is_no_proof_of_absence(make, service):
     """A truncated list once wrote off 85 live jobs (sourcelibrary-v2 #4889)."""
     shop = make(max_requests_per_shard=1)
