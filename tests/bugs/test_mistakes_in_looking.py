@@ -79,6 +79,12 @@ MISTAKES = {
         "return True",
         f"{GONE}::test_a_job_that_is_seen_between_two_misses_is_not_gone",
     ),
+    "one look without output ends a job": (
+        LIFECYCLE,
+        'return JobUnclear(job.model_copy(update={"error": job.error or "it shows no output"}), at)',
+        "return JobEnded(job)",
+        f"{LOOKING}::test_who_comes_back_after_days_gives_nothing_up_that_is_shown_badly_at_first[shown0]",
+    ),
     "any listing will do, however old": (
         SHOP,
         "if self._listing is None or self._listing[0] < not_before:",

@@ -1,5 +1,6 @@
 """What a look at the service may say: in whose time, under which key, and of what was sent before it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,8 +9,8 @@ from test_paying import Service, look
 
 from gemini_batch.errors import Denied, NotFound, Unavailable
 from gemini_batch.gemini.remote import Listing
+from gemini_batch.jobs.advance import Stop, work
 from gemini_batch.jobs.advance import look as look_in
-from gemini_batch.jobs.advance import work
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.records import ShardState
 
@@ -118,6 +119,49 @@ def test_a_key_that_sees_nothing_of_the_run_gives_no_results_up(make, service):
     for _ in range(100):
         look(shop)
     assert (shop.last(0).state, shop.last(0).absence) == (S.ENDED, None)
+
+
+# --- how late ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"state": "BATCH_STATE_SUCCEEDED", "responses_file": None},
+        {"state": "BATCH_STATE_SUCCEEDED", "responses_file": None, "ended_at": None},
+        {"state": "BATCH_STATE_UNSPECIFIED", "responses_file": None},
+    ],
+)
+def test_who_comes_back_after_days_gives_nothing_up_that_is_shown_badly_at_first(make, service, shown):
+    """A laptop was shut for four days; then the service shows the ended job without its output, twice."""
+    shop = make()
+    service.state = "BATCH_STATE_RUNNING"
+    look(shop)
+    service.state = "BATCH_STATE_SUCCEEDED"
+    ended_at, got = service.clock.now(), service.get_job
+
+    def badly(name):
+        seen, change = got(name), {"ended_at": ended_at} | (shown if len(looks) < 2 else {})
+        return replace(seen, job=seen.job.model_copy(update=change))
+
+    service.get_job, looks = badly, []
+    service.clock.passed += timedelta(days=4)
+    while shop.last(0).state is not S.COLLECTED:
+        looks.append(look(shop, after=timedelta(minutes=6)))
+    assert shop.last(0).tally.by_status == {"ok": 4}
+
+
+def test_output_that_never_shows_does_not_hold_up_the_run_for_ever(make, service):
+    shop = make()
+    service.state = "BATCH_STATE_RUNNING"
+    look(shop)
+    got = service.get_job
+    shown = {"state": "BATCH_STATE_SUCCEEDED", "responses_file": None}
+    service.get_job = lambda name: replace(got(name), job=got(name).job.model_copy(update=shown))
+    for _ in range(4):
+        verdict = look(shop, after=timedelta(minutes=6))
+    assert verdict == Stop()
+    assert shop.last(0).tally.by_status == {"failed": 4}
 
 
 # --- what was sent before ---------------------------------------------------------------------------------------------
