@@ -5,6 +5,7 @@ of its own that sends once: it follows no redirect, and never reuses a connectio
 one would leave the outcome unknown.
 """
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -45,6 +46,8 @@ LIST_PAGE = 100
 
 OUR_PREFIX = "gbd-"
 """Display names of all that this project creates start with it."""
+
+SHA256_DIGITS = 64
 
 CONNECT_PHASE = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 """Exceptions of httpx and httpx2 that end before the first byte of a request."""
@@ -185,7 +188,17 @@ def _refusal(code: int, text: str) -> RemoteError:
 
 def _stored(file: types.File) -> StoredFile:
     state = file.state.name if file.state is not None else "ACTIVE"
-    return StoredFile(file.name or "", file.uri or "", file.size_bytes, state != "PROCESSING")
+    return StoredFile(file.name or "", file.uri or "", file.size_bytes, state != "PROCESSING", _sha256(file))
+
+
+def _sha256(file: types.File) -> str | None:
+    """The digest in hex; None where there is none. On the wire it is base64: of the hex digits, as the cookbook shows
+    it, or of the bytes, as the reference may be read."""
+    try:
+        digest = base64.b64decode(file.sha256_hash or "", validate=True)
+        return digest.decode().lower() if len(digest) == SHA256_DIGITS else digest.hex() or None
+    except ValueError:
+        return None
 
 
 def _job(body: dict[str, Any]) -> Job:

@@ -22,6 +22,8 @@ class StoredFile:
     size_bytes: int | None
     active: bool = True
     """False while the service is still processing it."""
+    sha256: str | None = None
+    """Of its bytes, in hex, where the service says."""
 
 
 @dataclass(frozen=True)
@@ -72,4 +74,4 @@ class Remote(Protocol):
     def get_file(self, name: str) -> StoredFile: ...
 
     def download(self, name: str, target: Path) -> None:
-        """Write the file's bytes to `target`. A cut download may end without an error: compare sizes."""
+        """Write the file's bytes to `target`. A cut download may end without an error: compare digests or sizes."""

@@ -135,9 +135,15 @@ MISTAKES = {
     ),
     "whatever arrives is the whole file": (
         "gemini_batch.jobs.collect",
-        "if packed.size_bytes == size_bytes or packed.lines == job.requests:\n        return",
-        "return",
+        "if _is_whole(packed, stored, job):",
+        "if True:",
         f"{PAYING}::test_a_download_that_was_cut_is_not_accepted",
+    ),
+    "a digest is not looked at": (
+        "gemini_batch.jobs.collect",
+        "if stored and stored.sha256:",
+        "if False:",
+        f"{PAYING}::test_a_download_with_a_flipped_bit_is_not_accepted",
     ),
     "lines are in the order of the rows": (
         "gemini_batch.jobs.align",

@@ -1,5 +1,6 @@
 """The one call that costs money, under everything that can come of it: a scripted service, no network."""
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
@@ -33,6 +34,7 @@ class Service:
         self.state = "BATCH_STATE_SUCCEEDED"
         self.downloads = []
         self.size_bytes = None
+        self.sha256 = None
         self.requests = None
         self.cancelled = []
 
@@ -73,7 +75,7 @@ class Service:
     def get_file(self, name):
         if isinstance(self.size_bytes, Exception):
             raise self.size_bytes
-        return StoredFile(name, "u", self.size_bytes)
+        return StoredFile(name, "u", self.size_bytes, sha256=self.sha256)
 
     def download(self, name, target):
         target.write_bytes(self.downloads.pop(0) if self.downloads else self.answers(name))
@@ -275,6 +277,23 @@ def test_a_download_that_was_cut_is_not_accepted(make, service):
         (len(whole), 4, [whole[:50], whole[:50], whole], 3),
     ):
         check_download(shop, service, size, requests, script, fetched)
+
+
+def test_a_download_with_a_flipped_bit_is_not_accepted(make, service):
+    """It has the right size and the right number of lines; one of them is broken or, worse, another answer."""
+    shop = make()
+    service.requests = 4
+    look(shop, after=timedelta(0))
+    whole = service.answers()
+    flipped = whole[:80] + bytes([whole[80] ^ 1]) + whole[81:]
+    for sha256, script, fetched in (
+        (hashlib.sha256(whole).hexdigest(), [whole], 1),
+        (hashlib.sha256(whole).hexdigest(), [flipped, whole, whole], 3),
+        (hashlib.sha256(b"something else").hexdigest(), [whole, whole], 2),  # not of what is downloaded, it seems
+        (hashlib.sha256(b"something else").hexdigest(), [flipped, whole, whole, whole], 4),
+    ):
+        service.sha256 = sha256
+        check_download(shop, service, len(whole), 4, script, fetched)
 
 
 def check_download(shop, service, size, requests, script, fetched):
