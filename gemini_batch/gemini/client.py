@@ -108,8 +108,10 @@ class GeminiClient:
                 raise Unavailable("the list of jobs repeats a page")
             seen_tokens.add(token)
         jobs.sort(key=lambda job: (job.created_at or first_at, job.name), reverse=True)
-        ours = tuple(job for job in reversed(jobs) if job.display_name.startswith(OUR_PREFIX))
-        return Listing({job.display_name: job for job in jobs}, frozenset(job.name for job in jobs), first_at, ours)
+        ours = {job.name: job for job in reversed(jobs) if job.display_name.startswith(OUR_PREFIX)}
+        names = frozenset(job.name for job in jobs)
+        by_display_name = {job.display_name: job for job in jobs}
+        return Listing(by_display_name, names, first_at, tuple(ours.values()), whole=len(names) == len(jobs))
 
     @effect("remote.get_file")
     def get_file(self, name: str) -> StoredFile:

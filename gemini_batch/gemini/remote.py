@@ -36,7 +36,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Listing:
-    """Every job the key can see, all pages read, at provider time `at`."""
+    """The jobs the key can see, all pages read, at provider time `at`."""
 
     jobs: Mapping[str, Job]
     """By display name; of several with one name the oldest."""
@@ -44,6 +44,8 @@ class Listing:
     at: datetime
     every: tuple[Job, ...] = ()
     """All of ours, also those that share a name, oldest first."""
+    whole: bool = True
+    """False where a job is shown twice: pages shifted or came again, and what others held is not known."""
 
     @cached_property
     def by_name(self) -> Mapping[str, Job]:

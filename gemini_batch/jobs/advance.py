@@ -278,8 +278,10 @@ class _Advance:
         resting = Rest(
             f"a create whose answer was lost is being looked for ({self._record.problem})", self._look_delay()
         )
-        if event is None or isinstance(event, events.Settled):
-            return event or resting
+        if event is None or not listing.whole:
+            return resting
+        if isinstance(event, events.Settled):
+            return event
         self._save(event)
         return resting  # one listing counts once
 

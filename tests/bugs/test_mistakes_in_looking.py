@@ -55,6 +55,12 @@ MISTAKES = {
         "if lacking := None:",
         f"{PAYING}::test_a_list_that_lacks_a_recorded_job_is_no_proof_of_absence",
     ),
+    "a list that repeats a page is complete": (
+        ADVANCE,
+        "if event is None or not listing.whole:",
+        "if event is None:",
+        f"{LOOKING}::test_a_list_that_shows_a_job_twice_is_no_proof_of_absence",
+    ),
     "a list under another key is complete": (
         ADVANCE,
         "if unseen and unseen == recorded and not self._sees_upload():",

@@ -57,6 +57,14 @@ def test_the_order_of_a_list_means_nothing(gemini, fault):
     assert (after.names, after.jobs[OURS], after.every) == (before.names, before.jobs[OURS], before.every)
 
 
+def test_a_page_that_comes_again_hides_another_and_is_told(gemini, fault):
+    """What is not in such a list may be there all the same."""
+    assert gemini.list_jobs().whole
+    fault("list_page_repeated")
+    listing = gemini.list_jobs()
+    assert (len(listing.names), listing.whole) == (OTHERS + 1 - 100, False)
+
+
 def test_a_list_that_leads_back_to_a_page_is_no_list(gemini, fault):
     """It would never end."""
     fault("list_token_loop", times="always", after=1)

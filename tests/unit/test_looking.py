@@ -121,6 +121,20 @@ def test_a_key_that_sees_nothing_of_the_run_gives_no_results_up(make, service):
     assert (shop.last(0).state, shop.last(0).absence) == (S.ENDED, None)
 
 
+def test_a_list_that_shows_a_job_twice_is_no_proof_of_absence(make, service):
+    """A page came again, and another did not come."""
+    shop = make()
+    service.hidden, service.script = True, [Unavailable("cut")]
+    listed = service.list_jobs
+    service.list_jobs = lambda: replace(listed(), whole=False)
+    for _ in range(20):
+        look(shop)
+    assert (shop.last(0).state, shop.last(0).absence, service.asked) == (S.UNKNOWN, None, 1)
+    service.hidden = False
+    assert look(shop) == Stop()
+    assert service.asked == 1
+
+
 # --- how late ---------------------------------------------------------------------------------------------------------
 
 
