@@ -178,6 +178,20 @@ def test_after_a_429_one_shard_asks_again_for_all(proven):
     assert desk.may_send(1) is None
 
 
+def test_a_shard_whose_create_is_lost_asks_for_nobody(proven):
+    """After a 429 it asked again for all and got no answer; under `wait` it may stay lost for ever."""
+    desk = proven()
+    for shard in (0, 1):
+        assert desk.ask(shard) is None
+        desk.follow(shard, S.READY)
+    desk.refused(0)
+    assert "shard 0" in str(desk.may_send(1))
+    desk.follow(0, S.SENDING)
+    assert "shard 0" in str(desk.may_send(1))
+    desk.follow(0, S.UNKNOWN)
+    assert desk.may_send(1) is None
+
+
 def test_a_shard_may_send_once_more_while_its_own_send_is_in_the_ledger(proven):
     """The desk is asked again between SENDING and the create; its own record must not count against it."""
     desk = proven(max_live_jobs=1)
