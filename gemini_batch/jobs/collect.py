@@ -57,15 +57,15 @@ def _keep_raw(shop: Shop, record: ShardRecord) -> str | None:
 def _fetch(shop: Shop, job: Job, file_name: str, target: Path) -> None:
     """Download and pack, accepted only if whole: a cut download can end in HTTP 200.
 
-    The proof is the digest the service names; without one the size, or the job's line count. Where it names neither,
-    and a line may be missing for good, it is the same bytes a second time; that alone would not tell a cut that falls
-    in one place. It also serves where the digest is another one's than we take it for.
+    The proof is the digest the service names; without one the size, or as many whole lines as the job has. Where it
+    names neither, and a line may be missing for good, it is the same bytes a second time; that alone would not tell a
+    cut that falls in one place. It also serves where the digest is another one's than we take it for.
     """
     stored = _stored(shop, file_name)
     packed = _download(shop, file_name, target)
     if _is_whole(packed, stored, job):
         return
-    if stored and stored.size_bytes not in (None, packed.size_bytes) and packed.lines != job.requests:
+    if stored and stored.size_bytes not in (None, packed.size_bytes) and not _has_every_line(packed, job):
         raise Unavailable(f"{file_name} was cut at {packed.size_bytes:,} of {stored.size_bytes:,} bytes")
     with shop.files.store.scratch(target.name) as again:
         if _download(shop, file_name, again).sha256 != packed.sha256:
@@ -75,7 +75,11 @@ def _fetch(shop: Shop, job: Job, file_name: str, target: Path) -> None:
 def _is_whole(packed: Packed, stored: StoredFile | None, job: Job) -> bool:
     if stored and stored.sha256:
         return packed.sha256 == stored.sha256
-    return packed.lines == job.requests or (stored is not None and packed.size_bytes == stored.size_bytes)
+    return _has_every_line(packed, job) or (stored is not None and packed.size_bytes == stored.size_bytes)
+
+
+def _has_every_line(packed: Packed, job: Job) -> bool:
+    return packed.ends_line and packed.lines == job.requests
 
 
 def _stored(shop: Shop, file_name: str) -> StoredFile | None:

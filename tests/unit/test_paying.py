@@ -273,6 +273,8 @@ def test_a_download_that_was_cut_is_not_accepted(make, service):
         (None, None, [whole, whole], 2),
         (None, 5, [whole, whole], 2),  # one line is missing for good
         (99, 4, [whole], 1),
+        (len(whole), 4, [whole[:-9], whole], 2),  # within the last line, so that the lines count right
+        (None, 4, [whole[:-9], whole, whole], 3),
         (NotFound("404", 404), None, [whole, whole], 2),
         (len(whole), 4, [whole[:50], whole[:50], whole], 3),
     ):
