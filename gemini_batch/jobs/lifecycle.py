@@ -37,9 +37,12 @@ SETTLE_LISTINGS = 3
 
 GONE_TRIES = 3
 GONE_AFTER = timedelta(minutes=10)
-"""A recorded job that answers 404, or SUCCEEDED without output (tidyverse/ellmer PR #926), is believed to be gone, or
-to have none, after this many tries over this time. Found by sourcelibrary-v2 #4889: verdicts from one look wrote off
-85 live jobs. The time runs from our first try: a run may be looked at days after its jobs have ended."""
+"""A recorded job that answers 404 is believed gone after this many tries over this time. Found by sourcelibrary-v2
+#4889: verdicts from one look wrote off 85 live jobs."""
+
+NO_OUTCOME_AFTER = timedelta(hours=1)
+"""The same for a job that is there and over but shows no output, which may come later (tidyverse/ellmer PR #926). It
+runs from our first look: a run may be looked at days after its jobs have ended."""
 
 LONGEST_LIFE = timedelta(hours=72)
 """Jobs expire after 48 h (Batch API guide); one in a state we do not know is given up a day later, not waited for."""
@@ -169,7 +172,8 @@ def _results_missing(record: ShardRecord, at: datetime) -> dict[str, object]:
 
 
 def _believed(absence: Absence) -> bool:
-    return absence.times >= GONE_TRIES and absence.last_at - absence.first_at >= GONE_AFTER
+    needed = GONE_AFTER if absence.of == "itself" else NO_OUTCOME_AFTER
+    return absence.times >= GONE_TRIES and absence.last_at - absence.first_at >= needed
 
 
 def _seen_again(absence: Absence | None, at: datetime, of: Literal["itself", "outcome"] = "itself") -> Absence:

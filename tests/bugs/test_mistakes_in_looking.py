@@ -81,7 +81,7 @@ MISTAKES = {
     ),
     "one 404 means gone": (
         LIFECYCLE,
-        "return absence.times >= GONE_TRIES and absence.last_at - absence.first_at >= GONE_AFTER",
+        "return absence.times >= GONE_TRIES and absence.last_at - absence.first_at >= needed",
         "return True",
         f"{GONE}::test_a_job_that_is_seen_between_two_misses_is_not_gone",
     ),

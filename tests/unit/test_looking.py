@@ -172,8 +172,8 @@ def test_output_that_never_shows_does_not_hold_up_the_run_for_ever(make, service
     got = service.get_job
     shown = {"state": "BATCH_STATE_SUCCEEDED", "responses_file": None}
     service.get_job = lambda name: replace(got(name), job=got(name).job.model_copy(update=shown))
-    for _ in range(4):
-        verdict = look(shop, after=timedelta(minutes=6))
+    for _ in range(6):
+        verdict = look(shop, after=timedelta(minutes=15))
     assert verdict == Stop()
     assert shop.last(0).tally.by_status == {"failed": 4}
 
