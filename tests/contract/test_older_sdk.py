@@ -14,6 +14,7 @@ THOSE_THAT_DRIVE_IT = (
     "test_emulator_faults_of_lines.py",
     "test_emulator_refusals.py",
     "test_emulator_wire.py",
+    "test_sends_once.py",
 )
 
 

@@ -9,7 +9,7 @@ from gemini_batch.emulator.answers import expected_answer
 QUICK = ("--poll-interval", "1", "--settle", "2", "--max-requests-per-shard", "4", "--out", "run", "--json")
 
 # Of creates, 14 loses one answer, spoils another, refuses three and lists with loops; 55 lets one hang, spoils another
-# and cuts downloads in three ways. Neither flips a bit of a download: the client compares sizes, not hashes.
+# and cuts downloads in three ways.
 SEEDS = (14, 55)
 
 
