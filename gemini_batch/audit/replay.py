@@ -114,11 +114,23 @@ def event_between(before: ShardRecord, after: ShardRecord) -> events.Event | Non
             return events.SendBegan(after.sends[-1])
         case "JobLearned":
             return _learned(before, after)
+        case "JobUnclear":
+            return _unclear(before, after)
         case "JobEnded" if after.job:
             return events.JobEnded(after.job)
         case "Collected" if after.tally:
             return events.Collected(after.tally)
     return None
+
+
+def _unclear(before: ShardRecord, after: ShardRecord) -> events.JobUnclear | None:
+    """The look that ends it leaves no time behind; any that is late enough says the same."""
+    if after.absence and before.job:
+        return events.JobUnclear(before.job, after.absence.last_at)
+    if after.job is None or before.absence is None:
+        return None
+    first, last = before.absence.first_at, before.absence.last_at
+    return events.JobUnclear(after.job, max(last, first + lifecycle.NO_OUTCOME_AFTER))
 
 
 def _learned(before: ShardRecord, after: ShardRecord) -> events.JobLearned | None:
