@@ -4,6 +4,7 @@ Without checksums 1,807 of 2,000 flipped bits read as silent wrong values (measu
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,13 +12,17 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gemini_batch.errors import RunStopped
+
 BLOCK_ROWS = 16_384
 BLOCK_BYTES = 32_000_000
 """A block holds at most this many rows, and about this many bytes when rows are large."""
 
 READ_BUFFER_BYTES = 1 << 20
 
-UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
+DAMAGED = (pa.ArrowException, UnicodeDecodeError)
+
+UNREADABLE = (OSError, *DAMAGED)
 """What 3,000 mutated files raised."""
 
 
@@ -26,6 +31,36 @@ def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
     with pq.ParquetFile(path, buffer_size=READ_BUFFER_BYTES, page_checksum_verification=True) as file:
         rows = block_rows(_size_bytes(file.metadata), file.metadata.num_rows)
         yield from file.iter_batches(batch_size=rows, columns=columns)
+
+
+def read_own_blocks(path: Path) -> Iterator[pa.RecordBatch]:
+    """The same of a file of a run directory.
+
+    Raises:
+        RunStopped: it is damaged.
+        OSError: not now.
+    """
+    with _own(path):
+        yield from read_blocks(path)
+
+
+def read_own_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """All of a file of a run directory.
+
+    Raises:
+        RunStopped: it is damaged.
+        OSError: not now.
+    """
+    with _own(path):
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+
+
+@contextmanager
+def _own(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DAMAGED as error:
+        raise RunStopped(f"{path} is damaged ({error}); restore it") from None
 
 
 def block_rows(size_bytes: int, rows: int) -> int:

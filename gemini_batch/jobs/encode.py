@@ -18,7 +18,7 @@ from gemini_batch.config import Resolution
 from gemini_batch.errors import RowError
 from gemini_batch.gemini.media import Picture, goes_inline, read_picture
 from gemini_batch.gemini.wire import Encoder, file_part, inline_part, text_part
-from gemini_batch.parquet import Writer, read_blocks
+from gemini_batch.parquet import Writer, read_own_blocks
 from gemini_batch.parts import CONTENT, have_content
 from gemini_batch.records import Asked
 
@@ -75,11 +75,12 @@ def encode(task: EncodeTask) -> Encoded:
     """Write the request lines of a shard.
 
     Raises:
+        RunStopped: the shard's rows are damaged.
         OSError: a scratch file cannot be written.
     """
     run = _Encoding(task)
     with task.lines.open("wb") as out, Writer(task.requests, REQUESTS) as record:
-        for block in read_blocks(task.rows):
+        for block in read_own_blocks(task.rows):
             rows = [run.row(row) for row in block.to_pylist()]
             body = b"".join(line for line, _ in rows)
             run.digest.update(body)

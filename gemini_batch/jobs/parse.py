@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gemini_batch.dataset import dataset_schema, result_type
+from gemini_batch.errors import RunStopped
 from gemini_batch.gemini.wire import Answer
 from gemini_batch.jobs.align import Aligned, align
-from gemini_batch.parquet import Writer
+from gemini_batch.parquet import Writer, read_own_table
 from gemini_batch.records import SchemaSpec, Tally
 from gemini_batch.schema.check import Check, Invalid, checker
 
@@ -78,10 +78,11 @@ def parse(task: ParseTask) -> Tally:
 
     Raises:
         BadInput: the schema of the run cannot be used here.
+        RunStopped: a file of the run is damaged.
         OSError: a scratch file cannot be written.
     """
-    rows = pq.read_table(task.rows, columns=["index", "key"], page_checksum_verification=True)
-    outcomes = pq.read_table(task.requests, page_checksum_verification=True).to_pylist()
+    rows = read_own_table(task.rows, ["index", "key"])
+    outcomes = read_own_table(task.requests).to_pylist()
     sent = [outcome["error_kind"] is None for outcome in outcomes]
     digest = hashlib.sha256()
     lines = _lines(task.raw, digest) if task.raw else ()
@@ -97,12 +98,25 @@ def parse(task: ParseTask) -> Tally:
 def _lines(raw: Path, digest: Any) -> Iterator[bytes]:
     """Lines of a packed result file, split at line feeds only: texts may hold U+2028."""
     rest = b""
-    with pa.CompressedInputStream(str(raw), "zstd") as source:
-        while chunk := source.read(CHUNK_BYTES):
-            digest.update(chunk)
-            *whole, rest = (rest + chunk).split(b"\n")
-            yield from whole
+    for chunk in _unpacked(raw):
+        digest.update(chunk)
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
     yield rest
+
+
+def _unpacked(raw: Path) -> Iterator[bytes]:
+    try:
+        with pa.CompressedInputStream(str(raw), "zstd") as source:
+            while chunk := source.read(CHUNK_BYTES):
+                yield chunk
+        damage = "" if raw.stat().st_size else "empty"  # packed, even nothing has some bytes
+    except OSError as error:
+        if error.errno is not None:  # the disk's word, not Arrow's
+            raise
+        damage = str(error)
+    if damage:
+        raise RunStopped(f"{raw} is damaged ({damage}); restore it, or delete it and resume: it is fetched again")
 
 
 def _every_row(aligned: Aligned, outcomes: list[dict[str, Any]], no_answer: NoAnswer) -> list[Answer]:
