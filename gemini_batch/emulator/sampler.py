@@ -20,6 +20,10 @@ Sampler = Callable[[Dice, int], Any]
 
 _DEEP = 6
 _BOTTOM = 40
+_MOST_MORE = 16
+"""Items beyond `minItems`, whatever `maxItems` allows."""
+_LARGEST = 1 << 20
+"""Items and demanded characters of one instance: about what a model's longest output has room for."""
 _WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron")
 _EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -69,14 +73,14 @@ class _Compiler:
         return _one_of([self.compile(one) for one in schemas], [self.compile(one) for one in finite])
 
     def _ref(self, ref: str) -> Sampler:
-        """Compiled at the first use: a definition may refer to itself."""
-        target = self._resolve(ref)
+        """Found in the table when it is sampled: a definition may refer to itself."""
+        if ref not in self._by_ref:
+            self._by_ref[ref] = _null
+            self._by_ref[ref] = self.compile(self._resolve(ref))
 
         def sample(dice: Dice, depth: int) -> Any:
             if depth > _BOTTOM:
                 raise SchemaError(f"{ref} has no finite instance")
-            if ref not in self._by_ref:
-                self._by_ref[ref] = self.compile(target)
             return self._by_ref[ref](dice, depth + 1)
 
         return sample
@@ -119,6 +123,8 @@ class _Compiler:
             return _string_keyed(self.compile(extra))
         listed = member(schema, "propertyOrdering") or ()
         names = dict.fromkeys([name for name in listed if name in properties] + [*properties, *required])
+        if not all(isinstance(name, str) for name in names):
+            raise SchemaError("required must be a list of names")
         fields = [(name, name in required, self.compile(properties.get(name, True))) for name in names]
 
         def sample(dice: Dice, depth: int) -> Any:
@@ -141,7 +147,8 @@ class _Compiler:
             raise SchemaError(f"no array of {least} to {most} items")
 
         def sample(dice: Dice, depth: int) -> Any:
-            size = least if depth >= _DEEP else least + dice.below(most - least + 1)
+            size = least if depth >= _DEEP else least + dice.below(min(most - least, _MOST_MORE) + 1)
+            _spend(dice, size)
             return [(first[i] if i < len(first) else rest)(dice, depth + 1) for i in range(size)]
 
         return sample
@@ -168,6 +175,8 @@ def _constant(value: Any) -> Sampler:
 
 def _one_of(branches: Sequence[Sampler], finite: Sequence[Sampler] = ()) -> Sampler:
     """Any branch; deep down one that is known to end."""
+    if not branches:
+        raise SchemaError("no type or value to choose from")
 
     def sample(dice: Dice, depth: int) -> Any:
         open_now = finite if finite and depth >= _DEEP else branches
@@ -188,7 +197,19 @@ def _string(schema: Mapping[str, Any]) -> Sampler:
     least, most = _int(schema, "minLength", 0), _int(schema, "maxLength", 1 << 20)
     if least == 0 and most > 32:
         return lambda dice, depth: f"{_WORDS[dice.below(8)]}-{dice.digest}"
-    return lambda dice, depth: f"{dice.digest}-{_WORDS[dice.below(8)]}".ljust(least, "x")[:most]
+
+    def sample(dice: Dice, depth: int) -> Any:
+        _spend(dice, least)
+        return f"{dice.digest}-{_WORDS[dice.below(8)]}".ljust(least, "x")[:most]
+
+    return sample
+
+
+def _spend(dice: Dice, amount: int) -> None:
+    """What a schema demands may be larger than any answer."""
+    dice.spent += amount
+    if dice.spent > _LARGEST:
+        raise SchemaError("its instances are too large")
 
 
 def _bounds(schema: Mapping[str, Any], step: float) -> tuple[float, float]:
