@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from emulator_calls import advance, order, send_chunk, shown, start_upload, store
+from emulator_calls import advance, create_inline, order, send_chunk, shown, start_upload, store
 from hostile import bodies, raw
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -198,3 +198,9 @@ DEEP_PLACES = [
     {"generationConfig": {"speechConfig": "@"}},
     {"labels": "@"},
 ]
+
+
+@pytest.mark.parametrize("data", ["é", "\u2028", "=", "A", "A===", "\0", "A B", "AA\n==", "-_", "+/"])
+def test_base64_of_any_kind_is_taken_or_refused(http, data):
+    image = {"inlineData": {"mimeType": "image/png", "data": data}}
+    assert_answered(http, create_inline(http, {"contents": [{"parts": [image]}]}), 1)
