@@ -10,6 +10,7 @@ from emulator_calls import advance, create_inline, order, send_chunk, shown, sta
 from hostile import bodies, raw
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sdk_calls import MODEL
 
 SOME = settings(
     max_examples=40,
@@ -198,6 +199,24 @@ DEEP_PLACES = [
     {"generationConfig": {"speechConfig": "@"}},
     {"labels": "@"},
 ]
+
+
+@pytest.mark.parametrize("depth", [200, 300, 1000, 1500])
+def test_what_is_nested_very_deeply_is_taken_or_refused_wherever_it_stands(http, depth):
+    for place in DEEP_PLACES:
+        request = raw({"contents": [{"parts": [{"text": "x"}]}], **place})
+        for opening, closing in ((b"[", b"]"), (b'{"items":', b"}")):
+            deep = request.replace(b'"@"', opening * depth + b"1" + closing * depth)
+            inline = b'{"batch":{"inputConfig":{"requests":{"requests":[{"request":' + deep + b"}]}}}}"
+            line = store(http, b'{"key":"a","request":' + deep + b"}\n")["name"]
+            for reply in (
+                order(http, line),
+                http.post(f"/v1/models/{MODEL}:batchGenerateContent", content=inline),
+                http.post(f"/v1/models/{MODEL}:generateContent", content=deep),
+                http.post(f"/v1/models/{MODEL}:countTokens", content=deep),
+            ):
+                if reply.status_code != 200:
+                    assert_refused_well(reply)
 
 
 @pytest.mark.parametrize("data", ["é", "\u2028", "=", "A", "A===", "\0", "A B", "AA\n==", "-_", "+/"])
