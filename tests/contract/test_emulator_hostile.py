@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 from emulator_calls import advance, create_inline, order, send_chunk, shown, start_upload, store
-from hostile import bodies, raw
+from hostile import bodies, raw, spoilt
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sdk_calls import MODEL
@@ -112,6 +112,56 @@ def assert_answered(http: httpx2.Client, created: httpx2.Response, n_lines: int)
     return None
 
 
+@pytest.mark.parametrize("method", ["batchGenerateContent", "asyncBatchEmbedContent"])
+def test_a_line_of_a_file_never_crashes_a_create(http, method):
+    requests = REQUESTS if method == "batchGenerateContent" else EMBED_REQUESTS
+    good = raw({"key": "good", "request": requests[0]})
+    lines = [{"key": "a", "request": request, "metadata": {"m": "n"}} for request in requests]
+
+    @SOME
+    @given(bodies(*lines))
+    def sent(line: bytes) -> None:
+        file = store(http, b"\n".join([good, line, good]) + b"\n")["name"]
+        body = {"batch": {"inputConfig": {"fileName": file}}}
+        created = http.post(f"/v1/models/{MODEL}:{method}", json=body)
+        assert_answered(http, created, 3 + line.count(b"\n"))
+
+    sent()
+    assert order(http, store(http, raw(GOOD))["name"]).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["batchGenerateContent", "asyncBatchEmbedContent"])
+def test_a_body_never_crashes_a_create(http, method):
+    requests = REQUESTS if method == "batchGenerateContent" else EMBED_REQUESTS
+    file = store(http, raw({"key": "good", "request": requests[0]}), name="files/good")["name"]
+    sources = [{"fileName": file}] + [
+        {"requests": {"requests": [{"request": request, "metadata": {"key": "k"}}]}} for request in requests
+    ]
+    valid = [{"batch": {"inputConfig": source, "displayName": "j", "priority": "3"}} for source in sources]
+
+    @SOME
+    @given(bodies(*valid))
+    def sent(body: bytes) -> None:
+        assert_answered(http, http.post(f"/v1/models/{MODEL}:{method}", content=body), 1)
+
+    sent()
+    assert create_inline(http, REQUESTS[0]).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["generateContent", "countTokens"])
+def test_a_body_never_crashes_a_call_of_a_model(http, method):
+    valid = REQUESTS if method == "generateContent" else [*REQUESTS, {"generateContentRequest": REQUESTS[0]}]
+
+    @SOME
+    @given(bodies(*valid))
+    def sent(body: bytes) -> None:
+        reply = http.post(f"/v1/models/{MODEL}:{method}", content=body)
+        if reply.status_code != 200:
+            assert_refused_well(reply)
+
+    sent()
+
+
 HEADERS = ["x-goog-upload-header-content-length", "x-goog-upload-header-content-type", "x-goog-upload-protocol"]
 OF_CHUNKS = ["x-goog-upload-command", "x-goog-upload-offset"]
 header_values = st.sampled_from(
@@ -150,6 +200,44 @@ ADMIN = {
     "clock": [{"advance_seconds": 5}],
     "reset": [{}],
 }
+
+
+@pytest.mark.parametrize("path", ADMIN)
+def test_a_body_never_crashes_an_admin_call(http, path):
+    @SOME
+    @given(bodies(*ADMIN[path]))
+    def sent(body: bytes) -> None:
+        reply = http.post(f"/admin/{path}", content=body)
+        if reply.status_code != 200:
+            assert_refused_well(reply)
+        assert http.get("/admin/stats").status_code == http.get("/admin/settings").status_code == 200
+        http.post("/admin/reset")
+
+    sent()
+
+
+def test_no_line_of_answers_crashes_what_it_answers(http):
+    lines = [
+        {"key": "a", "answer": {"a": 1}},
+        {"prompt": "x", "answer": "y"},
+        {"response": {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}]}},
+        {"response": {"usageMetadata": {"promptTokenCount": 1, "totalTokenCount": 3}}},
+        {"error": {"code": 3, "message": "x"}},
+    ]
+    inline = {"contents": [{"parts": [{"text": "x"}]}]}
+
+    @SOME
+    @given(spoilt(*lines).map(raw))
+    def sent(line: bytes) -> None:
+        reply = http.post("/admin/answers", content=line)
+        if reply.status_code != 200:
+            return assert_refused_well(reply)
+        created = create_inline(http, inline)
+        advance(http, seconds=0)
+        assert shown(http, created)["metadata"]["state"] == "BATCH_STATE_SUCCEEDED"
+        return None
+
+    sent()
 
 
 words = st.sampled_from(["", "0", "-1", "1", "9" * 30, "x", "%00", "%ff", "..", "é", "files/x", ":", "a" * 3000, "٣"])
