@@ -141,6 +141,7 @@ def as_result(answer: Any) -> Json | str:
     if isinstance(answer, str):
         return answer
     if isinstance(answer, Mapping) and answer and answer.keys() <= set(_WHOLE) and not _no_message(answer):
+        orjson.dumps([[[[[[[[answer]]]]]]]])  # as deep as it will lie in a reply
         return dict(answer)
     dumped = getattr(answer, "model_dump_json", None)
     return str(dumped()) if callable(dumped) else orjson.dumps(answer).decode()

@@ -20,10 +20,12 @@ def fingerprint(seed: int, body: bytes) -> bytes:
 class Dice:
     """A 64-bit linear congruential generator (Knuth's MMIX constants) started from a fingerprint."""
 
-    __slots__ = ("_state", "digest")
+    __slots__ = ("_state", "digest", "spent")
 
     def __init__(self, start: bytes) -> None:
         self.digest = start[:4].hex()
+        self.spent = 0
+        """Kept by those who roll them to make something of bounded size."""
         self._state = int.from_bytes(start[8:16], "big")
 
     def below(self, n: int) -> int:

@@ -2,15 +2,17 @@
 
 import asyncio
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gemini_batch.emulator.batches import known_model, unknown_name
 from gemini_batch.emulator.calls import Calls
+from gemini_batch.emulator.dice import canonical
 from gemini_batch.emulator.lines import check_request
 from gemini_batch.emulator.proto import BadLineError, check_count
 from gemini_batch.emulator.service import Service
-from gemini_batch.emulator.wire import Json, JsonReply, error_of_status, read_json
+from gemini_batch.emulator.wire import Json, JsonReply, error_of_status, invalid, read_json
 
 # Models of the Rate limits page (2026-08-18) that take batches; any other `gemini-…` is served as well.
 MODELS = (
@@ -31,8 +33,11 @@ class ModelsApi:
         model, body = known_model(request, "generateContent"), await read_json(request)
         try:
             check_request(body)
+            canonical(body)
         except BadLineError as e:
             raise unknown_name(e, "generate_content_request") from e
+        except orjson.JSONEncodeError as e:
+            raise invalid("Invalid JSON payload received. Nested too deeply.") from e
         respondent = self._service.respondent(self._calls.owner_of(request), model)
         result = await asyncio.to_thread(respondent.answer, body, "")
         if "response" not in result:

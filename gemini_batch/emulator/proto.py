@@ -45,7 +45,8 @@ def repeated(value: Any) -> list[Any]:
 
 def expected_object(value: Any, name: str) -> BadLineError:
     """The recorded form (inspect_ai #5100)."""
-    complaint = f"unexpected character: '{orjson.dumps(value).decode()[:1]}'; expected '{{'"
+    first = "[" if type(value) is list else orjson.dumps(value).decode()[:1]
+    complaint = f"unexpected character: '{first}'; expected '{{'"
     return BadLineError(complaint, where=f'"{name}"' if name else "")
 
 
@@ -106,7 +107,7 @@ def _base64(value: Any, name: str) -> None:
     tail = value[-(len(value) % 4 or 4) :].replace("-", "+").replace("_", "/")
     try:
         binascii.a2b_base64(tail + "=" * (-len(tail) % 4))
-    except binascii.Error:
+    except ValueError:
         raise BadLineError("not base64", where=f'"{name}"') from None
 
 

@@ -186,6 +186,8 @@ def make_settings(values: Mapping[str, Any], start: EmulatorSettings | None = No
             case _:
                 known = [*EmulatorSettings.model_fields, "job_seconds"]
         raise SettingsError(first_complaint(error, known)) from None
+    except RecursionError:
+        raise SettingsError(f"{', '.join(values)}: nested too deeply.") from None
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -171,10 +171,21 @@ def test_a_line_without_contents_is_an_error_of_its_own():
     assert line["error"]["code"] == 3 and line["key"] == "a"
 
 
+def nested(depth: int) -> dict[str, Any]:
+    return {"type": "array", "items": nested(depth - 1)} if depth else {"type": "string"}
+
+
 @pytest.mark.parametrize(
     "schema",
     [
         {"type": "integer", "minimum": 3, "maximum": 2},
+        {"type": "integer", "multipleOf": 0},
+        {"type": []},
+        {"type": [[]]},
+        {"type": "object", "required": [1]},
+        {"$defs": {"N": {"type": "colour"}}, "$ref": "#/$defs/N"},
+        {"$defs": {"N": {"$ref": ["#"]}}, "$ref": "#/$defs/N"},
+        nested(250),
         {"type": "array", "minItems": 3, "maxItems": 2},
         {"type": "colour"},
         {"allOf": [{"type": "string"}, {"type": "null"}]},
@@ -195,3 +206,22 @@ def test_a_schema_that_never_ends_fails_its_line_alone():
         expected_answer(0, request)
     line = answer_line({"key": "a", "request": request})
     assert line["error"]["code"] == 3
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "items": {"type": "boolean"}, "minItems": 1 << 40},
+        {"type": "string", "minLength": 1 << 40},
+        {"type": "array", "minItems": 5000, "items": {"type": "array", "minItems": 5000, "items": {"type": "null"}}},
+        {"type": "array", "minItems": 1000, "items": {"type": "string", "minLength": 5000}},
+    ],
+)
+def test_a_schema_that_demands_more_than_any_answer_holds_fails_its_line_alone(schema):
+    line = answer_line({"key": "a", "request": request_of("x", responseJsonSchema=schema)})
+    assert line["error"] == {"code": 3, "message": "response_schema: its instances are too large"}
+
+
+def test_an_array_that_may_be_very_long_is_not():
+    for answer in answers(50, responseJsonSchema={"type": "array", "items": {"type": "null"}, "maxItems": 1 << 40}):
+        assert len(answer) <= 16
