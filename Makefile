@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OLDER := $(VENV)/celery56/.installed $(VENV)/genai2/.installed
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# More processes than cores: most tests wait for a server half of their time.
+PYTEST_ARGS ?= -n 4 --dist loadfile
 
 .PHONY: demo test lint lock clean
 

@@ -79,9 +79,7 @@ def _measured(source: Path) -> dict[str, float]:
             for _ in reply.iter_bytes():
                 pass
         marks.append(_cpu(pid))
-        stages = dict(
-            zip(STAGES, (after - before for before, after in itertools.pairwise(marks)), strict=True)
-        )
+        stages = dict(zip(STAGES, (after - before for before, after in itertools.pairwise(marks)), strict=True))
         return stages | {"peak_kb": _peak_kb(pid)}
 
 

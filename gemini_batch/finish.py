@@ -3,6 +3,7 @@
 from gemini_batch import rundir
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.shop import Shop
+from gemini_batch.jobs.twins import end_all
 from gemini_batch.reducer.merge import merge
 
 
@@ -16,6 +17,7 @@ def finish(shop: Shop) -> None:
     store = shop.files.store
     if store.exists(rundir.SUCCESS):
         return
+    end_all(shop)
     records = shop.all_records()
     for record in records:
         if not store.exists(rundir.part_of(record.shard)):

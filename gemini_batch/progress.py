@@ -13,6 +13,9 @@ from rich.text import Text
 from gemini_batch.clock import Clock
 from gemini_batch.status import Status
 
+NEWS_SECONDS = 5.0
+"""Between two lines when there is a new reason to wait; an error that names another file each time is always new."""
+
 PLAIN_SECONDS = 10.0
 """Between two plain lines; a change of state is told at once."""
 
@@ -70,13 +73,14 @@ class LiveProgress:
 
 
 class PlainProgress:
-    """One line when the state changes, and every so often."""
+    """One line when the state changes or something new is waited for, and every so often."""
 
     def __init__(self, console: Console, clock: Clock) -> None:
         self._console = console
         self._clock = clock
         self._rate = Rate(clock)
         self._last: tuple[str, float] = ("", 0.0)
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +95,10 @@ class PlainProgress:
         state, told_at = self._last
         if status["state"] == "finished":
             return  # the command's last words say it
-        if status["state"] != state or now - told_at >= PLAIN_SECONDS:
+        new = {entry["reason"] for entry in status["waiting"]} - self._told
+        pause = NEWS_SECONDS if new else PLAIN_SECONDS
+        if status["state"] != state or now - told_at >= pause:
+            self._told |= new
             self._last = (status["state"], now)
             self._console.print(line(status, rate), soft_wrap=True, highlight=False, markup=False)
 

@@ -187,6 +187,8 @@ class Absence(Frozen):
     first_at: datetime
     last_at: datetime
     times: int = 1
+    of: Literal["itself", "outcome"] = "itself"
+    """Of a job: whether it is not there, or shows no outcome."""
 
 
 class Tally(Frozen):

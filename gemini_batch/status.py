@@ -69,7 +69,7 @@ def summarise(
         "last_looked_at": _text(looked_at or (None if handed_over else now)),
         "stalled": idle,
         "workers": list(workers),
-        "problems": [*_problems(where, stopped, idle, handed_over), *_complaints(workers)],
+        "problems": [*_problems(where, stopped, idle, handed_over), *_complaints(workers), *_twins(where, records)],
         "dataset": f"{where}/dataset" if finished else None,
     }
 
@@ -97,6 +97,14 @@ def _problems(where: str, stopped: str | None, idle: bool, handed_over: bool) ->
     if idle:
         return [{"what": "no process works on this run", "fix": f"gemini-batch-dist resume {where}"}]
     return []
+
+
+def _twins(where: str, records: list[ShardRecord]) -> list[dict[str, str]]:
+    twins = [twin.name for record in records for twin in record.twins]
+    if not twins:
+        return []
+    what = f"{len(twins)} jobs were created beside the one of their shard, {twins[0]} among them"
+    return [{"what": what, "fix": f"see what was bought twice, and why: gemini-batch-dist audit {where}"}]
 
 
 def _complaints(workers: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

@@ -131,6 +131,11 @@ class Emulator:
         self._call("POST", "/admin/reset", {})
         self.settings(job_seconds=0, max_live_jobs=100)
 
+    def kill(self) -> None:
+        """SIGKILL: nothing is put in order."""
+        self._process.kill()
+        self._process.wait()
+
     def advance(self, seconds: float) -> None:
         """Let the service's clock step on."""
         self._call("POST", "/admin/clock", {"advance_seconds": seconds})

@@ -16,10 +16,12 @@ from gemini_batch.emulator.clock import VirtualClock
 from gemini_batch.emulator.damage import ResultFile
 from gemini_batch.emulator.jobs import Job
 from gemini_batch.emulator.lines import AbandonedError
+from gemini_batch.emulator.usage import number
 from gemini_batch.emulator.wire import Json, key_of
 
-_LINES_BETWEEN_LOOKS = 1024
 _LONGEST_WAIT = 3600.0
+_PATIENCE = 5.0
+"""Seconds that the end waits for a user's answer."""
 
 AnswerLine = Callable[[Json], Json]
 """A validated request line in, its result line out."""
@@ -60,12 +62,12 @@ class Answerer:
         self._thread.start()
 
     def put(self, job: Job, line_faults: LineFaults | None = None) -> None:
-        """To be answered when it starts; again whenever it has changed."""
+        """To be answered when it is due; again whenever it has changed."""
         with self._changed:
             if line_faults is not None:
                 self._line_faults[job.id] = line_faults
-            starts = self._clock.now() if job.cancelled else job.starts
-            heapq.heappush(self._waiting, (starts, next(self._numbers), job.id))
+            due = self._clock.now() if job.cancelled else job.due
+            heapq.heappush(self._waiting, (due, next(self._numbers), job.id))
             self._changed.notify_all()
 
     def wake(self) -> None:
@@ -86,14 +88,14 @@ class Answerer:
             self._closing = True
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
         while (job_id := self._next()) is not None:
             job = self._work.current(job_id)
             if job is not None and job.answered:
                 continue
-            line_faults = self._line_faults.pop(job_id, LineFaults())
+            line_faults = self._line_faults.pop(job_id, None) or LineFaults(job.line_faults if job else {})
             if job is not None and not job.cancelled and not self._finish(job, line_faults):
                 continue
             (self._folder / f"input-{job_id}").unlink(missing_ok=True)
@@ -134,29 +136,32 @@ class Answerer:
                 fault = line_faults.at(position, key_of(line))
                 failed = out.write(result, fault)
                 _count(job, result, failed)
+        if self._closing:  # and perhaps closed: nobody waited for a user's answer any longer
+            raise AbandonedError
 
     def _lines(self, job: Job) -> Iterator[Json]:
-        """Raises AbandonedError once nobody waits for the job."""
+        """Raises AbandonedError once nobody waits for the job: a user's answers may take their time."""
         with (self._folder / job.source).open("rb", buffering=1 << 20) as source:
-            for position, raw in enumerate(source):
-                if not position % _LINES_BETWEEN_LOOKS:
-                    current = self._work.current(job.id)
-                    if self._closing or current is None or current.cancelled:
-                        raise AbandonedError
+            for raw in source:
+                current = self._work.current(job.id)
+                if self._closing or current is None or current.cancelled:
+                    raise AbandonedError
                 yield orjson.loads(raw)
 
 
 def _count(job: Job, result: Json, failed: bool) -> None:
+    """A user's own result may have any shape."""
     tally = job.tally
-    if failed:
+    if failed:  # and costs nothing
         tally.failed += 1
-    else:
-        tally.succeeded += 1
-    response = result.get("response")
-    if not response:
         return
-    if usage := response.get("usageMetadata"):
-        tally.prompt_tokens += usage["promptTokenCount"]
-        tally.output_tokens += usage["totalTokenCount"] - usage["promptTokenCount"]
+    tally.succeeded += 1
+    response = result.get("response")
+    if type(response) is not dict:
+        return
+    if type(usage := response.get("usageMetadata")) is dict:
+        prompt, total = (number(usage.get(name)) or 0 for name in ("promptTokenCount", "totalTokenCount"))
+        tally.prompt_tokens += prompt
+        tally.output_tokens += max(0, total - prompt)
     elif job.embeds:
         tally.prompt_tokens += int(response["tokenCount"])

@@ -13,7 +13,7 @@ from gemini_batch.emulator.canned import Answers, Prompt, as_result
 from gemini_batch.emulator.dice import Dice, canonical, fingerprint
 from gemini_batch.emulator.sampler import SchemaError, compile_schema
 from gemini_batch.emulator.sizes import Sizes
-from gemini_batch.emulator.usage import Usage, measure, output_usage, usage_metadata
+from gemini_batch.emulator.usage import Usage, measure, number, output_usage, usage_metadata
 from gemini_batch.emulator.wire import Json, key_of, member, no_access_message
 
 _CODE_INVALID_ARGUMENT = 3
@@ -89,7 +89,7 @@ class Respondent:
             text = _answer(request, dice) if own is None else own
         except SchemaError as e:
             return _error(_CODE_INVALID_ARGUMENT, f"response_schema: {e}")
-        except Exception as e:  # of the user's answers: the line's to bear
+        except BaseException as e:  # of the user's answers, pytest.fail() too: the line's to bear
             return _error(_CODE_INTERNAL, f"{type(e).__name__}: {e}")
         if not isinstance(text, str):
             return text
@@ -131,8 +131,8 @@ class Respondent:
         link = {name: line[name] for name in ("key", "metadata") if name in line}
         if not member(request, "content"):
             return link | _error(_CODE_INVALID_ARGUMENT, "* EmbedContentRequest.content: content is not specified\n")
-        size = int(member(request, "outputDimensionality") or FULL_DIMENSIONS)
-        if not 1 <= size <= FULL_DIMENSIONS:
+        size = number(member(request, "outputDimensionality") or FULL_DIMENSIONS)
+        if size is None or not 1 <= size <= FULL_DIMENSIONS:
             return link | _error(_CODE_INVALID_ARGUMENT, f"output_dimensionality must be 1 to {FULL_DIMENSIONS}.")
         response = {
             "tokenCount": str(self.count_embedded(request)),
@@ -169,7 +169,8 @@ def _answer(request: Json, dice: Dice) -> str:
     mime_type = member(member(request, "generationConfig") or {}, "responseMimeType")
     if schema is not None:
         instance = compile_schema(orjson.dumps(schema))(dice, 0)
-        return instance if mime_type == "text/x.enum" else orjson.dumps(instance).decode()
+        is_bare = mime_type == "text/x.enum" and isinstance(instance, str)
+        return instance if is_bare else orjson.dumps(instance).decode()
     if mime_type == "application/json":
         return orjson.dumps({"answer": _plain_text(dice)}).decode()
     return _plain_text(dice)

@@ -1,7 +1,7 @@
 """The application: the routes to the service, and what happens to an error."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
 
@@ -41,7 +41,7 @@ def build_app(service: Service, calls: Calls) -> Starlette:
         middleware=[Middleware(_Dated, clock=service.clock)],
         exception_handlers={
             ApiError: _refused,
-            HTTPException: _unknown_path,
+            HTTPException: _unknown_path(calls),
             ClientDisconnect: _gone,
             Exception: _crashed,
         },
@@ -53,7 +53,7 @@ def build_app(service: Service, calls: Calls) -> Starlette:
 
 def _api_routes(service: Service, calls: Calls, readers: ThreadPoolExecutor) -> Iterator[Route]:
     """Both versions: google-genai 3 speaks v1, its predecessors and the REST pages v1beta."""
-    files = FilesApi(service.files, service.faults, service.clock, calls.owner_of, service.display_name)
+    files = FilesApi(service.files, service.faults, service.clock, calls.owner_of, service.subject)
     batches, models = BatchesApi(service, calls, readers), ModelsApi(service, calls)
     table: list[tuple[str, str, str, str, Endpoint]] = [
         ("POST", "/upload/{v}/files", "upload", "upload", files.upload),
@@ -123,9 +123,14 @@ async def _refused(request: Request, error: Exception) -> Response:
     return JsonReply(error.body(), error.code)
 
 
-async def _unknown_path(request: Request, error: Exception) -> Response:
-    refusal = not_found(f"{request.method} {request.url.path} is not served here.")
-    return JsonReply(refusal.body(), refusal.code)
+def _unknown_path(calls: Calls) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def refuse(request: Request, error: Exception) -> Response:
+        if not request.url.path.startswith("/admin"):
+            calls.rejected["unknown path"] += 1
+        refusal = not_found(f"{request.method} {request.url.path} is not served here.")
+        return JsonReply(refusal.body(), refusal.code)
+
+    return refuse
 
 
 async def _gone(request: Request, error: Exception) -> Response:

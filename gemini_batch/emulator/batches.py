@@ -3,6 +3,7 @@
 import asyncio
 import re
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from gemini_batch.emulator.wire import (
     message_member,
     not_found,
     page,
+    query_int,
     read_json,
     text_member,
     unavailable,
@@ -54,6 +56,9 @@ class BatchesApi:
 
     async def _create(self, request: Request, embeds: bool) -> Response:
         order = _order(request, await read_json(request), self._calls.owner_of(request), embeds)
+        if order.input_file is None and len(await request.body()) > MAX_INLINE_BYTES:
+            message = f"Request payload size exceeds the limit: {MAX_INLINE_BYTES} bytes."
+            raise invalid(message, reason="inline_bytes")
         try:
             loop = asyncio.get_running_loop()
             job = await loop.run_in_executor(self._readers, self._service.accept, order)
@@ -77,30 +82,31 @@ class BatchesApi:
     async def get(self, request: Request) -> Response:
         job = self._found(request)
         fired = self._faults.take(Point.GET, job=job.display_name, model=job.model)
+        if "state_stale" in fired:
+            return JsonReply(job_reply(replace(job, answered=None, cancelled=None), job.created, None))
         reply = await self._shown(job)
+        if "state_unknown" in fired:
+            shown = {name: value for name, value in reply["metadata"].items() if name != "output"}
+            return JsonReply({"name": job.name, "metadata": shown | {"state": "BATCH_STATE_SOMETHING"}})
         if "response" in reply:
             late = self._faults.take(Point.GET_SUCCEEDED, job=job.display_name, model=job.model)
             if "succeeded_without_output" in late:
                 del reply["response"], reply["metadata"]["output"]
-        if "state_unknown" in fired:
-            reply = {"name": job.name, "metadata": reply["metadata"] | {"state": "BATCH_STATE_SOMETHING"}}
-            reply["metadata"].pop("output", None)
-        if "state_stale" in fired:
-            reply = job_reply(job, job.created, None)
         return JsonReply(reply)
 
     async def list(self, request: Request) -> Response:
         jobs = self._jobs.newest_first(self._calls.owner_of(request))
         shown, token = page(jobs, lambda job: job.order, request, _DEFAULT_PAGE)
-        fired = self._faults.take(Point.LIST)
-        if "list_page_repeated" in fired:
+        here = query_int(request, "pageToken")
+        if here is not None and "list_page_repeated" in self._faults.take(Point.LIST_OF_REST):
             shown = jobs[: len(shown)]
-        if "list_shuffled" in fired:
-            shown = sorted(shown, key=lambda job: Dice(fingerprint(0, job.id.encode())).digest)
-        if "list_truncated" in fired:
+        if token and "list_truncated" in self._faults.take(Point.LIST_WITH_MORE):
             token = {}
+        fired = self._faults.take(Point.LIST)
+        if "list_shuffled" in fired:
+            shown = _another_order(shown)
         if "list_token_loop" in fired:
-            token = {"nextPageToken": request.query_params.get("pageToken") or str(jobs[0].order + 1 if jobs else 1)}
+            token = {"nextPageToken": str(here or (jobs[0].order + 1 if jobs else 1))}
         listed = {"operations": [await self._shown(job) for job in shown]} if shown else {}
         return JsonReply(listed | token)
 
@@ -109,7 +115,7 @@ class BatchesApi:
         return JsonReply({})
 
     async def delete(self, request: Request) -> Response:
-        self._jobs.remove(self._found(request))
+        self._service.delete(self._found(request))
         return JsonReply({})
 
     def _found(self, request: Request) -> Job:
@@ -140,21 +146,25 @@ def _order(request: Request, body: Json, owner: str, embeds: bool) -> Order:
     inline: Any = member(message_member(config, "requests"), "requests") or []
     if not isinstance(inline, list) or bool(inline) == bool(input_file):
         raise invalid("batch.input_config: exactly one of file_name and requests must be set.")
-    if input_file is None and int(request.headers.get("content-length", 0)) > MAX_INLINE_BYTES:
-        message = f"Request payload size exceeds the limit: {MAX_INLINE_BYTES} bytes."
-        raise invalid(message, reason="inline_bytes")
     return Order(owner, model, text_member(batch, "displayName"), input_file, inline, embeds)
 
 
 def known_model(request: Request, method: str) -> str:
     """The model of the path; raises ApiError."""
     model, version = request.path_params["model"], request.url.path.split("/")[1]
-    if not _MODEL.fullmatch(model) or "does-not-exist" in model:
+    takes = {"asyncBatchEmbedContent": True, "batchGenerateContent": False, "generateContent": False}
+    embeds = "embedding" in model
+    if not _MODEL.fullmatch(model) or "does-not-exist" in model or takes.get(method, embeds) != embeds:
         raise not_found(
             f"models/{model} is not found for API version {version}, or is not supported for {method}. "
             "Call ListModels to see the list of available models and their supported methods."
         )
     return str(model)
+
+
+def _another_order(jobs: list[Job]) -> list[Job]:
+    shuffled = sorted(jobs, key=lambda job: Dice(fingerprint(0, job.id.encode())).digest)
+    return shuffled if shuffled != jobs else shuffled[::-1]
 
 
 def _bad_inline(bad: BadLineError) -> ApiError:

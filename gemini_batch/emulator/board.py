@@ -23,12 +23,15 @@ class _Armed:
     skip: int
     left: float
 
-    def fires(self) -> bool:
+    def meets(self, falls: bool, is_free: bool) -> bool:
+        """Whether it happens to this thing, one of those it applies to."""
         if self.skip:
             self.skip -= 1
             return False
+        if not falls or not is_free or self.left <= 0:
+            return False
         self.left -= 1
-        return self.left >= 0
+        return True
 
     def shown(self) -> Json:
         left: Any = self.left if self.left != float("inf") else "always"
@@ -95,18 +98,21 @@ class FaultBoard:
             return {}
         with self._lock:
             self._drop_spent()
-            fired = {
-                one.spec.name: one.spec.duration
-                for one in self._armed
-                if one.spec.fault.point is point
-                and one.spec.fault.call in ("", "any", call)
-                and one.spec.applies_to_job(job, model)
-                and self._falls(one.spec)
-                and one.fires()
-            }
-            fired = fired or self._chaos_at(point, call)
-            self.fired.update(fired)
+            fired = self._armed_at(point, call, job, model) or self._chaos_at(point, call)
+            self.fired.update(fired.keys())  # not the mapping: a Counter would add the seconds up
             self._drop_spent()
+        return fired
+
+    def _armed_at(self, point: Point, call: str, job: str | None, model: str | None) -> dict[str, float]:
+        fired: dict[str, float] = {}
+        taken: set[str] = set()
+        for one in self._armed:
+            spec = one.spec
+            if spec.fault.point is not point or spec.fault.call not in ("", "any", call):
+                continue
+            if spec.applies_to_job(job, model) and one.meets(self._falls(spec), spec.aspect not in taken):
+                fired[spec.name] = spec.duration
+                taken.add(spec.aspect)
         return fired
 
     def take_lines(self, n_lines: int, job: str, model: str) -> LineFaults:
@@ -128,12 +134,15 @@ class FaultBoard:
 
     def _looker(self, looking: list[_Armed]) -> Callable[[int, str], str | None]:
         def look(position: int, key: str) -> str | None:
+            met: str | None = None
             with self._lock:
                 for one in looking:
-                    if one.spec.applies_to_line(position, key) and self._falls(one.spec) and one.fires():
-                        self.fired[one.spec.name] += 1
-                        return one.spec.name
-                return next(iter(self._chaos_at(Point.LINE, "")), None)
+                    if one.spec.applies_to_line(position, key) and one.meets(self._falls(one.spec), met is None):
+                        met = one.spec.name
+                met = met or next(iter(self._chaos_at(Point.LINE, "")), None)
+                if met is not None:
+                    self.fired[met] += 1
+            return met
 
         return look
 

@@ -1,12 +1,13 @@
 """How often each request was bought: the emulator's witness for "nothing is paid for twice".
 
-One SQLite table on disk, a row for each (key, body); a purchase is put down line by line and counts once committed.
+SQLite on disk, a row for each (key, body); a purchase is put down line by line and counts once committed.
 """
 
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from gemini_batch.emulator.state import claim
 from gemini_batch.emulator.wire import Json
 
 _LINES_HELD = 4096
@@ -28,8 +29,9 @@ class Purchase:
         if len(self._held) >= _LINES_HELD:
             self._flush()
 
-    def commit(self) -> None:
+    def commit(self, job_id: str) -> None:
         self._flush()
+        self._db.execute("INSERT INTO jobs VALUES (?)", (job_id,))
         # In the order of the table: it grows at one place after the other, not everywhere at once.
         self._db.execute(
             "INSERT INTO bought SELECT pair, body, 1, key FROM staged WHERE true ORDER BY pair "
@@ -48,19 +50,27 @@ class Purchase:
 
 class Bought:
     def __init__(self, path: Path) -> None:
+        claim(path)
         self._path = path
         self._db = _connected(path)
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS bought (pair INTEGER PRIMARY KEY, body INTEGER, count INTEGER, key TEXT)"
         )
+        self._db.execute("CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY)")
         self._db.commit()
-        self._counted: Json | None = None
+        self._changes = 0
+        self._counted: tuple[int, Json] | None = None
 
     def begin(self) -> Purchase:
         return Purchase(self._path, self._changed)
 
+    def holds(self, job_id: str) -> bool:
+        """Whether what a job asks for is counted."""
+        return self._db.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone() is not None
+
     def clear(self) -> None:
         self._db.execute("DELETE FROM bought")
+        self._db.execute("DELETE FROM jobs")
         self._db.commit()
         self._changed()
 
@@ -68,13 +78,14 @@ class Bought:
         self._db.close()
 
     def _changed(self) -> None:
-        self._counted = None
+        self._changes += 1
 
     def stats(self) -> Json:
-        """Counted anew only after a purchase: it reads the whole table."""
-        if self._counted is None:
-            self._counted = self._count()
-        return self._counted
+        """Counted anew only after a purchase, even one that came while it was counted: it reads the whole table."""
+        changes, counted = self._changes, self._counted
+        if counted is None or counted[0] != changes:
+            counted = self._counted = changes, self._count()
+        return counted[1]
 
     def _count(self) -> Json:
         total, distinct, repeated = self._db.execute(

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from gemini_batch.emulator.board import FaultBoard
 from gemini_batch.emulator.connection import CutReply, Hang
-from gemini_batch.emulator.faults import Point
+from gemini_batch.emulator.faults import Point, Subject
 from gemini_batch.emulator.settings import EmulatorSettings
 from gemini_batch.emulator.wire import (
     ApiError,
@@ -29,11 +29,11 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 class Calls:
     def __init__(
-        self, settings: Callable[[], EmulatorSettings], faults: FaultBoard, display_name: Callable[[str], str | None]
+        self, settings: Callable[[], EmulatorSettings], faults: FaultBoard, subject: Callable[[str], Subject]
     ) -> None:
         self._settings = settings
         self._faults = faults
-        self._display_name = display_name
+        self._job = subject
         self.made: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
 
@@ -83,11 +83,11 @@ class Calls:
                 return CutReply()
             async for _ in request.stream():  # the reply to a body half sent would be lost with the connection
                 pass
-            raise generate_quota_exceeded() if name == "generate_429" else error_of(answer, f"fault {name}")
+            is_quota = call == "generate" and answer == "429"
+            raise generate_quota_exceeded(f"fault {name}") if is_quota else error_of(answer, f"fault {name}")
         return None
 
-    async def _subject(self, call: str, request: Request) -> tuple[str | None, str | None]:
-        """Display name and model of the job that a call is about, for faults that ask for them."""
+    async def _subject(self, call: str, request: Request) -> Subject:
         model = request.path_params.get("model")
         if call == "create":
             try:
@@ -95,7 +95,8 @@ class Calls:
             except (ApiError, ClientDisconnect):
                 return None, model
         job_id = request.path_params.get("job_id") or request.path_params.get("file_id", "").removeprefix("batch-")
-        return self._display_name(job_id), model
+        job, of_job = self._job(job_id)
+        return job, model or of_job
 
 
 def _display_name(body: Json) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.emulator.proto import repeated
-from gemini_batch.emulator.settings import SettingsError
+from gemini_batch.emulator.settings import SettingsError, nearest
 from gemini_batch.emulator.wire import Json, member
 
 _WHOLE = ("response", "error", "status")
@@ -66,7 +66,8 @@ def load_answers(given: str) -> Answers:
         raise SettingsError(f"answers: {module} cannot be imported: {error!r}") from error
     answers: Any = getattr(found, name, None)
     if not callable(answers):
-        raise SettingsError(f"answers: {module} has no function {name!r}.")
+        callables = [name for name, value in vars(found).items() if callable(value) and name[:1] != "_"]
+        raise SettingsError(f"answers: {module} has no function {name!r}; {nearest(name, callables)}")
     return answers  # type: ignore[no-any-return]
 
 
@@ -105,7 +106,10 @@ def canned(lines: Iterable[bytes], source: str) -> Answers:
         line = by_key.get(prompt.key) or (by_prompt and by_prompt.get(prompt.text)) or (rest[-1] if rest else None)
         if not line:
             return None
-        return line["answer"] if "answer" in line else {name: line[name] for name in _WHOLE if name in line}
+        if "answer" not in line:
+            return {name: line[name] for name in _WHOLE if name in line}
+        told = line["answer"]
+        return told if isinstance(told, str) else orjson.dumps(told).decode()
 
     return answer
 
@@ -118,18 +122,25 @@ def _canned_line(raw: bytes, where: str) -> Json:
     if not isinstance(line, dict) or not line.keys() & {"answer", *_WHOLE}:
         raise SettingsError(f"{where}: expected an object with `answer`, or with `response` or `error`.")
     if unknown := sorted(line.keys() - set(_MEMBERS)):
-        raise SettingsError(f"{where}: unknown member {unknown[0]!r}; known: {', '.join(_MEMBERS)}.")
+        raise SettingsError(f"{where}: unknown member {unknown[0]!r}; {nearest(unknown[0], _MEMBERS)}")
+    if name := _no_message(line):
+        raise SettingsError(f"{where}: {name} must be an object.")
     for name in ("key", "prompt"):
         if not isinstance(line.get(name, ""), str):
             raise SettingsError(f"{where}: {name} must be a text.")
     return line
 
 
+def _no_message(result: Mapping[str, Any]) -> str | None:
+    """The first of `_WHOLE` that holds no message: only a user's own JSON can."""
+    return next((name for name in _WHOLE if not isinstance(result.get(name), Mapping | None)), None)
+
+
 def as_result(answer: Any) -> Json | str:
     """A whole result, or the text of one; raises TypeError for what JSON cannot say."""
     if isinstance(answer, str):
         return answer
-    if isinstance(answer, Mapping) and answer and answer.keys() <= set(_WHOLE):
+    if isinstance(answer, Mapping) and answer and answer.keys() <= set(_WHOLE) and not _no_message(answer):
         return dict(answer)
     dumped = getattr(answer, "model_dump_json", None)
     return str(dumped()) if callable(dumped) else orjson.dumps(answer).decode()

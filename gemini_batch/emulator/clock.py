@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from gemini_batch.clock import Clock
 
 LONGEST_STEP = timedelta(days=3650)
+LAST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
+"""Room for the times of jobs and files behind it: dates end in 9999."""
 
 
 class VirtualClock:
@@ -34,7 +36,12 @@ class VirtualClock:
         return self._speed
 
     def advance(self, step: timedelta) -> None:
+        """Raises ValueError."""
+        if not timedelta(0) <= step <= LONGEST_STEP:
+            raise ValueError(f"The clock goes ahead by 0 to {LONGEST_STEP.days} days at once.")
         with self._lock:
+            if self._now() + step > LAST_MOMENT:
+                raise ValueError(f"The clock ends with the year {LAST_MOMENT.year}.")
             self._zero += step
         self.changed()
 

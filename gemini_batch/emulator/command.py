@@ -22,7 +22,7 @@ def emulator(
         str | None, typer.Option(metavar="MODULE:FUNCTION|FILE.jsonl", help="answer with these; the rest is made up")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="settings by name, and [[faults]]; flags win")
+        Path | None, typer.Option(metavar="FILE.toml", help="settings by name, and tables of faults; flags win")
     ] = None,
     fault: Annotated[
         list[str] | None, typer.Option(metavar="NAME[,times=N,…]", help="something that goes wrong; repeatable")
@@ -82,18 +82,25 @@ def _serve(settings: EmulatorSettings, answers: str | None, **where: Any) -> Non
 
 def read_settings(typed: dict[str, Any], config: Path | None, faults: list[str]) -> EmulatorSettings:
     """Flag over file over default; faults of both. Raises SettingsError."""
-    values = {} if config is None else read_file(config)
+    values = {} if config is None else _of_file(config)
     given = {name: value for name, value in typed.items() if value is not None}
     if "job_seconds" in given:
         values = {name: value for name, value in values.items() if name not in ("queue_seconds", "run_seconds")}
     if given.keys() & {"queue_seconds", "run_seconds"}:
         values.pop("job_seconds", None)
-    try:
-        settings = make_settings(values | given)
-    except SettingsError as error:
-        raise SettingsError(f"{config}: {error}" if config and not given else str(error)) from None
+    settings = make_settings(values | given)
     armed = settings.faults + tuple(_fault(text) for text in faults)
     return settings.model_copy(update={"faults": armed})
+
+
+def _of_file(config: Path) -> dict[str, Any]:
+    """Right in itself, so that what is wrong later is a flag's."""
+    values = read_file(config)
+    try:
+        make_settings(values)
+    except SettingsError as error:
+        raise SettingsError(f"{config}: {error}") from None
+    return values
 
 
 def _fault(text: str) -> FaultSpec:

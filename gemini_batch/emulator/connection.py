@@ -56,6 +56,7 @@ class Hang(Response):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_disconnected(receive), self._seconds)
         scope[_PROTOCOL].transport.abort()
+        await _disconnected(receive)
 
 
 class CutDownload(Response):
@@ -71,7 +72,7 @@ class CutDownload(Response):
             "download_cut": "connection: close",
             "download_cut_length": f"content-length: {self._size}",
             "download_cut_chunked": "transfer-encoding: chunked",
-            "download_cut_short": f"content-length: {self._half}",
+            "download_cut_short": f"content-length: {self._half}\r\nconnection: close",
         }[how]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -35,16 +35,16 @@ class ResultFile:
         """Whether the line counts as failed."""
         if fault is None and self._held is None and not self._is_reversed:
             self._out.write(dump(line))
-            return "error" in line
+            return _has_failed(line)
         if self._held is not None:
             self._put(_relinked(_link(self._held), line))
             line, self._held = _relinked(_link(line), self._held), None
         elif fault == "result_line_swapped":
             self._held = line
-            return "error" in line
+            return _has_failed(line)
         for piece in [line] if fault is None else _spoil(fault, line):
             self._put(piece)
-        return "error" in line or fault in _FAILED
+        return _has_failed(line) or fault in _FAILED
 
     def _put(self, piece: Piece) -> None:
         if isinstance(piece, bytes):
@@ -63,6 +63,10 @@ class ResultFile:
         self._out.close()
         if kind is None and self._is_shuffled:
             _shuffle(self._path, self._seed)
+
+
+def _has_failed(line: Json) -> bool:
+    return "error" in line or "status" in line
 
 
 def dump(line: Json) -> bytes:

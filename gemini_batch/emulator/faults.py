@@ -1,7 +1,8 @@
 """Faults by name: what each does, and what a test says of when it happens.
 
 A fault skips the first `after` things of its kind that it applies to, then happens to `times` of them. `job`, `model`,
-`key` and `row` narrow what it applies to, `rate` lets it happen to a share of it, `lasts_seconds` ends it.
+`key` and `row` narrow what it applies to, `rate` lets it happen to a share of it, `lasts_seconds` ends it. Faults that
+cannot happen together happen to one thing after the other, in the order in which they were armed.
 """
 
 import difflib
@@ -13,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 CALLS = (
     "upload_start", "upload", "file_get", "file_list", "file_delete", "download",
@@ -25,6 +26,10 @@ _EFFECTS = {"reset": "the connection closes without a reply", "hang": "no reply 
 _OF_CALLS = re.compile(rf"({'|'.join((*CALLS, 'any'))})_({'|'.join(ANSWERS)})")
 
 
+Subject = tuple[str | None, str | None]
+"""Display name and model of the job that a call is about, as far as it is about one."""
+
+
 class Point(Enum):
     CALL = "a call, before anything is done"
     CREATED = "a create that made a job"
@@ -33,9 +38,18 @@ class Point(Enum):
     GET = "a batches.get"
     GET_SUCCEEDED = "a batches.get of a job that has succeeded"
     LIST = "a batches.list"
+    LIST_WITH_MORE = "a batches.list that leaves jobs for another page"
+    LIST_OF_REST = "a batches.list of a page after the first"
     CHUNK = "an upload chunk that was kept"
     FILE = "a file, at the end of its upload"
     DOWNLOAD = "a download"
+
+
+_ONE_REPLY = frozenset({Point.CALL, Point.CREATED, Point.GET, Point.CHUNK, Point.DOWNLOAD})
+"""A fault of these is the whole of the reply."""
+
+_OF_NO_JOB = frozenset({Point.LIST, Point.LIST_WITH_MORE, Point.LIST_OF_REST, Point.CHUNK, Point.FILE})
+_CALLS_OF_NO_JOB = frozenset({"upload_start", "upload", "file_list", "list", "model_list"})
 
 
 @dataclass(frozen=True)
@@ -47,8 +61,14 @@ class Fault:
     """How long or how late, where the fault has a duration and none is given."""
     is_survivable: bool = True
     """Whether a client that does everything right still gets every answer; only such faults are part of chaos."""
+    aspect: str = ""
+    """What of a thing it changes, where several faults would change the same."""
     call: str = ""
     answer: str = ""
+
+    @property
+    def is_about_a_job(self) -> bool:
+        return self.point not in _OF_NO_JOB and self.call not in _CALLS_OF_NO_JOB
 
 
 def _line(effect: str, is_survivable: bool = False) -> Fault:
@@ -59,6 +79,10 @@ def _job(effect: str, seconds: float = 0.0, is_survivable: bool = True) -> Fault
     return Fault(Point.JOB, effect, seconds=seconds, is_survivable=is_survivable)
 
 
+def _end(effect: str) -> Fault:
+    return Fault(Point.JOB, effect, is_survivable=False, aspect="end")
+
+
 FAULTS = {
     "create_reply_lost": Fault(Point.CREATED, "the connection closes without a reply"),
     "create_500_after_commit": Fault(Point.CREATED, "500 although the job exists"),
@@ -67,10 +91,10 @@ FAULTS = {
     "create_late": _job("the connection closes at once; the job comes to be `seconds` later", 30),
     "list_lag": _job("in no list before `seconds` have passed", 120),
     "get_lag": _job("404 on get before `seconds` have passed", 120),
-    "job_failed": _job("ends FAILED with a top-level error, no output", is_survivable=False),
-    "job_expired": _job("ends EXPIRED, no output", is_survivable=False),
-    "job_cancelled": _job("ends CANCELLED though nobody asked, no output", is_survivable=False),
-    "job_stuck": _job("stays PENDING until it expires after 48 hours", is_survivable=False),
+    "job_failed": _end("ends FAILED with a top-level error, no output"),
+    "job_expired": _end("ends EXPIRED, no output"),
+    "job_cancelled": _end("ends CANCELLED though nobody asked, no output"),
+    "job_stuck": _end("stays PENDING until it expires after 48 hours"),
     "job_without_stats": _job("no batchStats in any reply"),
     "cancel_ignored": _job("a cancel is answered with {} and the job succeeds"),
     "cancelled_with_output": _job("keeps the first half of its result lines when cancelled"),
@@ -105,19 +129,19 @@ FAULTS = {
     "succeeded_without_output": Fault(Point.GET_SUCCEEDED, "the output is not there yet", default_times=2),
     "state_unknown": Fault(Point.GET, "the state is BATCH_STATE_SOMETHING", default_times=2),
     "state_stale": Fault(Point.GET, "shown as PENDING, whatever has become of it", default_times=2),
-    "list_truncated": Fault(Point.LIST, "the page is the last one, though there are more jobs"),
-    "list_page_repeated": Fault(Point.LIST, "the first page again, with the token of this one"),
+    "list_truncated": Fault(Point.LIST_WITH_MORE, "the page is the last one, though there are more jobs"),
+    "list_page_repeated": Fault(Point.LIST_OF_REST, "the first page again, with the token of this one"),
     "list_token_loop": Fault(Point.LIST, "the page's token leads to the same page"),
     "list_shuffled": Fault(Point.LIST, "the page in another order"),
     "upload_status_missing": Fault(Point.CHUNK, "kept, but no X-Goog-Upload-Status in the reply"),
     "upload_reply_lost": Fault(Point.CHUNK, "kept, but the connection closes without a reply"),
     "file_processing": Fault(Point.FILE, "PROCESSING for `seconds`", seconds=60),
-    "file_failed": Fault(Point.FILE, "FAILED"),
+    "file_failed": Fault(Point.FILE, "FAILED", is_survivable=False),
     "download_cut": Fault(Point.DOWNLOAD, "half of the body, no Content-Length, then the connection closes"),
     "download_cut_length": Fault(Point.DOWNLOAD, "half of the body under the full Content-Length"),
     "download_cut_chunked": Fault(Point.DOWNLOAD, "half of the body in chunks, the last one missing"),
     "download_cut_short": Fault(Point.DOWNLOAD, "half of the body under a Content-Length that says so"),
-    "download_flipped": Fault(Point.DOWNLOAD, "one bit in the middle is another"),
+    "download_flipped": Fault(Point.DOWNLOAD, "one bit in the middle is another", is_survivable=False),
 }
 
 
@@ -131,13 +155,23 @@ def find_fault(name: str) -> Fault | None:
     return None
 
 
+_MOST_SECONDS = 1e9
+"""As of the settings; a date so much later can still be told."""
+
+
+def _read_times(value: Any) -> Any:
+    if value in (None, "always") or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"must be a whole number from 1, or always (got {value!r})")
+
+
 class FaultSpec(BaseModel):
     """A fault as it is armed; the same words in a flag, a TOML file and an admin call."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
-    times: Annotated[int, Field(ge=1)] | Literal["always"] | None = None
+    times: Annotated[int | Literal["always"] | None, BeforeValidator(_read_times)] = None
     """How many things it happens to; None: as many as this fault usually does."""
     after: int = Field(0, ge=0)
     """How many things it skips first."""
@@ -150,26 +184,34 @@ class FaultSpec(BaseModel):
     """A pattern of line keys."""
     row: int | None = Field(None, ge=0)
     """The position of a line in its job."""
-    seconds: float | None = Field(None, ge=0)
+    seconds: float | None = Field(None, ge=0, le=_MOST_SECONDS)
     """How long or how late, for a fault that has a duration; of virtual time, save for a reply that hangs."""
-    lasts_seconds: float | None = Field(None, gt=0)
+    lasts_seconds: float | None = Field(None, gt=0, le=_MOST_SECONDS)
     """The fault is gone so much virtual time after it was armed."""
 
     @model_validator(mode="after")
     def _fits(self) -> "FaultSpec":
         fault = find_fault(self.name)
         if fault is None:
-            raise ValueError(_unknown(self.name))
+            raise ValueError(unknown_fault(self.name))
         if (self.key is not None or self.row is not None) and fault.point is not Point.LINE:
             raise ValueError(f"{self.name} happens to {fault.point.value}: it has no key and no row")
+        if (self.job is not None or self.model is not None) and not fault.is_about_a_job:
+            raise ValueError(f"{self.name} happens to {fault.point.value}: it has no job and no model")
         return self
 
     @property
     def fault(self) -> Fault:
         fault = find_fault(self.name)
         if fault is None:
-            raise ValueError(_unknown(self.name))
+            raise ValueError(unknown_fault(self.name))
         return fault
+
+    @property
+    def aspect(self) -> str:
+        """Of the faults of one aspect at most one happens to a thing."""
+        fault = self.fault
+        return fault.aspect or (fault.point.name if fault.point in _ONE_REPLY else self.name)
 
     @property
     def limit(self) -> float:
@@ -194,6 +236,10 @@ class FaultSpec(BaseModel):
         return _matches(self.key, key) and self.row in (None, position)
 
 
+_TEXTS = ("job", "model", "key")
+"""Of the members of a fault: a key may be made of digits."""
+
+
 def read_flag(text: str) -> FaultSpec:
     """`NAME[,member=value]…`, as `--fault` takes it; raises ValueError."""
     name, *members = (part.strip() for part in text.split(","))
@@ -202,18 +248,22 @@ def read_flag(text: str) -> FaultSpec:
         word, equals, value = member.partition("=")
         if not equals:
             raise ValueError(f"{member!r} is not member=value")
-        try:
-            given[word] = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            given[word] = value
+        given[word] = value if word in _TEXTS else _number(value)
     return FaultSpec.model_validate(given)
+
+
+def _number(value: str) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
 
 
 def _matches(pattern: str | None, text: str | None) -> bool:
     return pattern is None or (text is not None and fnmatchcase(text, pattern))
 
 
-def _unknown(name: str) -> str:
+def unknown_fault(name: str) -> str:
     near = difflib.get_close_matches(name, FAULTS, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return (

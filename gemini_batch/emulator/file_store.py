@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import itertools
+import os
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from gemini_batch.emulator.wire import (
     ApiError,
     Json,
     invalid,
+    not_found,
     place_in_time,
     quota_exceeded,
     short_timestamp,
@@ -88,10 +91,15 @@ def long_id(call: str = "CreateFileRequest.file") -> ApiError:
     )
 
 
+def no_upload() -> ApiError:
+    return not_found("Upload id not found.")
+
+
 @dataclass(slots=True)
 class Upload:
     """A resumable upload; `received_bytes` moves only when a whole chunk has arrived."""
 
+    id: str
     owner: str
     file_id: str
     path: Path
@@ -111,6 +119,7 @@ class FileStore:
         self._folder = folder
         self._clock = clock
         self._state = state
+        self._lock = threading.Lock()
         self._files: dict[str, StoredFile] = {}
         self._uploads: dict[str, Upload] = {}
         self._media: dict[str, Medium] = {}
@@ -127,15 +136,20 @@ class FileStore:
         """
         if len(file_id) > MAX_ID_CHARS:
             raise long_id()
-        if file_id in self._files:
-            raise ApiError(409, "ALREADY_EXISTS", f"File files/{file_id} already exists.")
         self._drop_expired()
+        self._check_name(file_id)
         self.check_room(owner, size_bytes)
         upload_id = new_nonce(16)
         path = self._folder / f"upload-{upload_id}"
         path.touch()
-        self._uploads[upload_id] = Upload(owner, file_id or new_nonce(6), path, mime_type, display_name, size_bytes)
+        self._uploads[upload_id] = Upload(
+            upload_id, owner, file_id or new_nonce(6), path, mime_type, display_name, size_bytes
+        )
         return upload_id
+
+    def _check_name(self, file_id: str) -> None:
+        if file_id in self._files:
+            raise ApiError(409, "ALREADY_EXISTS", f"File files/{file_id} already exists.")
 
     def check_room(self, owner: str, size_bytes: int) -> None:
         """Raises ApiError: too large a file, or a full project."""
@@ -151,25 +165,50 @@ class FileStore:
     def upload(self, upload_id: str) -> Upload | None:
         return self._uploads.get(upload_id)
 
+    def drop_upload(self, upload: Upload) -> None:
+        self._uploads.pop(upload.id, None)
+        upload.path.unlink(missing_ok=True)
+
     def finish_upload(self, upload: Upload, processing: timedelta, failed: bool) -> StoredFile:
-        """Idempotent: a final chunk sent twice makes one file."""
-        if upload.file is None:
-            now = self._clock.now()
-            upload.file = self._add(
-                upload.owner,
-                upload.file_id,
-                upload.path,
-                now,
-                UPLOAD_LIFETIME,
-                mime_type=upload.mime_type,
-                display_name=upload.display_name,
-                active=now + processing,
-                failed=failed,
-            )
+        """Idempotent: a final chunk sent twice makes one file.
+
+        Raises:
+            ApiError: another upload has taken the name or the room since this one began.
+        """
+        with self._lock:
+            if upload.file is None:
+                upload.file = self._finish(upload, self._clock.now(), processing, failed)
         return upload.file
+
+    def _finish(self, upload: Upload, now: datetime, processing: timedelta, failed: bool) -> StoredFile:
+        try:
+            os.truncate(upload.path, upload.received_bytes)  # a chunk that broke off may have left more
+            self._check_name(upload.file_id)
+            self.check_room(upload.owner, upload.received_bytes)
+        except FileNotFoundError:  # reset this instant
+            raise no_upload() from None
+        except ApiError:
+            self.drop_upload(upload)
+            raise
+        return self._add(
+            upload.owner,
+            upload.file_id,
+            upload.path,
+            now,
+            UPLOAD_LIFETIME,
+            mime_type=upload.mime_type,
+            display_name=upload.display_name,
+            active=now + processing,
+            failed=failed,
+        )
 
     def add_result(self, owner: str, file_id: str, path: Path, created: datetime) -> None:
         self._add(owner, file_id, path, created, RESULT_LIFETIME, mime_type="jsonl", generated=True, active=created)
+
+    def move_result(self, file_id: str, created: datetime) -> None:
+        """Its job ends at another time than was thought."""
+        if file := self._files.get(file_id):
+            self._put(replace(file, created=created, expires=created + RESULT_LIFETIME, active=created))
 
     def _add(
         self,
@@ -200,10 +239,16 @@ class FileStore:
             active=active,
             failed=failed,
         )
-        self._files[file_id] = file
-        if self._state.is_kept:
-            self._state.put("file", file_id, _FILE.dump_json(file))
+        self._put(file)
         return file
+
+    def _put(self, file: StoredFile) -> None:
+        self._files[file.id] = file
+        if self._state.is_kept:
+            self._state.put("file", file.id, _FILE.dump_json(file))
+
+    def blobs(self) -> set[str]:
+        return {file.blob for file in self._files.values()}
 
     def path_of(self, file: StoredFile) -> Path:
         return self._folder / file.blob

@@ -12,16 +12,16 @@ from starlette.responses import Response, StreamingResponse
 from gemini_batch.clock import Clock
 from gemini_batch.emulator.board import FaultBoard
 from gemini_batch.emulator.connection import PIECE_BYTES, CutDownload, CutReply, flipped
-from gemini_batch.emulator.faults import Point
-from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload, long_id
+from gemini_batch.emulator.faults import Point, Subject
+from gemini_batch.emulator.file_store import MAX_ID_CHARS, FileStore, StoredFile, Upload, long_id, no_upload
 from gemini_batch.emulator.wire import (
+    ApiError,
     JsonReply,
     base_url,
     invalid,
     member,
     message_member,
     no_access,
-    not_found,
     page,
     read_json,
     text_member,
@@ -40,13 +40,13 @@ class FilesApi:
         faults: FaultBoard,
         clock: Clock,
         owner_of: Callable[[Request], str],
-        display_name: Callable[[str], str | None],
+        subject: Callable[[str], Subject],
     ) -> None:
         self._store = store
         self._faults = faults
         self._clock = clock
         self._owner_of = owner_of
-        self._display_name = display_name
+        self._subject = subject
 
     async def upload(self, request: Request) -> Response:
         """Start, or a chunk when the URL carries an upload id; only the start knows an API key."""
@@ -54,6 +54,9 @@ class FilesApi:
         return await (self._start(request) if upload_id is None else self._chunk(request, upload_id))
 
     async def _start(self, request: Request) -> Response:
+        protocol = request.headers.get("x-goog-upload-protocol", "resumable")
+        if protocol != "resumable" or "uploadType" in request.query_params:
+            raise invalid("Only resumable uploads are served: send X-Goog-Upload-Protocol: resumable.")
         file = message_member(await read_json(request), "file")
         file_id = text_member(file, "name").removeprefix("files/")
         if file_id and not _FILE_ID.fullmatch(file_id):
@@ -75,7 +78,7 @@ class FilesApi:
     async def _chunk(self, request: Request, upload_id: str) -> Response:
         upload = self._store.upload(upload_id)
         if upload is None:
-            raise not_found("Upload id not found.")
+            raise no_upload()
         commands = [word.strip() for word in request.headers.get("x-goog-upload-command", "").split(",")]
         if "query" in commands:
             return JsonReply({}, headers=_received(upload))
@@ -108,11 +111,20 @@ class FilesApi:
         with upload.path.open("r+b") as target:
             target.seek(end)
             async for piece in request.stream():
-                end += target.write(piece)
+                end += len(piece)
                 if end > upload.declared_bytes:
-                    self._store.check_room(upload.owner, end)
+                    self._check_room(upload, end)
+                target.write(piece)
             target.truncate()
         upload.received_bytes = end
+
+    def _check_room(self, upload: Upload, size_bytes: int) -> None:
+        """More than was declared: an upload that is refused for it is over."""
+        try:
+            self._store.check_room(upload.owner, size_bytes)
+        except ApiError:
+            self._store.drop_upload(upload)
+            raise
 
     async def get(self, request: Request) -> Response:
         return JsonReply(self._found(request).shown(base_url(request), self._clock.now()))
@@ -135,7 +147,8 @@ class FilesApi:
         if not file.generated:
             raise invalid("Only generated files can be downloaded.")
         path = self._store.path_of(file)
-        fired = self._faults.take(Point.DOWNLOAD, job=self._display_name(file.id.removeprefix("batch-")))
+        job, model = self._subject(file.id.removeprefix("batch-"))
+        fired = self._faults.take(Point.DOWNLOAD, job=job, model=model)
         if how := next((name for name in fired if name.startswith("download_cut")), None):
             return CutDownload(path, how)
         pieces = _pieces(path)

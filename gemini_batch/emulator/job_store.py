@@ -46,9 +46,14 @@ class JobStore:
             self._jobs[job.id] = job if job.answered else replace(job, tally=Tally())
             self._maybe_live.add(job.id)
         self._creates = [_CREATE.validate_json(record) for record in self._state.all("create")]
+        self._raise_marks()
 
     def unanswered(self) -> list[Job]:
         return [job for job in self._all() if not job.answered and not job.cancelled]
+
+    def results(self) -> set[str]:
+        """The names of all result files that there are or may come to be."""
+        return {job.results for job in self._all()}
 
     def clear(self) -> list[Job]:
         """The jobs there were."""
@@ -58,14 +63,21 @@ class JobStore:
             self._maybe_live.clear()
             self._creates.clear()
             self._highest.clear()
+            self._serials = itertools.count(1)
         return old
 
-    def shorten(self, settings: EmulatorSettings) -> None:
-        """A shorter time also ends live jobs sooner; a longer one leaves them alone: no state goes back."""
+    def shorten(self, settings: EmulatorSettings, before: Callable[[Job], None]) -> None:
+        """A shorter time also ends live jobs sooner; a longer one leaves them alone: no state goes back.
+
+        Args:
+            before: called with each job as it is about to become.
+        """
         with self._lock:
             for job in self._live():
                 queue, run = self._times(job.serial, settings)
-                self._put(replace(job, queue=min(job.queue, queue), run=min(job.run, run)))
+                sooner = replace(job, queue=min(job.queue, queue), run=min(job.run, run))
+                before(sooner)
+                self._put(sooner)
         for job in self.unanswered():
             self.changed(job)
 
@@ -96,9 +108,17 @@ class JobStore:
             self._put(job)
             self._maybe_live.add(job.id)
             self._creates.append((owner, created))
-            self._state.put("create", str(serial), _CREATE.dump_json((owner, created)))
+            self._state.put("create", job.id, _CREATE.dump_json((owner, created)))
             self._raise_marks()
         return job
+
+    def undo(self, job: Job) -> None:
+        """A create that failed after all."""
+        with self._lock:
+            self._jobs.pop(job.id, None)
+            self._creates.remove((job.owner, job.created))
+            self._state.drop("create", job.id)
+            self._state.drop("job", job.id)
 
     def _times(self, serial: int, settings: EmulatorSettings) -> tuple[timedelta, timedelta]:
         """Drawn for each job by its number, so that the same settings draw the same times."""
@@ -145,12 +165,13 @@ class JobStore:
         self.changed(cancelled)
         return cancelled
 
-    def remove(self, job: Job) -> None:
-        """A result file already published stays readable."""
+    def remove(self, job: Job) -> Job:
+        """The job as it was last."""
         with self._lock:
-            self._jobs.pop(job.id, None)
+            last = self._jobs.pop(job.id, job)
             self._state.drop("job", job.id)
-        self.changed(job)
+        self.changed(last)
+        return last
 
     def answered(self, job: Job, at: datetime, broken: bool = False) -> Job | None:
         """Note that a job's results stand, or never will; None for one that nobody waits for any more."""
@@ -159,7 +180,7 @@ class JobStore:
             if current is None or current.cancelled:
                 return None
             faults = {**current.faults, "job_failed": 0.0} if broken else current.faults
-            done = replace(current, answered=at, faults=faults)
+            done = replace(current, answered=at, faults=faults, line_faults={})
             self._put(done)
         return done
 

@@ -68,6 +68,7 @@ class Job:
     run: timedelta = timedelta(0)
     faults: Mapping[str, float] = field(default_factory=dict)
     line_faults: Mapping[int, str] = field(default_factory=dict)
+    """Until it has been answered: those that are known by position."""
     tally: Tally = field(default_factory=Tally)
     answered: datetime | None = None
     cancelled: datetime | None = None
@@ -105,6 +106,11 @@ class Job:
     @property
     def expires(self) -> bool:
         return self.starts + self.run > self.created + LONGEST_JOB
+
+    @property
+    def due(self) -> datetime:
+        """When it is answered; one that expires not before it has: a shorter time may still let it succeed."""
+        return self.ends if self.expires else self.starts
 
     @property
     def has_output(self) -> bool:
@@ -158,13 +164,14 @@ def _metadata(job: Job, state: State, now: datetime) -> Json:
 
 def ended_at(job: Job) -> datetime:
     """A job that takes no virtual time ends when it has been answered."""
-    takes_time = job.queue or job.run
+    takes_time = job.queue or job.run or job.expires
     return job.cancelled or (job.ends if takes_time or not job.answered else job.answered)
 
 
 def _stats(job: Job, state: State, now: datetime) -> Json:
     """Strings, zeros left out, as recorded from the service."""
-    share = {State.SUCCEEDED: 1.0, State.RUNNING: _progress(job, now)}.get(state, 0.0)
+    kept = 0.5 if "cancelled_with_output" in job.faults and job.answered else 0.0
+    share = {State.SUCCEEDED: 1.0, State.RUNNING: _progress(job, now), State.CANCELLED: kept}.get(state, 0.0)
     succeeded, failed = int(job.tally.succeeded * share), int(job.tally.failed * share)
     counts = {
         "requestCount": job.n_requests,

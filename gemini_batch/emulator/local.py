@@ -1,5 +1,7 @@
 """An emulator in a thread of this process, for tests and notebooks."""
 
+import inspect
+import socket
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -12,7 +14,7 @@ import orjson
 
 from gemini_batch.emulator.admin import stats
 from gemini_batch.emulator.canned import Answers, canned, read_canned
-from gemini_batch.emulator.server import listen, opened, server, url_of
+from gemini_batch.emulator.server import EmulatorError, listen, opened, server, url_of
 from gemini_batch.emulator.settings import ONLY_AT_START, SettingsError, make_fault, make_settings
 
 
@@ -24,11 +26,13 @@ class LocalEmulator:
 
     Raises:
         SettingsError: an unknown setting, or a value out of range.
+        EmulatorError: it cannot start.
     """
 
     def __init__(self, **settings: Any) -> None:
         self._settings = make_settings(settings)
         self._stack = ExitStack()
+        self._failure: BaseException | None = None
         self.url = ""
 
     def __enter__(self) -> "LocalEmulator":
@@ -37,10 +41,12 @@ class LocalEmulator:
             self._service, self._calls = stack.enter_context(opened(self._settings, None, None))
             is_ready = threading.Event()
             self._server = server(self._service, self._calls, is_ready.set)
-            self._thread = threading.Thread(target=self._server.run, args=([listener],), name="emulator", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(listener, is_ready), name="emulator", daemon=True)
             self._thread.start()
             stack.callback(self._stop)
             is_ready.wait()
+            if not self._server.started:
+                raise EmulatorError(f"The emulator did not start: {self._failure!r}.")
             self.url = url_of(listener)
             self._stack = stack.pop_all()
         return self
@@ -50,29 +56,42 @@ class LocalEmulator:
     ) -> None:
         self._stack.close()
 
+    def _run(self, listener: socket.socket, is_ready: threading.Event) -> None:
+        try:
+            self._server.run([listener])
+        except BaseException as error:  # told by the thread that waits
+            self._failure = error
+        finally:
+            is_ready.set()
+
     def _stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
 
-    def answer(self, answers: Answers | str | Path | Iterable[Mapping[str, Any]]) -> None:
+    def answer(self, answers: Answers | str | Path | Iterable[Mapping[str, Any]] | None) -> None:
         """Answer with these from now on; what they do not answer is made up.
 
         Args:
             answers: a function of a `Prompt` that gives a text, anything JSON can say, a pydantic model, a mapping with
                 `response` or `error`, or None for no answer of its own; an exception becomes an error line. Or canned
-                answers: a JSONL text, the path of one, or its lines as mappings.
+                answers: a JSONL text, the path of one, or its lines as mappings. None: made up again.
 
         Raises:
             SettingsError: a line of another shape, named by its number.
         """
-        if callable(answers):
+        if answers is None:
+            self._service.answers = None
+        elif inspect.iscoroutinefunction(answers):
+            raise SettingsError("answers must be a plain function: it is called from a thread")
+        elif callable(answers):
             self._service.answers = answers
         elif isinstance(answers, Path) or (isinstance(answers, str) and not answers.lstrip().startswith("{")):
             self._service.answers = read_canned(Path(answers))
         elif isinstance(answers, str):
             self._service.answers = canned(answers.encode().split(b"\n"), "the text")
         else:
-            self._service.answers = canned(map(orjson.dumps, answers), "the lines")
+            lines = [answers] if isinstance(answers, Mapping) else answers
+            self._service.answers = canned(map(orjson.dumps, lines), "the lines")
 
     def fault(self, name: str, **when: Any) -> None:
         """Arm a fault: `times`, `after`, `rate`, `job`, `model`, `key`, `row`, `seconds`, `lasts_seconds`.
@@ -93,7 +112,13 @@ class LocalEmulator:
         self._service.configure(changes)
 
     def advance(self, step: timedelta) -> None:
-        """Step the clock; returns when all jobs that have started by then are answered."""
+        """Step the clock; returns when all jobs that have started by then are answered.
+
+        Raises:
+            ValueError: backwards, or further than ten years at once.
+        """
+        if not isinstance(step, timedelta):
+            raise SettingsError(f"the clock advances by a timedelta (got {step!r})")
         self._service.advance(step)
 
     def stats(self) -> dict[str, Any]:

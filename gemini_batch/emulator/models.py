@@ -35,8 +35,8 @@ class ModelsApi:
             raise unknown_name(e, "generate_content_request") from e
         respondent = self._service.respondent(self._calls.owner_of(request), model)
         result = await asyncio.to_thread(respondent.answer, body, "")
-        if (status := result.get("error") or result.get("status")) is not None:
-            raise error_of_status(status)
+        if "response" not in result:
+            raise error_of_status(result.get("error") or result.get("status") or {})
         return JsonReply(result["response"])
 
     async def count_tokens(self, request: Request) -> Response:
@@ -50,7 +50,7 @@ class ModelsApi:
         return JsonReply({"totalTokens": usage.total, "promptTokensDetails": usage.details()})
 
     async def get(self, request: Request) -> Response:
-        return JsonReply(_model(known_model(request, "generateContent")))
+        return JsonReply(_model(known_model(request, "models.get")))
 
     async def list(self, request: Request) -> Response:
         return JsonReply({"models": [_model(name) for name in MODELS]})
@@ -58,12 +58,12 @@ class ModelsApi:
 
 def _model(name: str) -> Json:
     embeds = "embedding" in name
-    methods = ["embedContent", "asyncBatchEmbedContent"] if embeds else ["generateContent", "batchGenerateContent"]
+    methods = ["asyncBatchEmbedContent"] if embeds else ["generateContent", "batchGenerateContent", "countTokens"]
     return {
         "name": f"models/{name}",
         "version": "001",
         "displayName": name.replace("-", " ").title(),
         "inputTokenLimit": _EMBEDDING_TOKENS if embeds else _INPUT_TOKENS,
         "outputTokenLimit": 1 if embeds else _OUTPUT_TOKENS,
-        "supportedGenerationMethods": [*methods, "countTokens"],
+        "supportedGenerationMethods": methods,
     }

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 import signal
 import socket
 import sys
@@ -59,30 +58,33 @@ def serve(
         raise EmulatorError(f"{host} can be reached from other machines: say --allow-remote if that is meant.")
     sys.setswitchinterval(_SWITCH_SECONDS)
     with (
+        _asked_to_stop() as is_asked,
         listen(host, port) as listener,
         opened(settings, state, answers) as (service, calls),
-        _ignored_once_stopped(),
     ):
-        server(service, calls, _say_ready(listener)).run([listener])
+        server(service, calls, _say_ready(listener), is_asked).run([listener])
 
 
 @contextlib.contextmanager
 def opened(settings: EmulatorSettings, state: Path | None, answers: Answers | None) -> Iterator[tuple[Service, Calls]]:
     """A service on its folder; one without a state leaves no folder behind."""
-    folder = state or Path(tempfile.mkdtemp(prefix="gemini-emulator-"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        service = Service(settings, SystemClock(), folder, State(state), answers)
-    except (OSError, StateError) as e:
-        raise EmulatorError(f"state: {e}") from e
-    try:
-        yield service, Calls(service.settings, service.faults, service.display_name)
-    finally:
-        if state is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = state or Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-emulator-", ignore_cleanup_errors=True))
+            )
+            folder.mkdir(parents=True, exist_ok=True)
+            kept = stack.enter_context(contextlib.closing(State(state)))
+            service = Service(settings, SystemClock(), folder, kept, answers)
+        except (OSError, StateError) as e:
+            raise EmulatorError(f"state: {e}") from e
+        yield service, Calls(service.settings, service.faults, service.subject)
 
 
-def server(service: Service, calls: Calls, ready: Callable[[], None]) -> uvicorn.Server:
+def server(
+    service: Service, calls: Calls, ready: Callable[[], None], is_asked_to_stop: Callable[[], bool] = lambda: False
+) -> uvicorn.Server:
+    """`is_asked_to_stop` is looked at once, when requests are accepted."""
     config = uvicorn.Config(
         build_app(service, calls),
         http=CuttableProtocol,
@@ -97,17 +99,19 @@ def server(service: Service, calls: Calls, ready: Callable[[], None]) -> uvicorn
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,
     )
-    return _Server(config, ready)
+    return _Server(config, ready, is_asked_to_stop)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], is_asked_to_stop: Callable[[], bool]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._is_asked_to_stop = is_asked_to_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+        self.should_exit = self.should_exit or self._is_asked_to_stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Requests that the stop cuts short are not errors.
@@ -144,21 +148,25 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except (OSError, OverflowError) as e:
         listener.close()
+        is_unknown = isinstance(e, socket.gaierror)
         raise EmulatorError(
-            f"Cannot listen on {host} port {port} ({e.args[-1]}): choose another port, or 0 for a free one."
+            f"Cannot listen on {host} port {port} ({e.args[-1]}): "
+            + ("give an address of this machine." if is_unknown else "choose another port, or 0 for a free one.")
         ) from e
     return listener
 
 
 @contextlib.contextmanager
-def _ignored_once_stopped() -> Iterator[None]:
-    """uvicorn raises a signal again after its clean stop; that would end the process with its code."""
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether a signal came while uvicorn did not take them: before it serves, and after, when it raises each again."""
+    asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked.is_set
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in numbers}
     try:
-        yield
+        yield asked.is_set
     finally:
         for number, action in before.items():
             signal.signal(number, action)

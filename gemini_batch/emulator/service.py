@@ -3,6 +3,7 @@
 In: accepted orders. Out: jobs that are answered when they start. What a restart needs is in the state.
 """
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,11 +17,11 @@ from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.emulator.answering import Answerer, AnswerLine
 from gemini_batch.emulator.answers import Respondent
 from gemini_batch.emulator.board import FaultBoard, LineFaults
-from gemini_batch.emulator.bought import Bought
+from gemini_batch.emulator.bought import Bought, Purchase
 from gemini_batch.emulator.canned import Answers
 from gemini_batch.emulator.clock import VirtualClock
 from gemini_batch.emulator.damage import first_half
-from gemini_batch.emulator.faults import Point
+from gemini_batch.emulator.faults import Point, Subject
 from gemini_batch.emulator.file_store import FileStore
 from gemini_batch.emulator.job_store import JobStore
 from gemini_batch.emulator.jobs import Job, ended_at
@@ -29,6 +30,8 @@ from gemini_batch.emulator.settings import EmulatorSettings, make_settings
 from gemini_batch.emulator.spending import Spending
 from gemini_batch.emulator.state import State
 from gemini_batch.emulator.wire import ApiError, Json, invalid, not_found
+
+_OURS = re.compile(r"(upload|input|results)-[0-9a-f]{32,}(\.shuffled)?")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Service:
         self._closing = False
         self.jobs.changed = self._answerer.put
         self.clock.changed = self._clock_changed
+        self._keep_clock()
         self._arm()
 
     def settings(self) -> EmulatorSettings:
@@ -71,9 +75,21 @@ class Service:
     # --- driven from outside ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        if self._state.is_kept:
+            self._sweep()
         for job in self.jobs.unanswered():
+            if not self.bought.holds(job.id):
+                self._buy_again(job)
             self._answerer.put(job)
         self._answerer.start()
+
+    def _sweep(self) -> None:
+        """What a kill left of uploads and creates that nobody can go on with."""
+        waiting = {job.source for job in self.jobs.unanswered()}
+        kept = waiting | self.jobs.results() | self.files.blobs()
+        for path in self.folder.iterdir():
+            if _OURS.fullmatch(path.name) and path.name not in kept:
+                path.unlink()
 
     def begin_close(self) -> None:
         """Creates that are being read give up."""
@@ -92,9 +108,12 @@ class Service:
         if before.speed != self._settings.speed:
             self.clock.set_speed(self._settings.speed)
         if (before.queue_seconds, before.run_seconds) != (self._settings.queue_seconds, self._settings.run_seconds):
-            self.jobs.shorten(self._settings)
+            self.jobs.shorten(self._settings, self._ends_sooner)
         self.faults.set_chaos(self._settings.chaos)
         return self._settings
+
+    def _ends_sooner(self, job: Job) -> None:
+        self.files.move_result(job.result_id, ended_at(job))
 
     def reset(self) -> None:
         """As at the start: no jobs, files or counts, the first settings, faults and time."""
@@ -155,7 +174,7 @@ class Service:
             self._stage(order, source)
             survey = self._survey(order, source, purchase.note)
             job, line_faults = self._make(order, job_id, survey)
-            purchase.commit()
+            self._buy(job, purchase)
         except BaseException:
             source.unlink(missing_ok=True)
             raise
@@ -203,7 +222,9 @@ class Service:
         return survey
 
     def _make(self, order: Order, job_id: str, survey: Survey) -> tuple[Job, LineFaults]:
+        self.jobs.check_room(order.owner, order.model, survey.tokens)  # a refused create uses up no fault
         fired = self.faults.take(Point.JOB, job=order.display_name, model=order.model)
+        line_faults = self.faults.take_lines(survey.n_lines, order.display_name, order.model)
         job = self.jobs.add(
             order.owner,
             order.model,
@@ -216,9 +237,27 @@ class Service:
                 "n_requests": survey.n_lines,
                 "embeds": order.embeds,
                 "faults": fired,
+                "line_faults": line_faults.fixed,
             },
         )
-        return job, self.faults.take_lines(survey.n_lines, order.display_name, order.model)
+        return job, line_faults
+
+    def _buy(self, job: Job, purchase: Purchase) -> None:
+        try:
+            purchase.commit(job.id)
+        except BaseException:
+            self.jobs.undo(job)
+            raise
+
+    def _buy_again(self, job: Job) -> None:
+        """A kill came between the two halves of its create; its lines are still there."""
+        order = Order(job.owner, job.model, job.display_name, job.input_file, [], job.embeds)
+        purchase = self.bought.begin()
+        try:
+            self._survey(order, self.folder / job.source, purchase.note)
+            purchase.commit(job.id)
+        finally:
+            purchase.close()
 
     def respondent(self, owner: str, model: str, at: datetime | None = None) -> Respondent:
         """`at`: when files are looked for; None for now."""
@@ -232,11 +271,11 @@ class Service:
             token_factor=settings.token_factor,
         )
 
-    def display_name(self, job_id: str) -> str | None:
+    def subject(self, job_id: str) -> Subject:
         job = self.jobs.current(job_id)
-        return job.display_name if job else None
+        return (job.display_name, job.model) if job else (None, None)
 
-    # --- cancel -------------------------------------------------------------------------------------------------------
+    # --- cancel, delete -----------------------------------------------------------------------------------------------
 
     def cancel(self, job: Job) -> None:
         cancelled = self.jobs.cancel(job)
@@ -246,9 +285,17 @@ class Service:
         self.files.delete(job.result_id, keep_bytes=True)
         if "cancelled_with_output" in job.faults and cancelled.cancelled and results.exists():
             first_half(results, job.n_requests)
-            self.files.add_result(job.owner, job.result_id, results, cancelled.cancelled)
+            if job.input_file is not None:
+                self.files.add_result(job.owner, job.result_id, results, cancelled.cancelled)
         else:
             results.unlink(missing_ok=True)
+
+    def delete(self, job: Job) -> None:
+        """A result file already published stays readable."""
+        last = self.jobs.remove(job)
+        if last.answered and (last.input_file is None or self.clock.now() < ended_at(last)):
+            self.files.delete(last.result_id, keep_bytes=True)
+            (self.folder / last.results).unlink(missing_ok=True)
 
     # --- what the answerer asks ---------------------------------------------------------------------------------------
 
@@ -256,7 +303,7 @@ class Service:
         return self.jobs.current(job_id)
 
     def answerer_of(self, job: Job) -> AnswerLine:
-        respondent = self.respondent(job.owner, job.model, max(job.starts, self.clock.now()))
+        respondent = self.respondent(job.owner, job.model, job.starts)
         return respondent.embed_line if job.embeds else respondent.answer_line
 
     def finished(self, job: Job) -> None:
@@ -265,11 +312,14 @@ class Service:
         if job.input_file is not None and job.has_output:
             ended = ended_at(replace(job, answered=now))
             self.files.add_result(job.owner, job.result_id, self.folder / job.results, ended)
-        if self.jobs.answered(job, now) is None:
+        done = self.jobs.answered(job, now)
+        if done is None:
             self.files.delete(job.result_id, keep_bytes=True)
             (self.folder / job.results).unlink(missing_ok=True)
         else:
-            self.spending.add(job)
+            self._ends_sooner(done)  # if its time was shortened meanwhile
+            if done.has_output:
+                self.spending.add(done)
 
     def broke(self, job: Job) -> None:
         self.jobs.answered(job, self.clock.now(), broken=True)

@@ -3,12 +3,14 @@
 A kill loses nothing that a reply has told of; only a power failure can (`synchronous` is off).
 """
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 FORMAT = 1
+_OURS = 0x47424445
 
 
 class StateError(Exception):
@@ -55,20 +57,40 @@ class State:
                 self._db.execute(statement, values)
 
 
+@contextlib.contextmanager
+def refused_in_words(path: Path) -> Iterator[None]:
+    """Raises StateError for what SQLite raises."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StateError(f"{path} cannot be used ({error}): is another emulator at work there?") from None
+    except sqlite3.DatabaseError as error:
+        raise StateError(f"{path} is not of this emulator ({error}); take another folder.") from None
+
+
+def claim(path: Path) -> None:
+    """Mark a new database as ours; one that is another program's or release's stays as it is: raises StateError."""
+    with refused_in_words(path), contextlib.closing(sqlite3.connect(path, timeout=1)) as db:
+        tables, owner, found = (
+            db.execute(question).fetchone()[0]
+            for question in ("SELECT count(*) FROM sqlite_master", "PRAGMA application_id", "PRAGMA user_version")
+        )
+        if not (tables or owner or found):
+            db.execute(f"PRAGMA application_id = {_OURS}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+        elif owner != _OURS:
+            raise StateError(f"{path} is not of this emulator; take another folder.")
+        elif found != FORMAT:
+            raise StateError(f"{path} was written by another release (format {found}); take another folder.")
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     """Held for this process alone: two emulators on one folder would mix their jobs."""
-    try:
+    claim(path)
+    with refused_in_words(path):
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = OFF")
-        (found,) = db.execute("PRAGMA user_version").fetchone()
-        if found not in (0, FORMAT):
-            raise StateError(f"{path} was written by another release (format {found}); take another folder.")
         db.execute("CREATE TABLE IF NOT EXISTS records (kind TEXT, name TEXT, record BLOB, UNIQUE (kind, name))")
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-    except sqlite3.OperationalError as error:
-        raise StateError(f"{path} cannot be used ({error}): is another emulator at work there?") from None
-    except sqlite3.DatabaseError as error:
-        raise StateError(f"{path} is not a state of this emulator ({error}); take another folder.") from None
     return db

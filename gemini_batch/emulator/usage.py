@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from gemini_batch.emulator.proto import repeated
 from gemini_batch.emulator.sizes import Medium, Modality, Sizes, look_inline, modality_of
-from gemini_batch.emulator.wire import Json, member, whole
+from gemini_batch.emulator.wire import Json, both_spellings, member, whole
 from gemini_batch.gemini.tokens import (
     CHARACTERS_PER_TOKEN,
     TILE_TOKENS,
@@ -34,6 +34,8 @@ THOUGHTS = {
     "XHIGH": (1024, 16384),
 }
 """Least and most thoughts of a thinking level. No page gives numbers ("Thinking"); these are ours."""
+
+_LIMITING = both_spellings("maxOutputTokens", "thinkingConfig")
 
 DYNAMIC_THOUGHTS = (64, 4096)
 """The same when the model may think as it likes."""
@@ -159,8 +161,10 @@ def _tokens(medium: Medium, model: str, resolution: str | None) -> Iterable[tupl
 def output_usage(request: Json, text: str, draw: int) -> Output:
     """What becomes of the answer `text` under the request's thinking and `maxOutputTokens`."""
     config = member(request, "generationConfig") or {}
+    if config.keys().isdisjoint(_LIMITING):
+        return Output(text, "STOP", text_tokens(len(text)) if text else 0, 0)
     thoughts = thought_tokens(member(config, "thinkingConfig"), draw)
-    most = _number(member(config, "maxOutputTokens"))
+    most = number(member(config, "maxOutputTokens"))
     if most is None or most <= 0:
         most = None
     else:
@@ -178,7 +182,7 @@ def thought_tokens(thinking_config: object, draw: int) -> int:
     """
     if type(thinking_config) is not dict:
         return 0
-    budget = _number(member(thinking_config, "thinkingBudget"))
+    budget = number(member(thinking_config, "thinkingBudget"))
     level = _word(member(thinking_config, "thinkingLevel")).upper()
     asked = budget is not None or level in THOUGHTS or member(thinking_config, "includeThoughts") is True
     if budget == 0 or not asked:
@@ -221,8 +225,8 @@ def _word(value: object) -> str:
     return value if type(value) is str else ""
 
 
-def _number(value: object) -> int | None:
-    """A whole number in any spelling of proto-JSON: 7, 7.0, "7"."""
+def number(value: object) -> int | None:
+    """A whole number in any spelling of proto-JSON: 7, 7.0, "7"; None for anything else."""
     if type(value) is str and (digits := whole(value.removeprefix("-"))) is not None:
         return -digits if value.startswith("-") else digits
     if type(value) is float and value.is_integer():

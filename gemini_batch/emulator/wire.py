@@ -74,7 +74,7 @@ def quota_exceeded(reason: str = "", message: str = "") -> ApiError:
     return ApiError(429, "RESOURCE_EXHAUSTED", message, [_QUOTA_HELP], reason=reason)
 
 
-def generate_quota_exceeded() -> ApiError:
+def generate_quota_exceeded(reason: str) -> ApiError:
     """The recorded 429 of generateContent, which unlike a batch's tells which quota and for how long."""
     details: list[Json] = [
         {
@@ -91,7 +91,7 @@ def generate_quota_exceeded() -> ApiError:
         _QUOTA_HELP,
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "57.238747106s"},
     ]
-    return ApiError(429, "RESOURCE_EXHAUSTED", quota_exceeded().message, details, reason="fault generate_429")
+    return ApiError(429, "RESOURCE_EXHAUSTED", quota_exceeded().message, details, reason=reason)
 
 
 def unavailable() -> ApiError:
@@ -141,7 +141,8 @@ _HTTP_OF = {3: "400", 5: "404", 7: "403", 8: "429", 14: "503", 16: "401"}
 
 def error_of_status(status: Json) -> ApiError:
     """A google.rpc.Status as the answer to a call of its own."""
-    error = _AS_FAULT[_HTTP_OF.get(int(status.get("code", 13)), "500")]()
+    code = status.get("code")
+    error = _AS_FAULT[_HTTP_OF.get(code, "500") if isinstance(code, int) else "500"]()
     return ApiError(error.code, error.status, str(status.get("message") or error.message))
 
 

@@ -17,6 +17,7 @@ from gemini_batch.fleet.host import MERGING, NEWS_SECONDS, Host, Open
 from gemini_batch.fleet.messages import ADVANCE, AFTER, MERGE, Doorbell, list_of
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs.advance import Rest, look
+from gemini_batch.jobs.twins import learn_listed
 from gemini_batch.quota.book import Applicant
 from gemini_batch.quota.desk import DeskClosed
 from gemini_batch.records import ShardRecord, ShardState
@@ -153,9 +154,18 @@ class _Sweep:
         listing = self._listing(runs)
         if listing is None:
             return SWEEP_SECONDS
+        self._learn(runs, listing)
         seconds = min(self._looked(run, record, listing) for run, record in wanted)
         self._host.hints.pace("list", project, seconds=max(seconds, SOONEST_SECONDS))
         return seconds
+
+    def _learn(self, runs: list[Open], listing: Listing) -> None:
+        """Jobs of the runs that nobody knows of: a create that landed after it was given up for lost."""
+        for run in runs:
+            try:
+                learn_listed(run.shop, listing)
+            except OSError as error:
+                log.warning("run %s: %s", run.shop.run.run_id, error)
 
     def _listing(self, runs: list[Open]) -> Listing | None:
         try:

@@ -1,10 +1,11 @@
 """The Gemini API through the official SDK: the only module that imports it.
 
 Jobs are read as raw JSON, because the SDK drops `batchStats` and `error` (python-genai #1323). Creating uses a client
-of its own that sends once and never reuses a connection: a server that closes an idle one would leave the outcome
-unknown.
+of its own that sends once: it follows no redirect, and never reuses a connection, since a server that closes an idle
+one would leave the outcome unknown.
 """
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -45,6 +46,8 @@ CALL_TIMEOUT_MS = 120_000
 LIST_PAGE = 100
 """The most the service returns (jobs: tobert/kaibo `src/batch.rs`; files: Files REST reference)."""
 
+SHA256_DIGITS = 64
+
 CONNECT_PHASE = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 """Exceptions of httpx and httpx2 that end before the first byte of a request."""
 
@@ -53,8 +56,8 @@ class GeminiClient:
     """`Remote` over google-genai, for one account. Safe to share between threads."""
 
     def __init__(self, account: Account) -> None:
-        self._general = _sdk_client(account, CALL_TIMEOUT_MS, {})
-        self._paying = _sdk_client(account, CREATE_TIMEOUT_MS, {"Connection": "close"})
+        self._general = _sdk_client(account, CALL_TIMEOUT_MS)
+        self._paying = _sdk_client(account, CREATE_TIMEOUT_MS, {"Connection": "close"}, follow_redirects=False)
 
     @effect("remote.upload")
     def upload(self, path: Path, display_name: str, mime_type: str) -> StoredFile:
@@ -85,14 +88,20 @@ class GeminiClient:
         body, at = self._raw(name)
         return Seen(_job(body), at)
 
+    @effect("remote.cancel_job")
+    def cancel_job(self, name: str) -> None:
+        _mapped(lambda: self._general.batches.cancel(name=name))
+
     @effect("remote.list_jobs")
     def list_jobs(self) -> Listing:
         entries, at = self._pages("batches", "operations")
         jobs = [_listed_job(entry) for entry in entries]
         jobs.sort(key=lambda job: (job.created_at or at, job.name), reverse=True)
-        ours = tuple(job for job in reversed(jobs) if job.display_name.startswith(OUR_PREFIX))
+        names = frozenset(job.name for job in jobs)
+        ours = {job.name: job for job in reversed(jobs) if job.display_name.startswith(OUR_PREFIX)}
         others = tuple(job for job in jobs if not job.display_name.startswith(OUR_PREFIX))
-        return Listing({job.display_name: job for job in jobs}, frozenset(job.name for job in jobs), at, ours, others)
+        by_display_name = {job.display_name: job for job in jobs}
+        return Listing(by_display_name, names, at, tuple(ours.values()), others, whole=len(names) == len(jobs))
 
     @effect("remote.get_file")
     def get_file(self, name: str) -> StoredFile:
@@ -136,12 +145,15 @@ class GeminiClient:
         return body, at
 
 
-def _sdk_client(account: Account, timeout_ms: int, headers: dict[str, str]) -> genai.Client:
+def _sdk_client(
+    account: Account, timeout_ms: int, headers: dict[str, str] | None = None, follow_redirects: bool = True
+) -> genai.Client:
+    trust_env = not account.is_loopback  # a proxy must not see loopback calls
     options = types.HttpOptions(
         base_url=account.endpoint,
         timeout=timeout_ms,
-        headers=headers,
-        client_args={"trust_env": not account.is_loopback},  # a proxy must not see loopback calls
+        headers=headers or {},
+        client_args={"trust_env": trust_env, "follow_redirects": follow_redirects},
         retry_options=types.HttpRetryOptions(attempts=1),
     )
     return genai.Client(api_key=account.key, vertexai=False, http_options=options)
@@ -188,7 +200,14 @@ def _refusal(code: int, text: str) -> RemoteError:
 
 def _stored(file: types.File) -> StoredFile:
     state = file.state.name if file.state is not None else "ACTIVE"
-    return StoredFile(file.name or "", file.uri or "", file.size_bytes, state != "PROCESSING", file.display_name or "")
+    return StoredFile(
+        file.name or "",
+        file.uri or "",
+        file.size_bytes,
+        state != "PROCESSING",
+        file.display_name or "",
+        _sha256(file),
+    )
 
 
 def _listed_file(entry: Any) -> StoredFile:
@@ -198,6 +217,16 @@ def _listed_file(entry: Any) -> StoredFile:
     size = str(shown.get("sizeBytes") or "")
     size_bytes = int(size) if size.isascii() and size.isdecimal() and len(size) <= DIGITS else None
     return StoredFile(name, uri, size_bytes, shown.get("state") != "PROCESSING", display_name)
+
+
+def _sha256(file: types.File) -> str | None:
+    """The digest in hex; None where there is none. On the wire it is base64: of the hex digits, as the cookbook shows
+    it, or of the bytes, as the reference may be read."""
+    try:
+        digest = base64.b64decode(file.sha256_hash or "", validate=True)
+        return digest.decode().lower() if len(digest) == SHA256_DIGITS else digest.hex() or None
+    except ValueError:
+        return None
 
 
 def _job(body: dict[str, Any]) -> Job:

@@ -23,6 +23,8 @@ class StoredFile:
     active: bool = True
     """False while the service is still processing it."""
     display_name: str = ""
+    sha256: str | None = None
+    """Of its bytes, in hex, where the service says."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Listing:
-    """Every job the key can see, all pages read, at provider time `at`."""
+    """The jobs the key can see, all pages read, at provider time `at`."""
 
     jobs: Mapping[str, Job]
     """By display name; of several with one name the oldest."""
@@ -45,6 +47,8 @@ class Listing:
     """All of ours, also those that share a name, oldest first."""
     others: tuple[Job, ...] = ()
     """All of other programs, of which only names and state are read."""
+    whole: bool = True
+    """False where a job is shown twice: pages shifted or came again, and what others held is not known."""
 
     @cached_property
     def by_name(self) -> Mapping[str, Job]:
@@ -67,6 +71,9 @@ class Remote(Protocol):
 
     def get_job(self, name: str) -> Seen: ...
 
+    def cancel_job(self, name: str) -> None:
+        """Ask the service to end a job. It may end otherwise all the same: look at what became of it."""
+
     def list_jobs(self) -> Listing: ...
 
     def get_file(self, name: str) -> StoredFile: ...
@@ -75,4 +82,4 @@ class Remote(Protocol):
         """Every file the key can see, all pages read. Of files that are not ours only what can be read is there."""
 
     def download(self, name: str, target: Path) -> None:
-        """Write the file's bytes to `target`. A cut download may end without an error: compare sizes."""
+        """Write the file's bytes to `target`. A cut download may end without an error: compare digests or sizes."""

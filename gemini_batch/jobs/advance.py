@@ -7,6 +7,7 @@ from costing money is that SENDING is created by exactly one of them.
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,7 +26,8 @@ from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.prepare import prepare
 from gemini_batch.jobs.shop import STAYS_TRUE, Shop
-from gemini_batch.records import Send, ShardRecord, Upload
+from gemini_batch.jobs.twins import end_twins
+from gemini_batch.records import Send, ShardRecord, ShardState, Upload
 
 SEND_WITHIN = timedelta(seconds=30)
 """A sender that was suspended for longer between recording SENDING and the POST must not send: by then others may
@@ -139,12 +141,19 @@ class _Advance:
                 return Stop()
             if not ours(command):
                 return Rest(_left(command), timedelta(0))
+            if lifecycle.live_twins(self._record):
+                self._end_twins()
             outcome = self._perform(command)
             if isinstance(outcome, Rest | AwaitDesk):
                 return outcome
             if outcome is not None:
                 self._save(outcome)
         return Rest("this process is leaving")
+
+    def _end_twins(self) -> None:
+        """At the first occasion, and no later than before the merge; the shard's own work does not wait for it."""
+        with suppress(RemoteError):
+            self._record = end_twins(self._shop, self._record)
 
     def _save(self, event: events.Event) -> bool:
         try:
@@ -269,8 +278,10 @@ class _Advance:
         resting = Rest(
             f"a create whose answer was lost is being looked for ({self._record.problem})", self._look_delay()
         )
-        if event is None or isinstance(event, events.Settled):
-            return event or resting
+        if event is None or not listing.whole:
+            return resting
+        if isinstance(event, events.Settled):
+            return event
         self._save(event)
         return resting  # one listing counts once
 
@@ -304,7 +315,7 @@ class _Advance:
                 return name
         return None
 
-    def _poll(self) -> Outcome:
+    def _poll(self) -> Outcome | None:
         known = self._record.job
         if known is None:
             raise AssertionError("SUBMITTED without a job")
@@ -315,12 +326,23 @@ class _Advance:
         job = seen.job.model_copy(
             update={"name": known.name, "created_at": seen.job.created_at or known.created_at or self._sent_at()}
         )
-        if ended := lifecycle.looked_at(job, seen.at):
-            return ended
+        verdict = lifecycle.looked_at(job, seen.at)
+        if isinstance(verdict, events.JobUnclear):
+            return self._unclear(verdict)
+        if verdict is not None:
+            return verdict
         if self._record.absence:
             self._save(events.JobLearned(job))  # seen again: what it was missed for no longer counts
         delay = lifecycle.poll_delay(seen.at - (job.created_at or seen.at), self._shop.limits.poll_interval)
         return Rest("jobs are running", delay)
+
+    def _unclear(self, verdict: events.JobUnclear) -> Outcome | None:
+        """A job that is over is paid for: its answers are given up after several looks, never after one."""
+        if self._spaced(verdict.at, "outcome"):
+            self._save(verdict)
+        if self._record.state is not ShardState.SUBMITTED:
+            return None
+        return Rest(f"{verdict.job.name}: {verdict.job.error}", min(GONE_SPACING, self._ceiling()))
 
     def _seen_live(self, name: str) -> Seen | None:
         """A job that the listing at hand shows alive. Whatever else it shows is worth a look of its own."""
@@ -342,9 +364,9 @@ class _Advance:
         """Whether this key sees anything else of the run."""
         return any(name.startswith(self._shop.remote_prefix) for name in listing.jobs) or self._sees_upload()
 
-    def _spaced(self, at: datetime) -> bool:
+    def _spaced(self, at: datetime, of: str = "itself") -> bool:
         absence = self._record.absence
-        return absence is None or at - absence.last_at >= GONE_SPACING
+        return absence is None or absence.of != of or at - absence.last_at >= GONE_SPACING
 
     def _collect(self) -> Outcome:
         try:

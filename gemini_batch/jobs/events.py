@@ -96,6 +96,15 @@ class ResultsMissing:
 
 
 @dataclass(frozen=True)
+class JobUnclear:
+    """The job was shown at provider time `at` in a way that would end it without its answers: over, but without
+    output, or long overdue in a state that nobody knows."""
+
+    job: Job
+    at: datetime
+
+
+@dataclass(frozen=True)
 class JobEnded:
     job: Job
 
@@ -119,6 +128,7 @@ Event = (
     | Settled
     | JobMissing
     | ResultsMissing
+    | JobUnclear
     | JobEnded
     | Collected
 )

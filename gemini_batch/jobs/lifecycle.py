@@ -6,6 +6,7 @@ and returns the next snapshot. An event that a state does not know raises `Illeg
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from gemini_batch.errors import IllegalTransition
 from gemini_batch.jobs.events import (
@@ -16,6 +17,7 @@ from gemini_batch.jobs.events import (
     JobEnded,
     JobLearned,
     JobMissing,
+    JobUnclear,
     NothingToSend,
     OutcomeUnknown,
     Prepared,
@@ -38,8 +40,9 @@ GONE_AFTER = timedelta(minutes=10)
 """A recorded job that answers 404 is believed gone after this many tries over this time. Found by sourcelibrary-v2
 #4889: verdicts from one look wrote off 85 live jobs."""
 
-OUTPUT_GRACE = timedelta(minutes=10)
-"""A job may say SUCCEEDED before its output shows (tidyverse/ellmer PR #926)."""
+NO_OUTCOME_AFTER = timedelta(hours=1)
+"""The same for a job that is there and over but shows no output, which may come later (tidyverse/ellmer PR #926). It
+runs from our first look: a run may be looked at days after its jobs have ended."""
 
 LONGEST_LIFE = timedelta(hours=72)
 """Jobs expire after 48 h (Batch API guide); one in a state we do not know is given up a day later, not waited for."""
@@ -103,6 +106,8 @@ def _changes(record: ShardRecord, event: Event) -> dict[str, object] | None:
             return _missing(record, at)
         case S.ENDED, ResultsMissing(at):
             return _results_missing(record, at)
+        case S.SUBMITTED, JobUnclear(job, at):
+            return _unclear(record, job, at)
         case S.SUBMITTED, JobEnded(job):
             return {"state": S.ENDED, "job": job, "absence": None, "problem": job.error}
         case S.ENDED, Collected(tally):
@@ -151,6 +156,13 @@ def _missing(record: ShardRecord, at: datetime) -> dict[str, object]:
     return {"absence": absence}
 
 
+def _unclear(record: ShardRecord, job: Job, at: datetime) -> dict[str, object]:
+    absence = _seen_again(record.absence, at, "outcome")
+    if _believed(absence):
+        return {"state": S.ENDED, "job": job, "absence": None, "problem": job.error}
+    return {"absence": absence}
+
+
 def _results_missing(record: ShardRecord, at: datetime) -> dict[str, object]:
     absence = _seen_again(record.absence, at)
     if not _believed(absence) or record.job is None:
@@ -160,13 +172,14 @@ def _results_missing(record: ShardRecord, at: datetime) -> dict[str, object]:
 
 
 def _believed(absence: Absence) -> bool:
-    return absence.times >= GONE_TRIES and absence.last_at - absence.first_at >= GONE_AFTER
+    needed = GONE_AFTER if absence.of == "itself" else NO_OUTCOME_AFTER
+    return absence.times >= GONE_TRIES and absence.last_at - absence.first_at >= needed
 
 
-def _seen_again(absence: Absence | None, at: datetime) -> Absence:
-    if absence is None:
-        return Absence(first_at=at, last_at=at)
-    return Absence(first_at=absence.first_at, last_at=max(at, absence.last_at), times=absence.times + 1)
+def _seen_again(absence: Absence | None, at: datetime, of: Literal["itself", "outcome"] = "itself") -> Absence:
+    if absence is None or absence.of != of:
+        return Absence(first_at=at, last_at=at, of=of)
+    return absence.model_copy(update={"last_at": max(at, absence.last_at), "times": absence.times + 1})
 
 
 # --- what to do -------------------------------------------------------------------------------------------------------
@@ -276,17 +289,22 @@ def is_live(job: Job) -> bool:
     return _state(job) in LIVE
 
 
-def looked_at(job: Job, at: datetime) -> JobEnded | None:
+def live_twins(record: ShardRecord) -> list[Job]:
+    """Further jobs of the shard that may still run, as far as is recorded."""
+    return [twin for twin in record.twins if _state(twin) not in TERMINAL and twin.state != GONE]
+
+
+def looked_at(job: Job, at: datetime) -> JobEnded | JobUnclear | None:
     """Whether a polled job is over. Terminal states are; states nobody knows are bounded by age in provider time."""
     state = _state(job)
     age = at - (job.created_at or at)
     if state == "SUCCEEDED" and job.responses_file is None:
-        waited_long = age > LONGEST_LIFE if job.ended_at is None else at - job.ended_at >= OUTPUT_GRACE
-        return JobEnded(job) if waited_long else None
+        return JobUnclear(job.model_copy(update={"error": job.error or "it shows no output"}), at)
     if state in TERMINAL:
         return JobEnded(job)
     if state not in LIVE and age > LONGEST_LIFE:
-        return JobEnded(job.model_copy(update={"error": f"given up in the unknown state {job.state} after {age}"}))
+        error = f"given up in the unknown state {job.state} after {age}"
+        return JobUnclear(job.model_copy(update={"error": error}), at)
     return None
 
 

@@ -52,6 +52,8 @@ class Packed:
     sha256: str
     size_bytes: int
     lines: int
+    ends_line: bool
+    """Whether the last line has its line feed: one that has not may be cut."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def pack(task: PackTask) -> Packed:
             digest.update(chunk)
             out.write(chunk)
             size, lines, last = size + len(chunk), lines + chunk.count(b"\n"), chunk[-1:]
-    return Packed(digest.hexdigest(), size, lines + (last != b"\n"))
+    return Packed(digest.hexdigest(), size, lines + (last != b"\n"), last == b"\n")
 
 
 def parse(task: ParseTask) -> Tally:

@@ -98,7 +98,7 @@ class Book:
         in_flight, held = who.state in IN_FLIGHT, self.leases.get(who.name)
         if held and (held.version > who.version or (held.asked and held.version == who.version and not in_flight)):
             return
-        if (probe := self.probes.get(who.model)) and probe.name == who.name and (who.has_job or not in_flight):
+        if (probe := self.probes.get(who.model)) and probe.name == who.name and not _asks_again(who):
             del self.probes[who.model]
         if in_flight:
             self.leases[who.name] = _lease(who, now + LEASE_SECONDS)
@@ -144,6 +144,11 @@ def follow_all(book: Book, ledger: Iterable[Applicant], now: float) -> None:
 
 def _lease(who: Applicant, until: float, asked: bool = False) -> Lease:
     return Lease(**{**who.model_dump(), "until": until, "asked": asked})
+
+
+def _asks_again(who: Applicant) -> bool:
+    """Whether a shard is on its way to another create. One whose create was lost may never make another."""
+    return who.state in IN_FLIGHT and who.state is not S.UNKNOWN and not who.has_job
 
 
 def _probing(probe: Probe) -> str:

@@ -145,8 +145,8 @@ def make_report(
 
 def _lines_bought(record: ShardRecord) -> int:
     """Lines of every create of the shard that the service took."""
-    taken = {job.display_name for job in (record.job, *record.twins) if job}
-    return sum(send.lines for send in record.sends if send.display_name in taken)
+    lines = {send.display_name: send.lines for send in record.sends}
+    return sum(lines.get(job.display_name, 0) for job in (record.job, *record.twins) if job)
 
 
 def _seconds(began: datetime, records: list[ShardRecord]) -> float:

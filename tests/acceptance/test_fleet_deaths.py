@@ -1,4 +1,7 @@
-"""A fleet whose machines and broker die at random: every answer on its row, every request bought once."""
+"""A fleet whose machines and broker die at random: every answer on its row, every request bought once.
+
+`make chaos` is the long form: CHAOS_EVENTS deaths among CHAOS_ROWS rows, under CHAOS_SEED.
+"""
 
 import os
 import random
@@ -7,7 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SEED = 20261124
+SEED = int(os.environ.get("CHAOS_SEED", "20261124"))
+ROWS = int(os.environ.get("CHAOS_ROWS", "20000"))
+EVENTS = int(os.environ.get("CHAOS_EVENTS", "10"))
+SHARD = 100
+AT_ONCE = 8
+MISHAPS = 0.03
+"""The share of calls, jobs and lines that meet a fault of the service."""
 KINDS = (
     "Redis forgets everything",
     "Redis dies and comes back empty",
@@ -67,9 +76,13 @@ class Chaos:
         print(f"{what} ({self._calls()} calls, {self._emulator.creates} jobs)")
 
 
-def _hand_over(cli: Any, valkey: Any, manifest: Path, shard: int) -> Path:
-    options = ("--poll-interval", "1", "--settle", "5", "--max-requests-per-shard", shard, "--max-live-jobs", "4")
-    done = cli("submit", manifest, *options, "--broker", valkey.url, "--out", "runs/run", "--detach")
+def _order(valkey: Any, manifest: Path) -> list[object]:
+    options = ("--poll-interval", "1", "--settle", "5", "--max-requests-per-shard", SHARD, "--max-live-jobs", AT_ONCE)
+    return ["submit", manifest, *options, "--broker", valkey.url, "--out", "runs/run"]
+
+
+def _hand_over(cli: Any, valkey: Any, manifest: Path) -> Path:
+    done = cli(*_order(valkey, manifest), "--detach")
     assert done.code == 0, done.err
     return cli.folder / "runs" / "run"
 
@@ -78,32 +91,39 @@ def _exact(run: Path, rows: int, shards: int, emulator: Any, look: Any) -> None:
     look.until((run / "_SUCCESS").exists, "the run has finished")
     assert emulator.bought_twice() == []
     assert (emulator.bought, emulator.creates) == (rows, shards)
-    assert emulator.stats()["jobs"]["live_max"] <= 4
+    assert emulator.stats()["jobs"]["live_max"] <= AT_ONCE
     table = look.dataset(run)
     assert table["index"].to_pylist() == list(range(rows))
     assert table["text"].to_pylist() == [look.answer(f"Prompt number {i}") for i in range(rows)]
     assert set(table["status"].to_pylist()) == {"ok"}
 
 
-def test_ten_random_events_a_join_and_a_death_change_nothing_and_buy_nothing_twice(
+def test_deaths_at_random_a_join_and_mishaps_of_the_service_change_nothing_and_buy_nothing_twice(
     cli: Any, emulator: Any, valkey: Any, start_worker: Callable[..., Any], look: Any, folder: Path
 ) -> None:
-    """What a fleet is for: machines come and go, Redis forgets, and each prompt is answered once."""
-    emulator.settings(job_seconds=1.5)
-    chaos = Chaos(int(os.environ.get("CHAOS_SEED", SEED)), emulator, valkey, start_worker)
+    """What a fleet is for: machines come and go, Redis forgets, the service errs, and each prompt is answered once."""
+    emulator.settings(job_seconds=1.5, chaos=MISHAPS)
+    chaos = Chaos(SEED, emulator, valkey, start_worker)
     chaos.join("a@host-one")
     chaos.join("b@host-two")
-    run = _hand_over(cli, valkey, look.prompts(folder / "m.parquet", 12_000), 200)
+    manifest = look.prompts(folder / "m.parquet", ROWS)
+    doomed = cli.start(*_order(valkey, manifest))
+    look.until((folder / "runs" / "run" / "run.json").exists, "the coordinator has begun")
+    doomed.kill()
+    run = _hand_over(cli, valkey, manifest)
     watching = cli.start("resume", run, "--broker", valkey.url, "--json")
-    for number in range(10):
-        chaos.await_calls(look, 40)
+    for number in range(EVENTS):
+        chaos.await_calls(look, 10 * ROWS // SHARD // EVENTS)
         assert not (run / "_SUCCESS").exists(), "finished too early to be of use"
+        if number == 3:
+            watching.kill()
+            watching = cli.start("resume", run, "--broker", valkey.url, "--json")
         if number == 4:
             chaos.join("c@host-three")
         if number == 6:
             chaos.leave()
         chaos.strike()
-    _exact(run, 12_000, 60, emulator, look)
+    _exact(run, ROWS, ROWS // SHARD, emulator, look)
     watched = watching.ended(20)
     assert (watched.code, watched.json["state"]) == (0, "finished"), watched.err
     assert [worker.stop().code for worker in chaos.crew] == [0, 0]
@@ -121,7 +141,7 @@ def test_the_older_celery_loses_nothing_either(
     chaos = Chaos(SEED, emulator, valkey, lambda name: start_worker(name, env={"PYTHONPATH": path}))
     chaos.join("a@host-one")
     chaos.join("b@host-two")
-    run = _hand_over(cli, valkey, look.prompts(folder / "m.parquet", 2_000), 100)
+    run = _hand_over(cli, valkey, look.prompts(folder / "m.parquet", 2_000))
     for kind in (
         "Redis dies and comes back empty",
         "death of the main process of",

@@ -1,5 +1,6 @@
 """Our client over the SDK, against the emulator: what it brings back, and which leaf each mishap becomes."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def test_a_job_is_made_found_watched_and_fetched(gemini, http, source, tmp_path)
     assert job.created_at <= seen.job.ended_at <= seen.at.replace(microsecond=999_999)
     assert gemini.list_jobs().jobs["gbd-run-1"].name == job.name
     gemini.download(seen.job.responses_file, tmp_path / "results")
+    results = hashlib.sha256((tmp_path / "results").read_bytes()).hexdigest()
+    assert gemini.get_file(seen.job.responses_file).sha256 == results
     assert [json.loads(line)["key"] for line in (tmp_path / "results").read_bytes().splitlines()] == ["a", "b", "c"]
 
 

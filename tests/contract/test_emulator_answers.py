@@ -177,7 +177,7 @@ def test_a_line_without_contents_is_an_error_of_its_own():
         {"type": "integer", "minimum": 3, "maximum": 2},
         {"type": "array", "minItems": 3, "maxItems": 2},
         {"type": "colour"},
-        {"allOf": [{}, {}]},
+        {"allOf": [{"type": "string"}, {"type": "null"}]},
         {"$ref": "#/nowhere"},
     ],
 )

@@ -1,237 +1,42 @@
-"""Each fault, as the SDK or a plain HTTP client meets it."""
+"""The words of faults, whatever the fault."""
 
+import ast
 import json
-from datetime import UTC, datetime
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.genai import errors
-from sdk_calls import MODEL, Client, TransportError, finished, jsonl, request_of, upload
+from sdk_calls import MODEL, Client, finished
+from six_prompts import lines, lines_of, submit_all
 
-from gemini_batch.emulator.answers import expected_text
-from gemini_batch.emulator.board import FaultBoard
-from gemini_batch.emulator.faults import FAULTS, FaultSpec, Point
-
-KEYS = [f"r{i}" for i in range(6)]
+from gemini_batch.emulator.faults import FAULTS
 
 
-@pytest.fixture
-def arm(http):
-    def arm(name: str, **how: int) -> None:
-        assert http.post("/admin/faults", json={"name": name, **how}).status_code == 200
-
-    return arm
-
-
-def prompt_of(key: str) -> dict[str, Any]:
-    return request_of(f"prompt {key}")
-
-
-def upload_all(client: Client) -> str:
-    return upload(client, jsonl(*({"key": key, "request": prompt_of(key)} for key in KEYS))).name
-
-
-def submit_all(client: Client, name: str = "j") -> Any:
-    return client.batches.create(model=MODEL, src=upload_all(client), config={"display_name": name})
-
-
-def raw_lines(client: Client) -> list[bytes]:
-    job = finished(client, submit_all(client))
-    assert job.state == "JOB_STATE_SUCCEEDED"
-    return client.files.download(file=job.dest.file_name).removesuffix(b"\n").split(b"\n")
-
-
-def lines(client: Client) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in raw_lines(client)]
-
-
-def answer_text(line: dict[str, Any]) -> str:
-    return line["response"]["candidates"][0]["content"]["parts"][0]["text"]
-
-
-# creating
-
-
-@pytest.mark.parametrize(("fault", "code"), [("create_503", 503), ("create_429", 429)])
-def test_a_refused_create_makes_no_job(client, http, arm, fault, code):
-    arm(fault)
-    with pytest.raises(errors.APIError) as refused:
-        submit_all(client)
-    assert refused.value.code == code
-    assert http.get("/admin/stats").json()["creates"] == 0
-    assert http.get("/admin/stats").json()["creates_rejected"] == 1
-    assert submit_all(client).name
-
-
-def test_a_503_after_commit_leaves_a_job(client, http, arm):
-    arm("create_503_after_commit")
-    with pytest.raises(errors.ServerError):
-        submit_all(client, "unclear")
-    assert [job.display_name for job in client.batches.list()] == ["unclear"]
-    assert http.get("/admin/stats").json()["creates"] == 1
-
-
-def test_a_lost_reply_leaves_a_job_and_a_closed_connection(client, arm):
-    arm("create_reply_lost")
-    with pytest.raises(TransportError):
-        submit_all(client, "unclear")
-    assert [job.display_name for job in client.batches.list()] == ["unclear"]
-
-
-def test_a_refused_create_does_not_use_up_a_fault_that_needs_a_job(client, arm):
-    arm("create_reply_lost")
-    with pytest.raises(errors.ClientError):
-        client.batches.create(model=MODEL, src="files/absent")
-    with pytest.raises(TransportError):
-        submit_all(client)
-
-
-# results
-
-
-def test_shuffled_results_keep_every_answer_with_its_key(client, arm):
-    arm("result_shuffled")
-    found = lines(client)
-    assert [line["key"] for line in found] != KEYS
-    assert {line["key"]: answer_text(line) for line in found} == {key: expected_text(0, prompt_of(key)) for key in KEYS}
-
-
-def test_missing_lines_are_left_out(client, arm):
-    arm("result_line_missing", times=2, after=1)
-    assert [line["key"] for line in lines(client)] == ["r0", "r3", "r4", "r5"]
-
-
-def test_a_duplicated_line_comes_twice(client, arm):
-    arm("result_line_duplicated")
-    assert [line["key"] for line in lines(client)] == ["r0", *KEYS]
-
-
-def test_a_foreign_line_comes_on_top(client, arm):
-    arm("result_line_foreign", after=5)
-    assert [line["key"] for line in lines(client)] == [*KEYS, "nobody-sent-this"]
-
-
-def test_a_broken_line_is_half_a_line(client, arm):
-    arm("result_line_broken", after=2)
-    found = raw_lines(client)
-    assert len(found) == 6
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(found[2])
-
-
-def test_an_error_line_has_code_13_and_counts_as_failed(client, http, arm):
-    arm("result_line_error")
-    found = lines(client)
-    assert found[0]["error"]["code"] == 13 and "response" not in found[0]
-    (job,) = http.get("/v1/batches").json()["operations"]
-    assert job["metadata"]["batchStats"] == {
-        "requestCount": "6",
-        "successfulRequestCount": "5",
-        "failedRequestCount": "1",
-    }
-
-
-def test_a_blocked_line_has_feedback_and_no_candidates(client, arm):
-    arm("result_line_blocked")
-    response = lines(client)[0]["response"]
-    assert response["promptFeedback"] == {"blockReason": "PROHIBITED_CONTENT"}
-    assert "candidates" not in response
-
-
-def test_a_truncated_line_says_max_tokens(client, arm):
-    arm("result_line_truncated")
-    (candidate,) = lines(client)[0]["response"]["candidates"]
-    text = candidate["content"]["parts"][0]["text"]
-    whole = expected_text(0, prompt_of("r0"))
-    assert candidate["finishReason"] == "MAX_TOKENS"
-    assert whole.startswith(text) and text != whole
-
-
-def test_reversed_members_put_the_key_last_and_errors_under_status(client, arm):
-    arm("result_reversed_members")
-    arm("result_line_error")
-    found = lines(client)
-    assert {list(line)[-1] for line in found} == {"key"}
-    assert found[0]["status"]["code"] == 13 and "error" not in found[0]
-
-
-def test_line_faults_run_on_into_the_next_job_and_never_meet_on_one_line(client, arm):
-    arm("result_line_missing", times=2, after=5)
-    arm("result_line_error", times=1, after=5)
-    assert [line["key"] for line in lines(client)] == KEYS[:5]
-    second = lines(client)
-    assert [line["key"] for line in second] == KEYS[1:]
-    assert "error" in second[0]
-
-
-# jobs
-
-
-def test_a_failed_job_has_a_top_level_error_and_no_output(client, http, arm):
-    arm("job_failed")
-    job = finished(client, submit_all(client))
-    body = http.get(f"/v1/{job.name}").json()
-    assert job.state == "JOB_STATE_FAILED"
-    assert body["done"] is True and body["error"]["code"] == 13
-    assert "response" not in body and "output" not in body["metadata"]
-    assert len(list(client.files.list())) == 1
-
-
-def test_an_expired_job_has_no_output(client, arm):
-    arm("job_expired")
-    job = finished(client, submit_all(client))
-    assert job.state == "JOB_STATE_EXPIRED" and not (job.dest and job.dest.file_name)
-
-
-def test_output_may_come_after_success(client, arm):
-    arm("succeeded_without_output")
-    job = finished(client, submit_all(client))
-    shown = [job] + [client.batches.get(name=job.name) for _ in range(2)]
-    assert {one.state for one in shown} == {"JOB_STATE_SUCCEEDED"}
-    assert [bool(one.dest and one.dest.file_name) for one in shown] == [False, False, True]
-
-
-def test_an_unknown_state_is_shown_for_two_gets(client, http, arm):
-    job = finished(client, submit_all(client))
-    arm("state_unknown")
-    states = [http.get(f"/v1/{job.name}").json()["metadata"]["state"] for _ in range(3)]
-    assert states == ["BATCH_STATE_SOMETHING", "BATCH_STATE_SOMETHING", "BATCH_STATE_SUCCEEDED"]
-
-
-@pytest.mark.parametrize("fault", ["get_500", "list_500"])
-def test_a_500_passes(client, arm, fault):
-    job = submit_all(client)
-    arm(fault)
-
-    def call() -> Any:
-        return client.batches.get(name=job.name) if fault == "get_500" else list(client.batches.list())
-
-    with pytest.raises(errors.ServerError):
+def outcome(call: Callable[[], Any]) -> int:
+    try:
         call()
-    assert call()
+    except errors.APIError as e:
+        return int(e.code)
+    return 200
 
 
-# bytes on the way
+def lists(client: Client, count: int) -> list[int]:
+    """What so many calls of one kind are answered with."""
+    return [outcome(lambda: list(client.batches.list())) for _ in range(count)]
 
 
-def test_a_cut_download_looks_complete_to_a_careless_client(client, http, arm):
-    job = finished(client, submit_all(client))
-    whole = client.files.download(file=job.dest.file_name)
-    arm("download_cut")
-    reply = http.get(f"/v1/{job.dest.file_name}:download?alt=media")
-    assert reply.status_code == 200
-    assert "content-length" not in reply.headers and "transfer-encoding" not in reply.headers
-    assert reply.content == whole[: len(whole) // 2]
-    assert client.files.download(file=job.dest.file_name) == whole
+def test_every_fault_is_met_in_some_test():
+    """What a test of faults names it arms, and `arm` sees to it that it happens."""
+    files = Path(__file__).parent.glob("test_emulator_faults_of_*.py")
+    said = {
+        node.value for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)
+    }
+    assert FAULTS.keys() - said == set()
 
 
-def test_the_sdk_survives_a_503_on_a_chunk(client, http, arm):
-    arm("upload_503")
-    assert [line["key"] for line in lines(client)] == KEYS
-    assert http.get("/admin/stats").json()["calls"]["POST upload"] == 3
-
-
-# the port itself
+# armed and disarmed
 
 
 def test_an_unknown_fault_is_refused_with_the_known_names(http):
@@ -241,25 +46,182 @@ def test_an_unknown_fault_is_refused_with_the_known_names(http):
     assert "'rain'" in message and all(name in message for name in FAULTS)
 
 
-def test_clearing_disarms(client, http, arm):
-    arm("get_500", times=5)
+def test_several_faults_are_armed_together_or_not_at_all(client, http):
+    reply = http.post("/admin/faults", json={"faults": [{"name": "list_503"}, {"name": "rain"}]})
+    assert reply.status_code == 400 and http.get("/admin/faults").json() == {"armed": []}
+    http.post("/admin/faults", json={"faults": [{"name": "list_503"}, {"name": "list_429"}]})
+    assert lists(client, 3) == [503, 429, 200]
+
+
+def test_what_is_armed_shows_what_is_left_of_it(client, http, arm):
+    arm("list_503", times=3, after=2)
+    http.post("/admin/faults", json={"name": "get_503", "times": "always", "job": "j"})
+    assert lists(client, 3) == [200, 200, 503]
+    assert http.get("/admin/faults").json()["armed"] == [
+        {"name": "list_503", "times": 2, "after": 0},
+        {"name": "get_503", "times": "always", "after": 0, "job": "j"},
+    ]
+
+
+def test_clearing_disarms_all(client, http):
+    http.post("/admin/faults", json={"faults": [{"name": "list_503"}, {"name": "create_500", "times": 5}]})
     http.delete("/admin/faults")
-    assert submit_all(client).name
+    assert lists(client, 1) == [200] and submit_all(client).name
 
 
-def board_with(**spec: Any) -> FaultBoard:
-    board = FaultBoard(lambda: datetime(2026, 11, 22, tzinfo=UTC), 0)
-    board.arm(FaultSpec(**spec))
-    return board
+def test_clearing_by_name_leaves_the_others(client, http, arm):
+    http.post("/admin/faults", json={"name": "list_503", "times": "always"})
+    arm("list_429")
+    http.delete("/admin/faults?name=list_503")
+    assert lists(client, 2) == [429, 200]
 
 
-def test_faults_skip_then_happen_then_are_spent():
-    board = board_with(name="state_unknown", times=2, after=1)
-    assert [bool(board.take(Point.GET)) for _ in range(5)] == [False, True, True, False, False]
-    assert board.armed() == []
+def test_a_name_that_no_fault_has_clears_nothing_and_is_refused(client, http, arm):
+    arm("list_503")
+    assert http.delete("/admin/faults?name=list_5O3").status_code == 400
+    assert lists(client, 2) == [503, 200]
 
 
-def test_a_fault_does_not_happen_elsewhere():
-    board = board_with(name="get_500")
-    assert not board.take(Point.CALL, call="list") and not board.take(Point.GET)
-    assert board.take(Point.CALL, call="get")
+def test_a_reset_disarms(client, http):
+    http.post("/admin/faults", json={"name": "list_503"})
+    http.post("/admin/reset")
+    assert lists(client, 1) == [200]
+
+
+# when
+
+
+def test_a_fault_happens_as_often_as_it_is_told_and_to_the_next_call_not(client, arm):
+    arm("list_503", times=2)
+    assert lists(client, 4) == [503, 503, 200, 200]
+
+
+def test_a_fault_may_skip_some_calls_first(client, arm):
+    arm("list_503", after=2)
+    assert lists(client, 4) == [200, 200, 503, 200]
+
+
+def test_a_fault_may_happen_always(client, http, arm):
+    arm("list_503", times="always")
+    assert lists(client, 20) == [503] * 20
+    http.delete("/admin/faults?name=list_503")
+    assert lists(client, 1) == [200]
+
+
+def test_a_fault_may_happen_to_a_share_and_to_the_same_calls_again_after_a_reset(client, http, arm):
+    seen = []
+    for _ in range(2):
+        http.post("/admin/reset")
+        arm("list_503", rate=0.4)
+        seen.append(lists(client, 50))
+    assert seen[0] == seen[1]
+    assert 10 <= seen[0].count(503) <= 30
+
+
+def test_a_share_may_be_limited(client, arm):
+    arm("list_503", rate=0.4, times=2)
+    assert lists(client, 30).count(503) == 2
+
+
+def test_a_fault_may_last_some_time_of_the_service_s_clock(client, http, arm):
+    arm("list_503", lasts_seconds=1000)
+    assert lists(client, 5) == [503] * 5
+    http.post("/admin/clock", json={"advance_seconds": 900})
+    assert lists(client, 1) == [503]
+    http.post("/admin/clock", json={"advance_seconds": 100})
+    assert lists(client, 1) == [200]
+    assert http.get("/admin/faults").json() == {"armed": []}
+
+
+def test_several_faults_hold_at_once(client, http, arm):
+    arm("list_lag", seconds=1000)
+    arm("job_failed")
+    arm("result_line_error")
+    arm("get_429")
+    job = submit_all(client)
+    assert list(client.batches.list()) == []
+    assert outcome(lambda: client.batches.get(name=job.name)) == 429
+    assert finished(client, job).state == "JOB_STATE_FAILED"
+
+
+# narrowed
+
+
+@pytest.fixture
+def two_jobs(client, http):
+    """A finished job of each of two models."""
+    models = {"flash": MODEL, "pro": "gemini-3.1-pro-preview"}
+    return [finished(client, submit_all(client, name, model)) for name, model in models.items()]
+
+
+@pytest.mark.parametrize("narrowed", [{"job": "pr*"}, {"model": "*-pro-*"}, {"job": "pro", "model": "gemini-3*"}])
+@pytest.mark.parametrize("call", ["get", "cancel", "delete", "download"])
+def test_a_call_about_a_job_is_known_by_the_name_and_model_of_the_job(client, arm, two_jobs, call, narrowed):
+    arm(f"{call}_503", **narrowed)
+
+    def tried(job: Any) -> int:
+        if call == "download":
+            return outcome(lambda: client.files.download(file=job.dest.file_name))
+        return outcome(lambda: getattr(client.batches, call)(name=job.name))
+
+    flash, pro = two_jobs
+    assert [tried(flash), tried(pro), tried(pro)] == [200, 503, 200]
+
+
+@pytest.mark.parametrize("narrowed", [{"job": "pro"}, {"model": "*-pro-*"}])
+def test_the_create_of_another_job_meets_no_fault(client, arm, narrowed):
+    arm("create_429", **narrowed)
+
+    def tried(name: str, model: str) -> int:
+        return outcome(lambda: submit_all(client, name, model))
+
+    pro = ("pro", "gemini-3.1-pro-preview")
+    assert [tried("flash", MODEL), tried(*pro), tried(*pro)] == [200, 429, 200]
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "left"),
+    [
+        ({"key": "r3"}, ["r0", "r1", "r2", "r4", "r5"]),
+        ({"key": "r[45]", "times": 2}, ["r0", "r1", "r2", "r3"]),
+        ({"row": 2}, ["r0", "r1", "r3", "r4", "r5"]),
+        ({"key": "r[1-4]", "after": 1, "times": "always"}, ["r0", "r1", "r5"]),
+        ({"job": "j", "model": MODEL, "row": 0}, ["r1", "r2", "r3", "r4", "r5"]),
+        ({"times": "always"}, []),
+    ],
+)
+def test_lines_are_known_by_key_and_row(client, arm, narrowed, left):
+    arm("result_line_missing", **narrowed)
+    found = client.files.download(file=finished(client, submit_all(client)).dest.file_name)
+    assert [json.loads(line)["key"] for line in found.splitlines()] == left
+
+
+def test_a_fault_of_a_line_waits_for_the_job_that_has_the_line(client, http, arm):
+    arm("result_line_error", key="r3", job="second")
+    assert [line.get("error") for line in lines(client)] == [None] * 6
+    assert http.get("/admin/stats").json()["faults"] == {}
+    found = lines_of(client, finished(client, submit_all(client, "second")))
+    assert ["error" in line for line in found] == [False, False, False, True, False, False]
+
+
+def test_a_share_of_lines_is_the_same_share_again(client, http, arm):
+    seen = []
+    for _ in range(2):
+        http.post("/admin/reset")
+        arm("result_line_null", rate=0.5)
+        seen.append([line["response"] is None for line in lines(client) + lines(client)])
+    assert seen[0] == seen[1] and 0 < sum(seen[0]) < 12
+
+
+# counted
+
+
+def test_each_time_that_a_fault_happens_counts_one_however_long_it_lasts(client, http, arm):
+    arm("get_503", times=2)
+    arm("list_lag", seconds=90)
+    arm("result_line_error", times=3)
+    job = submit_all(client)
+    for _ in range(2):
+        with pytest.raises(errors.ServerError):
+            client.batches.get(name=job.name)
+    assert http.get("/admin/stats").json()["faults"] == {"get_503": 2, "list_lag": 1, "result_line_error": 3}

@@ -9,9 +9,12 @@ ROOT = Path(__file__).parents[2]
 OLDEST = Path(sys.prefix) / "genai2"
 THOSE_THAT_DRIVE_IT = (
     "test_client_calls.py",
-    "test_emulator_faults.py",
+    "test_emulator_faults_of_files.py",
+    "test_emulator_faults_of_jobs.py",
+    "test_emulator_faults_of_lines.py",
     "test_emulator_refusals.py",
     "test_emulator_wire.py",
+    "test_sends_once.py",
 )
 
 

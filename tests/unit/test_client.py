@@ -1,14 +1,16 @@
 """What the client makes of statuses and of raw JSON, without a network."""
 
+import base64
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
+from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.errors import Denied, NotFound, Refused, RemoteError, Throttled, Unavailable
-from gemini_batch.gemini.client import _instant, _job, _of_status, _refusal
+from gemini_batch.gemini.client import _instant, _job, _of_status, _refusal, _stored
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
@@ -113,6 +115,19 @@ def test_an_odd_operation_is_a_job_or_a_remote_error(metadata, rest):
     """One strange job in the project's list must not end every run of the project."""
     with suppress(RemoteError):
         _job({**rest, "metadata": metadata})
+
+
+@pytest.mark.parametrize(
+    ("shown", "sha256"),
+    [
+        (base64.b64encode(b"AB" * 32).decode(), "ab" * 32),
+        (base64.b64encode(b"\xab" * 32).decode(), "ab" * 32),
+        (None, None), ("", None), ("no base64!", None), (base64.b64encode(b"\xff" * 64).decode(), None),
+    ],
+)  # fmt: skip
+def test_a_digest_is_read_in_either_spelling_or_not_at_all(shown, sha256):
+    """A digest that cannot be read vouches for nothing, and condemns nothing either."""
+    assert _stored(types.File(name="files/a", sha256_hash=shown)).sha256 == sha256
 
 
 @pytest.mark.parametrize(

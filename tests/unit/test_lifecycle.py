@@ -52,6 +52,7 @@ EVENTS = {
     "Settled": life.Settled(),
     "JobMissing": life.JobMissing(NOW),
     "ResultsMissing": life.ResultsMissing(NOW),
+    "JobUnclear": life.JobUnclear(job(state="BATCH_STATE_SUCCEEDED"), NOW),
     "JobEnded": life.JobEnded(job(state="BATCH_STATE_SUCCEEDED")),
     "Collected": life.Collected(TALLY),
 }
@@ -72,6 +73,7 @@ LEGAL = {
     (S.UNKNOWN, "Absent"): S.UNKNOWN,
     (S.UNKNOWN, "Settled"): S.READY,
     (S.SUBMITTED, "JobMissing"): S.SUBMITTED,
+    (S.SUBMITTED, "JobUnclear"): S.SUBMITTED,
     (S.SUBMITTED, "JobEnded"): S.ENDED,
     (S.ENDED, "ResultsMissing"): S.ENDED,
     (S.ENDED, "Collected"): S.COLLECTED,
@@ -259,6 +261,23 @@ def test_a_recorded_job_is_gone_only_after_three_misses_over_ten_minutes():
     assert after(0, 1, 2, 3).state is S.SUBMITTED
     assert after(0, 60).state is S.SUBMITTED
     assert (after(0, 5, 10).state, after(0, 5, 10).job.state) == (S.ENDED, life.GONE)
+
+
+def test_a_job_without_an_outcome_is_given_up_only_after_three_looks_over_an_hour():
+    """It is over and paid for; looks that found nothing at all say nothing of its output."""
+
+    def after(*looks):
+        record = RECORDS[S.SUBMITTED]
+        for minute, event in looks:
+            at = NOW + timedelta(minutes=minute)
+            record = life.apply(record, life.JobMissing(at) if event == 404 else life.JobUnclear(job(), at))
+        return record.state
+
+    assert after((0, 200), (10, 200), (20, 200), (59, 200)) is S.SUBMITTED
+    assert after((0, 200), (60, 200)) is S.SUBMITTED
+    assert after((0, 404), (5, 404), (60, 200)) is S.SUBMITTED
+    assert after((0, 200), (30, 200), (40, 404), (60, 200), (80, 200)) is S.SUBMITTED
+    assert after((0, 200), (30, 200), (60, 200)) is S.ENDED
 
 
 def test_absences_are_counted_from_the_first():

@@ -1,5 +1,6 @@
 """The one call that costs money, under everything that can come of it: a scripted service, no network."""
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
@@ -33,7 +34,9 @@ class Service:
         self.state = "BATCH_STATE_SUCCEEDED"
         self.downloads = []
         self.size_bytes = None
+        self.sha256 = None
         self.requests = None
+        self.cancelled = []
 
     def upload(self, path, display_name, mime_type):
         self.uploads += 1
@@ -51,10 +54,13 @@ class Service:
             raise outcome
         return self.jobs[-1]
 
+    def cancel_job(self, name):
+        self.cancelled.append(name)
+
     def get_job(self, name):
         job = next(job for job in self.jobs if job.name == name)
         seen = {
-            "state": self.state,
+            "state": "BATCH_STATE_CANCELLED" if name in self.cancelled else self.state,
             "responses_file": f"files/out-{name[8:]}",
             "ended_at": self.clock.now(),
             "requests": self.requests,
@@ -69,7 +75,7 @@ class Service:
     def get_file(self, name):
         if isinstance(self.size_bytes, Exception):
             raise self.size_bytes
-        return StoredFile(name, "u", self.size_bytes)
+        return StoredFile(name, "u", self.size_bytes, sha256=self.sha256)
 
     def download(self, name, target):
         target.write_bytes(self.downloads.pop(0) if self.downloads else self.answers(name))
@@ -267,10 +273,29 @@ def test_a_download_that_was_cut_is_not_accepted(make, service):
         (None, None, [whole, whole], 2),
         (None, 5, [whole, whole], 2),  # one line is missing for good
         (99, 4, [whole], 1),
+        (len(whole), 4, [whole[:-9], whole], 2),  # within the last line, so that the lines count right
+        (None, 4, [whole[:-9], whole, whole], 3),
         (NotFound("404", 404), None, [whole, whole], 2),
         (len(whole), 4, [whole[:50], whole[:50], whole], 3),
     ):
         check_download(shop, service, size, requests, script, fetched)
+
+
+def test_a_download_with_a_flipped_bit_is_not_accepted(make, service):
+    """It has the right size and the right number of lines; one of them is broken or, worse, another answer."""
+    shop = make()
+    service.requests = 4
+    look(shop, after=timedelta(0))
+    whole = service.answers()
+    flipped = whole[:80] + bytes([whole[80] ^ 1]) + whole[81:]
+    for sha256, script, fetched in (
+        (hashlib.sha256(whole).hexdigest(), [whole], 1),
+        (hashlib.sha256(whole).hexdigest(), [flipped, whole, whole], 3),
+        (hashlib.sha256(b"something else").hexdigest(), [whole, whole], 2),  # not of what is downloaded, it seems
+        (hashlib.sha256(b"something else").hexdigest(), [flipped, whole, whole, whole], 4),
+    ):
+        service.sha256 = sha256
+        check_download(shop, service, len(whole), 4, script, fetched)
 
 
 def check_download(shop, service, size, requests, script, fetched):
@@ -304,6 +329,45 @@ def test_of_two_workers_on_one_shard_only_the_writer_of_sending_sends(make, serv
     assert isinstance(look(slow), Rest)
     assert (service.asked, len(service.jobs)) == (1, 1)
     assert slow.last(0).sends == quick.last(0).sends
+
+
+def causes(shop):
+    """What has happened to the first shard, by its ledger."""
+    store = shop.files.store
+    return [orjson.loads(store.read(f"ledger/000000/{name}"))["cause"] for name in store.names("ledger/000000")]
+
+
+def test_a_sender_that_slept_after_recording_the_send_does_not_send(make, service):
+    """A laptop that was shut for a while: others may have looked for the job by now, and not found it."""
+    shop = make()
+    may_send, naps = shop.desk.may_send, [timedelta(seconds=31), timedelta(seconds=29)]
+
+    def sleepily(record, tokens):
+        if record.state is S.SENDING:
+            shop.clock.passed += naps.pop(0)
+        return may_send(record, tokens)
+
+    shop.desk.may_send = sleepily
+    assert look(shop) == Stop()
+    assert causes(shop)[2:] == ["SendBegan", "SendFailed", "SendBegan", "JobLearned", "JobEnded", "Collected"]
+    assert service.asked == 1
+
+
+def test_an_answer_that_comes_after_others_gave_the_send_up_is_recorded(make, service):
+    """A sender that is slow looks dead. What it learns is true all the same, and a hidden job would else be lost."""
+    shop = make()
+    other = replace(shop, records={}, unrecorded={}, owner="other")
+    service.hidden = True
+    created = service.create_job
+
+    def slowly(*arguments):
+        assert isinstance(advance(other, 0), Rest)
+        assert other.last(0).state is S.UNKNOWN
+        return created(*arguments)
+
+    service.create_job = slowly
+    assert look(shop) == Stop()
+    assert (service.asked, shop.last(0).job.name) == (1, "batches/1")
 
 
 def test_a_list_that_lacks_a_recorded_job_is_no_proof_of_absence(make, service):
