@@ -6,7 +6,7 @@ the lifecycle makes of the one before and of one event; which event that was can
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from gemini_batch import rundir
 from gemini_batch.audit.facts import Version
@@ -116,6 +116,8 @@ def event_between(before: ShardRecord, after: ShardRecord) -> events.Event | Non
             return _learned(before, after)
         case "JobEnded" if after.job:
             return events.JobEnded(after.job)
+        case "JobUnclear" if after.job:
+            return events.JobUnclear(after.job, _looked_at(before, after))
         case "Collected" if after.tally:
             return events.Collected(after.tally)
     return None
@@ -124,6 +126,13 @@ def event_between(before: ShardRecord, after: ShardRecord) -> events.Event | Non
 def _learned(before: ShardRecord, after: ShardRecord) -> events.JobLearned | None:
     job = after.twins[-1] if after.twins != before.twins and after.twins else after.job
     return events.JobLearned(job) if job else None
+
+
+def _looked_at(before: ShardRecord, after: ShardRecord) -> datetime:
+    """When a job was looked at. The look that ended it is not recorded: late enough, if there were enough before it."""
+    if after.absence or not before.absence:
+        return after.absence.last_at if after.absence else datetime.max.replace(tzinfo=UTC)
+    return before.absence.first_at + lifecycle.NO_OUTCOME_AFTER
 
 
 def _unsound(
@@ -144,7 +153,7 @@ def _unsound(
         case events.JobLearned(job):
             if job.display_name not in sends:
                 yield f"records {job.name}, whose name {job.display_name!r} is of no send"
-        case events.JobEnded(job):
+        case events.JobEnded(job) | events.JobUnclear(job):
             if before.job and job.name != before.job.name:
                 yield f"ends {job.name}, and the job was {before.job.name}"
         case events.Settled():
