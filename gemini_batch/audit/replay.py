@@ -6,7 +6,7 @@ the lifecycle makes of the one before and of one event; which event that was can
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from gemini_batch import rundir
 from gemini_batch.audit.facts import Version
@@ -114,25 +114,28 @@ def event_between(before: ShardRecord, after: ShardRecord) -> events.Event | Non
             return events.SendBegan(after.sends[-1])
         case "JobLearned":
             return _learned(before, after)
+        case "JobUnclear":
+            return _unclear(before, after)
         case "JobEnded" if after.job:
             return events.JobEnded(after.job)
-        case "JobUnclear" if after.job:
-            return events.JobUnclear(after.job, _looked_at(before, after))
         case "Collected" if after.tally:
             return events.Collected(after.tally)
     return None
 
 
+def _unclear(before: ShardRecord, after: ShardRecord) -> events.JobUnclear | None:
+    """The look that ends it leaves no time behind; any that is late enough says the same."""
+    if after.absence and before.job:
+        return events.JobUnclear(before.job, after.absence.last_at)
+    if after.job is None or before.absence is None:
+        return None
+    first, last = before.absence.first_at, before.absence.last_at
+    return events.JobUnclear(after.job, max(last, first + lifecycle.NO_OUTCOME_AFTER))
+
+
 def _learned(before: ShardRecord, after: ShardRecord) -> events.JobLearned | None:
     job = after.twins[-1] if after.twins != before.twins and after.twins else after.job
     return events.JobLearned(job) if job else None
-
-
-def _looked_at(before: ShardRecord, after: ShardRecord) -> datetime:
-    """When a job was looked at. The look that ended it is not recorded: late enough, if there were enough before it."""
-    if after.absence or not before.absence:
-        return after.absence.last_at if after.absence else datetime.max.replace(tzinfo=UTC)
-    return before.absence.first_at + lifecycle.NO_OUTCOME_AFTER
 
 
 def _unsound(

@@ -5,6 +5,7 @@ nothing catches it and everything in memory is dropped.
 """
 
 from collections import defaultdict
+from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 
@@ -14,6 +15,7 @@ from test_paying import Service
 
 from gemini_batch import effects
 from gemini_batch.effects import effect
+from gemini_batch.finish import finish
 from gemini_batch.jobs.advance import Stop, advance
 from gemini_batch.ledger.objects import ObjectStore
 from gemini_batch.ledger.posix import PosixStore
@@ -69,33 +71,67 @@ def begun(folder, asked, limits, service, store):
     return make_shop(folder, asked, limits, service, service.clock, store=store, rows=4)
 
 
-def finish(shop):
+def finished(shop):
+    """Take the run to its end. Returns its dataset, file by file."""
     for _ in range(LOOKS):
         shop.clock.passed += timedelta(minutes=30)
         if [advance(shop, entry.shard) for entry in shop.plan] == [Stop()] * len(shop.plan):
-            return
+            finish(shop)
+            store = shop.files.store
+            return {name: store.read(f"dataset/{name}") for name in store.names("dataset")}
     raise AssertionError(f"not finished: {[shop.last(entry.shard).state for entry in shop.plan]}")
 
 
 def test_whatever_effect_it_dies_at_the_next_process_finishes_and_buys_nothing_twice(tmp_path, asked, limits, store):
     """The pay path and everything around it, at each point of the port."""
     terms = limits(max_requests_per_shard=2)
-    points = set()
+    points, datasets = set(), []
     for number in count(1):
         folder = tmp_path / str(number)
         folder.mkdir()
         service = Announced(Clock())
         passed = die_at(number)
         try:
-            finish(begun(folder, asked, terms, service, store))
+            datasets.append(finished(begun(folder, asked, terms, service, store)))
         except Died:
             points.add(passed[-1])
         else:
             break
         effects.observe(None)
-        shop = begun(folder, asked, terms, service, store)
-        finish(shop)
-        tallies = [shop.last(entry.shard).tally.by_status for entry in shop.plan]
-        assert (passed[-1], len(service.jobs), tallies) == (passed[-1], 2, [{"ok": 2}, {"ok": 2}])
+        datasets.append(finished(begun(folder, asked, terms, service, store)))
+        assert (passed[-1], len(service.jobs)) == (passed[-1], 2)
     assert {("before", "remote.create_job"), ("after", "remote.create_job"), ("before", "store.create")} <= points
-    assert number > 40
+    assert ("before", "store.publish") in points
+    assert number > 60
+    assert [made == datasets[-1] for made in datasets] == [True] * number
+
+
+def test_dying_again_while_it_finds_out_what_became_of_a_create_changes_nothing(tmp_path, asked, limits):
+    """Every second death after each death around the create."""
+    terms, deaths = limits(), 0
+    create = trace(tmp_path / "whole", asked, terms).index(("before", "remote.create_job")) + 1
+    for first in range(create - 1, create + 3):
+        for second in count(1):
+            folder, store, service = tmp_path / f"{first}-{second}", ObjectStore("memory:///"), Announced(Clock())
+            folder.mkdir()
+            for death in (first, second):
+                die_at(death)
+                with suppress(Died):
+                    finished(begun(folder, asked, terms, service, lambda _, it=store: it))
+                    break
+            else:
+                effects.observe(None)
+                assert finished(begun(folder, asked, terms, service, lambda _, it=store: it))
+                assert (first, second, service.asked) == (first, second, 1)
+                deaths += 1
+                continue
+            break
+    assert deaths > 100
+
+
+def trace(folder, asked, terms):
+    """The effects of an undisturbed run, in order."""
+    folder.mkdir()
+    service, store, passed = Announced(Clock()), ObjectStore("memory:///"), die_at(0)
+    finished(begun(folder, asked, terms, service, lambda _: store))
+    return passed
