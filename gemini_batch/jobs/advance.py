@@ -25,7 +25,7 @@ from gemini_batch.gemini.remote import Listing, Seen
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.prepare import prepare
-from gemini_batch.jobs.shop import STAYS_TRUE, Shop
+from gemini_batch.jobs.shop import STAYS_TRUE, Shop, still_fits
 from gemini_batch.jobs.twins import end_twins
 from gemini_batch.records import Send, ShardRecord, ShardState, Upload
 
@@ -133,7 +133,8 @@ class _Advance:
         return self._record.version
 
     def go(self, ours: Callable[[lifecycle.Command], bool] = lambda _: True) -> Verdict:
-        if event := self._shop.unrecorded.pop(self._record.shard, None):
+        event = self._shop.unrecorded.pop(self._record.shard, None)
+        if event and still_fits(self._record, event):  # the write that failed may have been done, or overtaken
             self._save(event)
         while not self._shop.closing.is_set():
             command = lifecycle.command(self._record, self._claim, self._shop.clock.now())
