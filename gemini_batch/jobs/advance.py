@@ -142,8 +142,8 @@ class _Advance:
                 return Stop()
             if not ours(command):
                 return Rest(_left(command), timedelta(0))
-            if lifecycle.live_twins(self._record):
-                self._end_twins()
+            if lifecycle.live_twins(self._record) and self._end_twins():
+                continue  # another record, perhaps another worker's: what to do is asked anew
             outcome = self._perform(command)
             if isinstance(outcome, Rest | AwaitDesk):
                 return outcome
@@ -151,10 +151,13 @@ class _Advance:
                 self._save(outcome)
         return Rest("this process is leaving")
 
-    def _end_twins(self) -> None:
-        """At the first occasion, and no later than before the merge; the shard's own work does not wait for it."""
+    def _end_twins(self) -> bool:
+        """At the first occasion, and no later than before the merge; the shard's own work does not wait for it.
+        Returns whether there is a newer record."""
+        before = self._record.version
         with suppress(RemoteError):
             self._record = end_twins(self._shop, self._record)
+        return self._record.version != before
 
     def _save(self, event: events.Event) -> bool:
         try:
