@@ -25,7 +25,7 @@ from gemini_batch.gemini.remote import Listing, Seen
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.prepare import prepare
-from gemini_batch.jobs.shop import STAYS_TRUE, Shop
+from gemini_batch.jobs.shop import STAYS_TRUE, Shop, still_fits
 from gemini_batch.jobs.twins import end_twins
 from gemini_batch.records import Send, ShardRecord, ShardState, Upload
 
@@ -133,7 +133,8 @@ class _Advance:
         return self._record.version
 
     def go(self, ours: Callable[[lifecycle.Command], bool] = lambda _: True) -> Verdict:
-        if event := self._shop.unrecorded.pop(self._record.shard, None):
+        event = self._shop.unrecorded.pop(self._record.shard, None)
+        if event and still_fits(self._record, event):  # the write that failed may have been done, or overtaken
             self._save(event)
         while not self._shop.closing.is_set():
             command = lifecycle.command(self._record, self._claim, self._shop.clock.now())
@@ -141,8 +142,8 @@ class _Advance:
                 return Stop()
             if not ours(command):
                 return Rest(_left(command), timedelta(0))
-            if lifecycle.live_twins(self._record):
-                self._end_twins()
+            if lifecycle.live_twins(self._record) and self._end_twins():
+                continue  # another record, perhaps another worker's: what to do is asked anew
             outcome = self._perform(command)
             if isinstance(outcome, Rest | AwaitDesk):
                 return outcome
@@ -150,10 +151,13 @@ class _Advance:
                 self._save(outcome)
         return Rest("this process is leaving")
 
-    def _end_twins(self) -> None:
-        """At the first occasion, and no later than before the merge; the shard's own work does not wait for it."""
+    def _end_twins(self) -> bool:
+        """At the first occasion, and no later than before the merge; the shard's own work does not wait for it.
+        Returns whether there is a newer record."""
+        before = self._record.version
         with suppress(RemoteError):
             self._record = end_twins(self._shop, self._record)
+        return self._record.version != before
 
     def _save(self, event: events.Event) -> bool:
         try:

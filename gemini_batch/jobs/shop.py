@@ -117,7 +117,7 @@ class Shop:
             if history.append(written):
                 return self._note(written), True
             record = self.last(record.shard)
-            if not isinstance(event, STAYS_TRUE) or not _still_fits(record, event):
+            if not isinstance(event, STAYS_TRUE) or not still_fits(record, event):
                 return record, False
 
     def listing(self, not_before: float) -> Listing:
@@ -154,7 +154,8 @@ class Shop:
         return record
 
 
-def _still_fits(record: ShardRecord, event: events.Event) -> bool:
+def still_fits(record: ShardRecord, event: events.Event) -> bool:
+    """Whether the event can still be recorded."""
     try:
         lifecycle.apply(record, event)
     except IllegalTransition:

@@ -97,6 +97,23 @@ class FullDisk(PosixStore):
         return super().create(name, body)
 
 
+class CutOff(PosixStore):
+    """Does what it is asked while `cut`, and its answers are lost."""
+
+    cut = False
+
+    def create(self, name, body):
+        return self._told(super().create(name, body))
+
+    def read(self, name):
+        return self._told(super().read(name))
+
+    def _told(self, answer):
+        if CutOff.cut:
+            raise OSError(5, "Input/output error")
+        return answer
+
+
 @pytest.fixture
 def service():
     return Service(Clock())
@@ -131,6 +148,25 @@ def test_a_job_whose_name_could_not_be_recorded_is_recorded_before_anything_else
     FullDisk.full = False
     assert look(shop) == Stop()
     assert (service.asked, shop.last(0).job.name) == (1, "batches/1")
+
+
+@pytest.mark.parametrize("error", [Throttled("429", 429), Refused("404", 404)])
+def test_what_was_recorded_although_the_disk_said_otherwise_is_not_recorded_again(make, service, monkeypatch, error):
+    """A refusal that the record already holds fits no longer; the shard goes on from where it is."""
+    shop = make(CutOff)
+    service.script = [error]
+    created = service.create_job
+
+    def create_while_cut_off(*arguments):
+        monkeypatch.setattr(CutOff, "cut", True)
+        return created(*arguments)
+
+    monkeypatch.setattr(service, "create_job", create_while_cut_off)
+    assert isinstance(look(shop), Rest)
+    monkeypatch.setattr(CutOff, "cut", False)
+    monkeypatch.setattr(service, "create_job", created)
+    assert look(shop) == Stop()
+    assert len(service.jobs) == 1
 
 
 def test_a_lost_answer_is_found_by_name_and_adopted(make, service):

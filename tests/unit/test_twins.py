@@ -1,5 +1,6 @@
 """A second job of a shard: known, ended if it still runs, counted; and never anybody else's."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,9 +10,10 @@ from test_paying import Service, look
 from gemini_batch import rundir
 from gemini_batch.errors import NotFound, Unavailable
 from gemini_batch.finish import finish
-from gemini_batch.jobs.advance import Stop
+from gemini_batch.jobs.advance import Stop, advance
 from gemini_batch.jobs.twins import learn_listed
 from gemini_batch.ledger.posix import PosixStore
+from gemini_batch.quota.desk import Desk, MemoryBooks
 from gemini_batch.records import Job
 from gemini_batch.reducer.merge import read_json
 
@@ -71,6 +73,27 @@ def test_a_twin_that_somebody_deleted_is_not_waited_for(shop, service, monkeypat
     monkeypatch.setattr(service, "cancel_job", gone)
     finish(shop)
     assert [twin.state for twin in shop.last(0).twins] == ["GONE"]
+
+
+def test_who_is_overtaken_while_he_ends_a_twin_goes_by_the_new_record(shop, service, monkeypatch):
+    """What there was to do was read off the record from before."""
+    quick = replace(shop, desk=Desk(MemoryBooks(), shop.run, shop.limits), records={}, unrecorded={}, owner="other")
+    created, cancel = service.create_job, service.cancel_job
+
+    def create_twice(*arguments):
+        landed(service, "batches/2", created(*arguments).display_name)
+        raise Unavailable("cut")
+
+    def overtaken(name):
+        monkeypatch.setattr(service, "cancel_job", cancel)
+        assert advance(quick, 0) == Stop()
+        cancel(name)
+
+    monkeypatch.setattr(service, "create_job", create_twice)
+    monkeypatch.setattr(service, "cancel_job", overtaken)
+    assert look(shop) == Stop()
+    record = shop.last(0)
+    assert (record.job.name, [twin.state for twin in record.twins]) == ("batches/1", ["BATCH_STATE_CANCELLED"])
 
 
 def test_a_job_under_a_name_that_was_never_sent_is_left_alone(shop, service):
