@@ -113,7 +113,7 @@ class Calls:
         self._command = lifecycle.command
         for module, name, fake in (
             (lifecycle, "command", self._turn),
-            (shops, "new_nonce", lambda: self._script.nonce()),
+            (shops, "new_nonce", self._script.nonce),
             (advancing, "prepare", _prepare),
             (advancing, "collect", lambda _, record: self._script.collect(record)),
         ):

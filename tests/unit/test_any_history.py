@@ -176,4 +176,4 @@ class Histories(RuleBasedStateMachine):
 
 
 class TestAnyHistory(Histories.TestCase):
-    settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
