@@ -22,7 +22,8 @@ BROKEN_TEXTS = ["\ud800", "\udfff\ud800"]
 SHAPES = ["[]", "{}", "[null]", "[[]]", "[{}]", '{"":null}', '{"a":{}}', '[1,"x",null,{}]', '{"text":1}', '{"items":1}']
 
 wrong_values = st.one_of(
-    st.sampled_from([None, True, False, *NUMBERS, *TEXTS, *BROKEN_TEXTS, *DEEP]), st.sampled_from(SHAPES).map(json.loads)
+    st.sampled_from([None, True, False, *NUMBERS, *TEXTS, *BROKEN_TEXTS, *DEEP]),
+    st.sampled_from(SHAPES).map(json.loads),
 )
 
 
@@ -72,7 +73,9 @@ def raw(value: Any) -> bytes:
 
 nonsense = st.one_of(
     st.binary(max_size=60),
-    st.sampled_from([b"", b"null", b"[]", b"\xef\xbb\xbf{}", b'{"a":NaN}', b"{}{}", b"[" * 100_000, b'{"a":' * 100_000]),
+    st.sampled_from(
+        [b"", b"null", b"[]", b"\xef\xbb\xbf{}", b'{"a":NaN}', b"{}{}", b"[" * 100_000, b'{"a":' * 100_000]
+    ),
     wrong_values.map(raw),
 )
 
