@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from emulator_calls import create
+from emulator_calls import create, create_inline, order, store
 from hostile import at, paths
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sdk_calls import MODEL
+from sdk_calls import MODEL, request_of
 
 from gemini_batch.emulator.answers import Respondent
+from gemini_batch.emulator.columns import column_of
 from gemini_batch.emulator.lines import checked
 from gemini_batch.emulator.proto import BadLineError
 from gemini_batch.emulator.wire import snake_case
@@ -152,8 +153,40 @@ UNKNOWN = [
 ]
 
 
+@st.composite
+def with_something_unknown(draw: st.DrawFn) -> tuple[bytes, str, int]:
+    """A line, the name in it that its message does not know, and the column of that name."""
+    request = draw(requests)
+    inside = at(request, draw(st.sampled_from(messages(request))))
+    others = [path[-1] for path in fields(request)]
+    known_here = {*inside, *map(snake_case, inside)}
+    name = draw(st.sampled_from(UNKNOWN + [one for one in others if one in NOWHERE_ELSE and one not in known_here]))
+    inside["@"] = 1
+    line = json.dumps({"key": "@ bogus", "request": request}, ensure_ascii=draw(st.booleans())).encode(
+        "utf-8", "replace"
+    )
+    if draw(st.booleans()):
+        line = line.replace(b'": ', b'"  :\t')
+    column = line.index(b'"@"') + 1
+    return line.replace(b'"@"', json.dumps(name).encode()), name, column
+
+
 NOWHERE_ELSE = {"thinkingBudget", "fileUri", "topK", "threshold"}
 """Known at one place; a message of another kind does not know them."""
+
+
+@SOME
+@given(with_something_unknown())
+def test_an_unknown_field_is_named_with_its_line_and_column_at_every_depth(found):
+    line, name, column = found
+    try:
+        checked(line)
+    except BadLineError as error:
+        assert error.located(7, line).message() == (
+            f"Error on line 7: invalid JSON, near column {column}: no such field: '{name}'"
+        )
+    else:
+        assert name in NOWHERE_ELSE  # put into a message that knows it
 
 
 @SOME
@@ -188,6 +221,23 @@ VALUES = [
 ]
 
 
+@pytest.mark.parametrize(("request_", "where", "complaint"), VALUES, ids=[complaint for *_, complaint in VALUES])
+def test_a_wrong_value_is_pointed_at(http, request_, where, complaint):
+    line = line_of(request_)
+    good = line_of(request_of("x"))
+    message = order(http, store(http, good + b"\n" + line + b"\n")["name"]).json()["error"]["message"]
+    column = line.index(where.encode()) + 1
+    assert message.startswith(f"Error on line 2: invalid JSON, near column {column}: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("raw", "column"), [(b'{"key":"a",}', 11), (b'{"a" 1}', 6), (b"{", 2), (b"nul", 4), (b"{} {}", 4)]
+)
+def test_what_is_no_json_is_pointed_at(http, raw, column):
+    message = order(http, store(http, raw)["name"]).json()["error"]["message"]
+    assert message.startswith(f"Error on line 1: invalid JSON, near column {column}: ")
+
+
 PLACES = [
     ({"bogus": 1}, "request", "bogus"),
     ({"contents": [{"parts": [{"text": "x"}, {"bogus": 1}]}]}, "request.contents[0].parts[1]", "bogus"),
@@ -196,12 +246,28 @@ PLACES = [
 ]
 
 
+@pytest.mark.parametrize(("wrong", "where", "name"), PLACES)
+def test_an_unknown_field_of_an_inline_request_is_told_with_the_message_it_is_in(http, wrong, where, name):
+    error = create_inline(http, request_of("x"), request_of("x") | wrong).json()["error"]
+    place = f"batch.input_config.requests.requests[1].{where}"
+    said = f"Invalid JSON payload received. Unknown name \"{name}\" at '{place}': Cannot find field."
+    assert error["message"] == said
+    assert error["details"][0]["fieldViolations"] == [{"field": place, "description": said}]
+
+
 BODIES = [
     ({"bogus": 1}, ""),
     ({"batch": {"bogus": 1}}, "batch"),
     ({"batch": {"inputConfig": {"bogus": 1}}}, "batch.input_config"),
     ({"batch": {"input_config": {"requests": {"bogus": 1}}}}, "batch.input_config.requests"),
 ]
+
+
+@pytest.mark.parametrize(("body", "where"), BODIES)
+def test_an_unknown_field_of_the_body_is_told_with_the_message_it_is_in(http, body, where):
+    error = http.post(f"/v1/models/{MODEL}:batchGenerateContent", json=body).json()["error"]
+    at = f" at '{where}'" if where else ""
+    assert error["message"] == f'Invalid JSON payload received. Unknown name "bogus"{at}: Cannot find field.'
 
 
 TWICE = [
@@ -223,3 +289,15 @@ def test_every_spelling_at_once_is_answered_through_the_service(http):
     assert create(http, {"key": "a", "request": request}).status_code == 200
     usage = http.post(f"/v1/models/{MODEL}:generateContent", json=request).json()["usageMetadata"]
     assert usage["promptTokenCount"] == 258 + 10 and usage["totalTokenCount"] <= 258 + 10 + 5
+
+
+@SOME
+@given(requests, st.data())
+def test_every_name_and_item_is_found_at_its_column(request, data):
+    raw = json.dumps(request, indent=data.draw(st.sampled_from([None, 1]))).encode()
+    for path in paths(request):
+        if path:
+            found = raw[column_of(raw, path) - 1 :]
+            value = path[-1] if isinstance(path[-1], str) else at(request, path)
+            assert found.startswith(json.dumps(value).encode()[:1])
+    assert column_of(raw, ("nowhere", 3)) == 1
