@@ -5,13 +5,13 @@ GenerateContentRequest and EmbedContentRequest, as google-genai 3.4.0 spells the
 """
 
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from gemini_batch.emulator.columns import column_of
-from gemini_batch.emulator.wire import Json, snake_case
+from gemini_batch.emulator.wire import Json, member, snake_case
 
 Check = Callable[[Any], None]
 """Raises BadLineError for a value that its field cannot hold."""
@@ -221,9 +221,11 @@ check_create: Check = message(
 )
 
 
+_COUNT = message(generateContentRequest=check_generate, contents=many(_CONTENT))
+
+
 def check_count(body: Json) -> Json:
-    """The request whose tokens a countTokens call asks for."""
-    inner = body.get("generateContentRequest", body.get("generate_content_request"))
-    request: Mapping[str, Any] = body if inner is None else inner
-    check_generate(request)
-    return dict(request)
+    """The request whose tokens a countTokens call asks for: beside a whole one, contents are not looked at."""
+    whole: Json | None = member(body, "generateContentRequest")
+    (check_generate if whole is None else _COUNT)(body)
+    return body if whole is None else whole

@@ -279,6 +279,26 @@ TWICE = [
 ]
 
 
+@pytest.mark.parametrize(("body", "method"), TWICE)
+def test_a_body_with_a_field_under_both_spellings_is_refused(http, body, method):
+    reply = http.post(f"/v1/models/{MODEL}:{method}", json=body)
+    assert reply.status_code == 400 and "field set twice" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"generateContentRequest": {"contents": []}, "bogus": 1},
+        {"generateContentRequest": {"bogus": 1}},
+        {"bogus": 1},
+        {"contents": [{"bogus": 1}]},
+    ],
+)
+def test_a_count_refuses_what_it_does_not_know(http, body):
+    reply = http.post(f"/v1/models/{MODEL}:countTokens", json=body)
+    assert reply.status_code == 400 and 'Unknown name "bogus"' in reply.json()["error"]["message"]
+
+
 def test_every_spelling_at_once_is_answered_through_the_service(http):
     request = {
         "contents": {"parts": {"inline_data": {"mimeType": "image/png", "data": "AAAA"}}},
