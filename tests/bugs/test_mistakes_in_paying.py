@@ -51,7 +51,7 @@ MISTAKES = {
     ),
     "a create that reports failure is not read back": (
         "gemini_batch.ledger.log",
-        "if (written := self._at(record.version)) is None:\n                raise",
+        "if (written := self.at(record.version)) is None:\n                raise",
         "return False",
         f"{LEDGER}::test_a_create_that_reports_failure_after_success_is_recognised_by_its_nonce[after]",
     ),
