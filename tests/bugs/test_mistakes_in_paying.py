@@ -81,7 +81,7 @@ MISTAKES = {
     ),
     "an answer that comes late is dropped": (
         SHOP,
-        "if not isinstance(event, STAYS_TRUE) or not _still_fits(record, event):",
+        "if not isinstance(event, STAYS_TRUE) or not still_fits(record, event):",
         "if True:",
         f"{PAYING}::test_an_answer_that_comes_after_others_gave_the_send_up_is_recorded",
     ),
