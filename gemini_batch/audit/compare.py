@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gemini_batch.audit.facts import Spot, Unreadable
+from gemini_batch.errors import RunStopped
 from gemini_batch.parquet import UNREADABLE
 
 R = TypeVar("R")
 
-DAMAGED = (*UNREADABLE, LookupError, TypeError, ValueError)
-"""What a damaged file raises, or one with other columns than it should have."""
+DAMAGED = (*UNREADABLE, RunStopped, LookupError, TypeError, ValueError)
+"""What a damaged file raises, or one with other columns than it should have; `RunStopped` where a run would stop on it."""
 
 
 def or_damaged(read: Callable[[], R]) -> R | Unreadable:
