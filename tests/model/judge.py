@@ -6,7 +6,7 @@ from gemini_batch.jobs.lifecycle import GONE
 from gemini_batch.records import ShardState
 
 S = ShardState
-KNOWN = "RDFXC"
+KNOWN = "RNDFXC"
 """Lives of jobs that the service still knows."""
 
 
@@ -37,6 +37,8 @@ def _judge_job(jobs, before, after, cause):
         raise Violation("a job that the service knows was written off")
     if after.state is S.COLLECTED and life == "R":
         raise Violation("a running job was not waited for")
+    if cause == "JobUnclear" and after.state is S.ENDED and (before.absence is None or before.absence.times < 2):
+        raise Violation("a job that is over was given up after one look")
     if cause == "ResultsMissing" and life == "D" and before.job.responses_file and not after.job.responses_file:
         raise Violation("results that the service has were given up")
 
