@@ -7,7 +7,7 @@ OLDER := $(VENV)/celery56/.installed $(VENV)/genai2/.installed
 # More processes than cores: most tests wait for a server half of their time.
 PYTEST_ARGS ?= -n 4 --dist loadfile
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test chaos lint lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gemini-batch-dist needs Python 3.11 or newer; set PYTHON=")'
@@ -27,6 +27,10 @@ $(OLDER): $(VENV)/%/.installed: $(STAMP) requirements-%.lock
 
 test: $(STAMP) $(OLDER)  ## every test that needs no key
 	$(BIN)/python -m pytest -m "not live" $(PYTEST_ARGS)
+
+chaos: $(STAMP) $(OLDER)  ## at length: death at every effect of a run, and a fleet in which everything dies
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/crash
+	CHAOS_ROWS=100000 CHAOS_EVENTS=100 $(BIN)/python -m pytest tests/acceptance/test_fleet_deaths.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

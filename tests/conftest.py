@@ -442,9 +442,11 @@ class Cli:
         return self.python_or_other([sys.executable, *map(str, arguments)], env, cwd)
 
     def python_or_other(self, argv: list[str], env: dict[str, str] | None, cwd: Path | None) -> Running:
-        full = _environment() | self.env | (env or {}) | {MARK: self.mark}
-        self._started.append(Running(argv, full, cwd or self.folder, self.folder.parent))
+        self._started.append(Running(argv, self.environment(env), cwd or self.folder, self.folder.parent))
         return self._started[-1]
+
+    def environment(self, env: dict[str, str] | None = None) -> dict[str, str]:
+        return _environment() | self.env | (env or {}) | {MARK: self.mark}
 
     def left(self) -> list[int]:
         return _marked(self.mark)

@@ -234,6 +234,8 @@ def _unrecorded(run: RunFacts, facts: ShardFacts, record: ShardRecord, job: Job)
         return "unrecorded_job", what, "look at it at the service: nothing here touches it"
     twice = f", though {record.job.name} holds its rows: {reason(facts, job)}" if record.job else ""
     what = f"{job.name} ({state_of(job)}) holds {rows_of(facts, job):,} rows and is not in the ledger{twice}"
+    if run.success is not None:
+        return "unrecorded_job", what, "delete _SUCCESS, then resume: it is recorded, and cancelled if it still runs"
     return "unrecorded_job", what, f"gemini-batch-dist resume {run.where} records it, if no process does so already"
 
 

@@ -156,7 +156,7 @@ def _unsound(
         case events.JobLearned(job):
             if job.display_name not in sends:
                 yield f"records {job.name}, whose name {job.display_name!r} is of no send"
-        case events.JobEnded(job):
+        case events.JobEnded(job) | events.JobUnclear(job):
             if before.job and job.name != before.job.name:
                 yield f"ends {job.name}, and the job was {before.job.name}"
         case events.Settled():

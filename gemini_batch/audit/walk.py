@@ -38,7 +38,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.coordinator.start import identity_digest
 from gemini_batch.errors import NotFound, RemoteError, RunStopped
 from gemini_batch.gemini.names import OUR_PREFIX, read_job_name
-from gemini_batch.gemini.remote import Listing, Remote
+from gemini_batch.gemini.remote import Listing, Remote, list_whole
 from gemini_batch.jobs.shop import CpuPool
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.ledger.store import Store
@@ -149,7 +149,7 @@ class Walk:
         if self._means.remote is None:
             return None
         try:
-            self._listing = self._means.remote.list_jobs()
+            self._listing = list_whole(self._means.remote)
         except RemoteError as error:
             return str(error)
         return None
@@ -185,10 +185,9 @@ class Walk:
         return None if body is None else or_damaged(lambda: int(orjson.loads(body)["rows"]))
 
     def _strays(self, planned: set[int], success: Success | Unreadable | None) -> Iterator[str]:
-        """Objects where only planned ones belong."""
+        """Objects where only planned ones belong. Rows frozen for a plan that another replaced are harmless debris."""
         belong = {
             rundir.LEDGER: {rundir.ledger_of(shard) for shard in planned},
-            "shards": {rundir.rows_of(shard) for shard in planned},
             "raw": {rundir.raw_of(shard) for shard in planned},
             "parts": {rundir.part_of(shard) for shard in planned},
         }

@@ -20,7 +20,7 @@ from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import see
 from gemini_batch.gemini.names import read_file_name, read_job_name
-from gemini_batch.gemini.remote import Listing, Remote, StoredFile
+from gemini_batch.gemini.remote import Listing, Remote, StoredFile, list_whole
 from gemini_batch.ledger.places import join, open_store
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import FORMAT, RunRecord, ShardRecord
@@ -57,7 +57,7 @@ class Visit:
 
     def _jobs(self) -> Listing | None:
         try:
-            return self.remote.list_jobs()
+            return list_whole(self.remote)
         except RemoteError as error:
             self._complain("jobs_unseen", None, f"the jobs could not be listed: {error}", "mend the key or wait")
         return None

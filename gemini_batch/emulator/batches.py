@@ -32,6 +32,7 @@ from gemini_batch.emulator.wire import (
     page,
     query_int,
     read_json,
+    snake_case,
     text_member,
     unavailable,
 )
@@ -137,9 +138,9 @@ class BatchesApi:
 def _order(request: Request, body: Json, owner: str, embeds: bool) -> Order:
     model = known_model(request, "asyncBatchEmbedContent" if embeds else "batchGenerateContent")
     try:
-        check_create(body, "")
+        check_create(body)
     except BadLineError as e:
-        raise unknown_name(e, "batch") from e
+        raise unknown_name(e) from e
     batch = message_member(body, "batch")
     config = message_member(batch, "inputConfig")
     input_file = text_member(config, "fileName") or None
@@ -169,13 +170,20 @@ def _another_order(jobs: list[Job]) -> list[Job]:
 
 def _bad_inline(bad: BadLineError) -> ApiError:
     """Inline requests are refused with field violations (python-genai #1103)."""
-    item = f"batch.input_config.requests.requests[{bad.number - 1}]"
-    return unknown_name(bad, item if bad.is_beside_request else f"{item}.request")
+    for step in (bad.number - 1, "requests", "requests", "inputConfig", "batch"):
+        bad.inside(step)
+    return unknown_name(bad)
 
 
-def unknown_name(bad: BadLineError, where: str) -> ApiError:
-    complaint = f"Unknown name \"{bad.field}\" at '{where}': Cannot find field." if bad.field else ""
-    message = f"Invalid JSON payload received. {complaint or f'{where}: {bad.complaint}'}"
+def unknown_name(bad: BadLineError) -> ApiError:
+    """The recorded form of what is wrong in a body (python-genai #1103); where it stands is told in snake_case."""
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{snake_case(step)}" for step in bad.path)[1:]
+    complaint = f"{where}: {bad.complaint}"
+    if bad.field:
+        where = where.removesuffix(snake_case(bad.field)).removesuffix(".")
+        at = f" at '{where}'" if where else ""
+        complaint = f'Unknown name "{bad.field}"{at}: Cannot find field.'
+    message = f"Invalid JSON payload received. {complaint}"
     violation = {"field": where, "description": message}
     details = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}
     return invalid(message, [details], reason="bad_line")

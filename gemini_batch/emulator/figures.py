@@ -15,8 +15,8 @@ from gemini_batch.emulator.forms import Leaf
 
 Schemas = Sequence[Mapping[str, Any]]
 
-_INT64 = (-(1 << 63), (1 << 63) - 1)
-_INTEGER_FORMATS = {"int32": (-(1 << 31), (1 << 31) - 1), "int64": _INT64}
+_WRITTEN = (-(1 << 63), (1 << 64) - 1)  # orjson writes no other integers
+_INTEGER_FORMATS = {"int32": (-(1 << 31), (1 << 31) - 1), "int64": (-(1 << 63), (1 << 63) - 1)}
 _USUAL = 1000  # values of a range that is open on one side
 _FEW = 1000
 _SHARES = 1_000_000
@@ -27,16 +27,14 @@ _CHARACTERS = 24
 def integer(schemas: Schemas) -> Leaf:
     """Raises SchemaError when the bounds leave nothing."""
     step = int(reduce(_common_multiple, [Fraction(1), *_factors(schemas)]))
-    formats = [_INTEGER_FORMATS.get(name, _INT64) for name in _all(schemas, "format")]
+    formats = [_WRITTEN, *(_INTEGER_FORMATS.get(name, _WRITTEN) for name in _all(schemas, "format"))]
     lows = [math.ceil(one) for one in _all(schemas, "minimum")]
     lows += [math.floor(one) + 1 for one in _all(schemas, "exclusiveMinimum")]
     highs = [math.floor(one) for one in _all(schemas, "maximum")]
     highs += [math.ceil(one) - 1 for one in _all(schemas, "exclusiveMaximum")]
     low, high = _range(lows, highs, _USUAL * step)
-    low, high = (
-        max([low, _INT64[0], *(one[0] for one in formats)]),
-        min([high, _INT64[1], *(one[1] for one in formats)]),
-    )
+    low = max(low, *(bounds[0] for bounds in formats))
+    high = min(high, *(bounds[1] for bounds in formats))
     first, last = -(-low // step), high // step
     if first > last:
         raise SchemaError(f"no integer between {low} and {high}")

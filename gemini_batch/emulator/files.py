@@ -107,24 +107,27 @@ class FilesApi:
         if upload.file is not None:
             await request.body()
             return
+        pieces = request.stream()
+        try:
+            upload.received_bytes = await self._write(pieces, upload, offset)
+        except ApiError:
+            self._store.drop_upload(upload)
+            async for _ in pieces:  # the reply to a body half sent may be lost with the connection
+                pass
+            raise
+
+    async def _write(self, pieces: AsyncIterator[bytes], upload: Upload, offset: int) -> int:
+        """Where the chunk ends; raises ApiError for more than was declared if there is no room for it."""
         end = offset
         with upload.path.open("r+b") as target:
             target.seek(end)
-            async for piece in request.stream():
+            async for piece in pieces:
                 end += len(piece)
                 if end > upload.declared_bytes:
-                    self._check_room(upload, end)
+                    self._store.check_room(upload.owner, end)
                 target.write(piece)
             target.truncate()
-        upload.received_bytes = end
-
-    def _check_room(self, upload: Upload, size_bytes: int) -> None:
-        """More than was declared: an upload that is refused for it is over."""
-        try:
-            self._store.check_room(upload.owner, size_bytes)
-        except ApiError:
-            self._store.drop_upload(upload)
-            raise
+        return end
 
     async def get(self, request: Request) -> Response:
         return JsonReply(self._found(request).shown(base_url(request), self._clock.now()))

@@ -14,10 +14,11 @@ from gemini_batch.emulator.answers import response_schema
 from gemini_batch.emulator.dice import canonical
 from gemini_batch.emulator.proto import BadLineError, check_embed, check_generate, check_metadata, expected_object
 from gemini_batch.emulator.sampler import compile_schema
-from gemini_batch.emulator.wire import Json, key_of
+from gemini_batch.emulator.wire import Json, key_of, member, snake_case
 
 _LINES_BETWEEN_LOOKS = 1024
 _INLINE_MEMBERS = {"request", "metadata"}
+_SCHEMAS = ("responseSchema", "responseJsonSchema")
 
 
 class AbandonedError(Exception):
@@ -72,42 +73,49 @@ def checked(raw: bytes, embeds: bool = False, inline: bool = False) -> Json:
     try:
         line = orjson.loads(raw)
     except orjson.JSONDecodeError as e:
-        raise BadLineError(f"{e.msg} at {e.colno}") from e
+        error = BadLineError(e.msg)
+        error.column = e.colno
+        raise error from e
     if type(line) is not dict:
-        raise expected_object(line, "")
+        raise expected_object(line)
     if "request" not in line:
         raise BadLineError("no such field is set: 'request'")
     if inline and (unknown := sorted(line.keys() - _INLINE_MEMBERS)):
-        raise _beside_request(unknown[0])
+        raise BadLineError(f"no such field: '{unknown[0]}'", unknown[0], field=unknown[0])
     if type(line.get("key", "")) is not str:
-        raise BadLineError("expected a string", where='"key"')
-    if line.get("metadata") is not None:
-        check_metadata(line["metadata"], "metadata")
-    check_request(line["request"], embeds)
+        raise BadLineError("expected a string", "key")
+    name = "metadata"
+    try:
+        if line.get(name) is not None:
+            check_metadata(line[name])
+        name = "request"
+        check_request(line[name], embeds)
+    except BadLineError as e:
+        raise e.inside(name) from None
     return line
-
-
-def _beside_request(name: str) -> BadLineError:
-    error = BadLineError(f"no such field: '{name}'", where=f'"{name}"', field=name)
-    error.is_beside_request = True
-    return error
 
 
 def check_request(request: Any, embeds: bool = False) -> None:
     """Deep enough that answering can rely on the shape; raises BadLineError."""
     if embeds:
-        check_embed(request, "request")
+        check_embed(request)
         return
-    check_generate(request, "request")
+    check_generate(request)
     if (schema := response_schema(request)) is not None:
-        _check_schema(schema)
+        _check_schema(schema, request)
 
 
-def _check_schema(schema: Any) -> None:
+def _check_schema(schema: Any, request: Json) -> None:
     try:
         compile_schema(orjson.dumps(schema))
     except Exception as e:  # whatever a schema of a wrong shape leads to
-        raise BadLineError(f"invalid response schema: {e}", where="chema") from e
+        config = _spelling(request, "generationConfig")
+        name = next(_spelling(request[config], name) for name in _SCHEMAS if member(request[config], name) is schema)
+        raise BadLineError(f"invalid response schema: {e}", config, name) from e
+
+
+def _spelling(message: Json, name: str) -> str:
+    return name if message.get(name) is not None else snake_case(name)
 
 
 def digest(content: bytes) -> int:

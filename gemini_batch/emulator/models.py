@@ -35,7 +35,7 @@ class ModelsApi:
             check_request(body)
             canonical(body)
         except BadLineError as e:
-            raise unknown_name(e, "generate_content_request") from e
+            raise unknown_name(e) from e
         except orjson.JSONEncodeError as e:
             raise invalid("Invalid JSON payload received. Nested too deeply.") from e
         respondent = self._service.respondent(self._calls.owner_of(request), model)
@@ -49,7 +49,7 @@ class ModelsApi:
         try:
             counted = check_count(body)
         except BadLineError as e:
-            raise unknown_name(e, "count_tokens_request") from e
+            raise unknown_name(e) from e
         respondent = self._service.respondent(self._calls.owner_of(request), model)
         usage = respondent.usage(counted)
         return JsonReply({"totalTokens": usage.total, "promptTokensDetails": usage.details()})

@@ -5,32 +5,38 @@ GenerateContentRequest and EmbedContentRequest, as google-genai 3.4.0 spells the
 """
 
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-from gemini_batch.emulator.wire import Json, snake_case
+from gemini_batch.emulator.columns import column_of
+from gemini_batch.emulator.wire import Json, member, snake_case
 
-Check = Callable[[Any, str], None]
-"""(value, name of its field); raises BadLineError."""
+Check = Callable[[Any], None]
+"""Raises BadLineError for a value that its field cannot hold."""
 
 
 class BadLineError(Exception):
-    """`number` counts from 1; `where` is what to point at in the raw line; `field` names an unknown field."""
+    """`path` leads to what is wrong, `field` names an unknown field; `number` counts lines from 1."""
 
-    def __init__(self, complaint: str, where: str = "", field: str = "") -> None:
+    def __init__(self, complaint: str, *path: str | int, field: str = "") -> None:
         super().__init__(complaint)
         self.complaint = complaint
-        self.where = where
+        self.path = list(path)
         self.field = field
-        self.is_beside_request = False
         self.number = 0
         self.column = 1
 
+    def inside(self, step: str | int) -> "BadLineError":
+        """The same, seen from one message or list further out."""
+        self.path.insert(0, step)
+        return self
+
     def located(self, number: int, raw: bytes) -> "BadLineError":
         self.number = number
-        self.column = max(raw.find(self.where.encode()), 0) + 1
+        if self.path:
+            self.column = column_of(raw, self.path)
         return self
 
     def message(self) -> str:
@@ -43,81 +49,88 @@ def repeated(value: Any) -> list[Any]:
     return value if type(value) is list else [] if value is None else [value]
 
 
-def expected_object(value: Any, name: str) -> BadLineError:
+def expected_object(value: Any) -> BadLineError:
     """The recorded form (inspect_ai #5100)."""
     first = "[" if type(value) is list else orjson.dumps(value).decode()[:1]
-    complaint = f"unexpected character: '{first}'; expected '{{'"
-    return BadLineError(complaint, where=f'"{name}"' if name else "")
+    return BadLineError(f"unexpected character: '{first}'; expected '{{'")
 
 
 def message(**fields: Check) -> Check:
     snake = {snake_case(name): (name, check) for name, check in fields.items() if snake_case(name) != name}
 
-    def check_message(value: Any, name: str) -> None:
+    def check_message(value: Any) -> None:
         if type(value) is not dict:
-            raise expected_object(value, name)
+            raise expected_object(value)
         for spelling, inner in value.items():
             check = fields.get(spelling) or check_snake(value, spelling)
             if inner is not None:
-                check(inner, spelling)
+                try:
+                    check(inner)
+                except BadLineError as e:
+                    raise e.inside(spelling) from None
 
     def check_snake(value: Json, spelling: str) -> Check:
         field, check = snake.get(spelling, ("", None))
         if check is None:
-            raise BadLineError(f"no such field: '{spelling}'", where=f'"{spelling}"', field=spelling)
+            raise BadLineError(f"no such field: '{spelling}'", spelling, field=spelling)
         if field in value:
-            raise BadLineError(f"field set twice: '{field}'", where=f'"{spelling}"', field=spelling)
+            raise BadLineError(f"field set twice: '{field}'", spelling)
         return check
 
     return check_message
 
 
 def many(check: Check, *, or_one: bool = True) -> Check:
-    def check_all(value: Any, name: str) -> None:
+    def check_all(value: Any) -> None:
         if type(value) is not list and not or_one:
-            raise BadLineError("expected a list", where=f'"{name}"')
+            raise BadLineError("expected a list")
         for inner in repeated(value):
-            check(inner, name)
+            try:
+                check(inner)
+            except BadLineError as e:
+                if type(value) is not list:
+                    raise
+                raise e.inside(next(i for i, one in enumerate(value) if one is inner)) from None
 
     return check_all
 
 
 def _of(kinds: tuple[type, ...], expected: str) -> Check:
-    def check(value: Any, name: str) -> None:
+    def check(value: Any) -> None:
         if type(value) not in kinds:
-            raise BadLineError(f"expected {expected}", where=f'"{name}"')
+            raise BadLineError(f"expected {expected}")
 
     return check
 
 
-def _number(value: Any, name: str) -> None:
+def _number(value: Any) -> None:
     """A number, or the text of one, as int64 is written."""
     if type(value) is str:
         try:
             float(value)
         except ValueError:
-            raise BadLineError(f"not a number: {value!r}", where=f'"{name}"') from None
+            raise BadLineError(f"not a number: {value!r}") from None
     elif type(value) not in (int, float):
-        raise BadLineError("expected a number", where=f'"{name}"')
+        raise BadLineError("expected a number")
 
 
-def _base64(value: Any, name: str) -> None:
+def _base64(value: Any) -> None:
     """Only its end is looked at: the rest is read when it is measured."""
-    _text(value, name)
+    _text(value)
     tail = value[-(len(value) % 4 or 4) :].replace("-", "+").replace("_", "/")
     try:
         binascii.a2b_base64(tail + "=" * (-len(tail) % 4))
     except ValueError:
-        raise BadLineError("not base64", where=f'"{name}"') from None
+        raise BadLineError("not base64") from None
 
 
-def _anything(value: Any, name: str) -> None:
+def _anything(value: Any) -> None:
     """Messages that no answer depends on, such as tools."""
 
 
-def _texts(value: Any, name: str) -> None:
+def _texts(value: Any) -> None:
     if type(value) is not dict or not all(type(inner) is str for inner in value.values()):
-        raise BadLineError("expected an object of strings", where=f'"{name}"')
+        raise BadLineError("expected an object of strings")
 
 
 _text = _of((str,), "a string")
@@ -208,9 +221,11 @@ check_create: Check = message(
 )
 
 
+_COUNT = message(generateContentRequest=check_generate, contents=many(_CONTENT))
+
+
 def check_count(body: Json) -> Json:
-    """The request whose tokens a countTokens call asks for."""
-    inner = body.get("generateContentRequest", body.get("generate_content_request"))
-    request: Mapping[str, Any] = body if inner is None else inner
-    check_generate(request, "generateContentRequest" if inner is not None else "")
-    return dict(request)
+    """The request whose tokens a countTokens call asks for: beside a whole one, contents are not looked at."""
+    whole: Json | None = member(body, "generateContentRequest")
+    (check_generate if whole is None else _COUNT)(body)
+    return body if whole is None else whole

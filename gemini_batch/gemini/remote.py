@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from gemini_batch.errors import Unavailable
 from gemini_batch.records import Job
 
 
@@ -83,3 +84,18 @@ class Remote(Protocol):
 
     def download(self, name: str, target: Path) -> None:
         """Write the file's bytes to `target`. A cut download may end without an error: compare digests or sizes."""
+
+
+LIST_TRIES = 3
+
+
+def list_whole(remote: Remote) -> Listing:
+    """A listing that lacks nothing, for who looks once and has no next time.
+
+    Raises:
+        RemoteError: there is none now.
+    """
+    for _ in range(LIST_TRIES):
+        if (listing := remote.list_jobs()).whole:
+            return listing
+    raise Unavailable("each list of the jobs shows one of them twice, so what it lacks is not known")

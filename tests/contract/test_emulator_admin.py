@@ -1,6 +1,6 @@
 """The emulator's own calls under /admin: a malformed one is refused in Google's shape and changes nothing."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -29,9 +29,12 @@ NO_OBJECT = [
 
 
 def configuration(http: httpx2.Client) -> Any:
-    """All that an admin call can change; the clock to the nearest hour or so."""
-    kept = {path: http.get(f"/admin/{path}").json() for path in ("settings", "faults", "stats")}
-    return kept | {"hour": http.get("/admin/clock").json()["now"][:13]}
+    """All that an admin call can change, but for the clock."""
+    return {path: http.get(f"/admin/{path}").json() for path in ("settings", "faults", "stats")}
+
+
+def now(http: httpx2.Client) -> datetime:
+    return datetime.fromisoformat(http.get("/admin/clock").json()["now"][:26])
 
 
 @pytest.fixture
@@ -40,9 +43,10 @@ def busy(http):
     settings(http, max_live_jobs=3, queue_seconds="uniform:10:60", max_enqueued_tokens=["500", "gemini-2.5-flash=7"])
     http.post("/admin/faults", json={"name": "get_500", "times": 2})
     assert create(http, HUNDRED_TOKENS).status_code == 200
-    before = configuration(http)
+    before, clock_before = configuration(http), now(http)
     yield http
     assert configuration(http) == before
+    assert timedelta(0) <= now(http) - clock_before < timedelta(hours=1)
 
 
 def complaint(reply: httpx2.Response) -> str:

@@ -231,7 +231,7 @@ class Served:
 
     def stopped(self, number: int) -> None:
         self.process.signal(number)
-        done = self.process.ended(20)
+        done = self.process.ended(60)
         assert (done.code, done.err) == (0, "") and len(done.out.splitlines()) == 1
         assert list(self.temporary.iterdir()) == []
 
@@ -275,7 +275,7 @@ def test_a_signal_that_comes_before_it_serves_is_not_lost(tmp_path, number):
         env=os.environ | {"TMPDIR": str(tmp_path)},
     )
     try:
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
     assert (process.returncode, stderr) == (0, b"")

@@ -247,6 +247,12 @@ def test_integers_fit_their_format(name, bits):
         assert all(isinstance(value, int) and abs(value) < 2**bits for value in found)
 
 
+def test_an_integer_without_a_format_may_be_beyond_int64():
+    """The model may write any number, and a client has to bear it."""
+    found = answers({"type": "integer", "minimum": 2**63 - 500})
+    assert min(found) < 2**63 <= max(found)
+
+
 OPENAPI = [
     {"type": "STRING"},
     {"type": "String", "nullable": True, "minLength": "3", "max_length": "5"},

@@ -22,7 +22,7 @@ from gemini_batch.emulator.settings import EmulatorSettings as Settings
 
 KEY = "AIzaSyThisKeyMustNotBeWrittenAnywhere00"
 OTHER_MODEL = "gemini-2.5-pro"
-SPEED = 600
+SPEED = 100
 HALF = 20 * 3600
 ANSWERS_THAT_STOP_HALF_WAY = """
 import pathlib, threading
@@ -159,7 +159,7 @@ def test_jobs_that_waited_or_ran_go_on_and_inline_answers_are_kept(lives):
 
 def test_the_clock_has_gone_on_at_its_speed_while_nobody_served(lives):
     passed = (lives.clock_after - lives.clock_before).total_seconds()
-    assert lives.real_seconds * SPEED * 0.95 <= passed <= (lives.real_seconds + 5) * SPEED
+    assert lives.real_seconds * SPEED * 0.95 <= passed <= (lives.real_seconds + 30) * SPEED
 
 
 def test_limits_go_on_counting(lives):

@@ -23,3 +23,8 @@ def test_the_stages_are_measured_and_their_shares_sum_up():
     rows = [row[:3] for row in measured("stages.py", "--rows", "3000", "--repeat", "1")]
     assert [stage.strip() for stage, _, _ in rows] == ["plan", "encode", "parse", "merge"]
     assert 95 <= sum(int(share.strip(" %")) for _, _, share in rows) <= 105
+
+
+def test_the_start_of_the_emulator_is_measured():
+    """A script that only people run rots unseen."""
+    assert [row[0].strip() for row in measured("emulator_start.py", "--repeat", "1")] == ["start", "stop"]

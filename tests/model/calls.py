@@ -113,7 +113,7 @@ class Calls:
         self._command = lifecycle.command
         for module, name, fake in (
             (lifecycle, "command", self._turn),
-            (shops, "new_nonce", lambda: self._script.nonce()),
+            (shops, "new_nonce", self._nonce),
             (advancing, "prepare", fake_prepare),
             (advancing, "collect", lambda _, record: self._script.collect(record)),
         ):
@@ -122,6 +122,9 @@ class Calls:
 
     def __exit__(self, *_):
         self._patches.close()
+
+    def _nonce(self) -> str:
+        return self._script.nonce()
 
     # --- numbers for records and calls
 

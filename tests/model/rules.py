@@ -52,7 +52,7 @@ class Worker(NamedTuple):
     slept: int = 0
     """Ticks since it looked at its clock, where that matters."""
     wire: str = ""
-    """Its create: `air`, `landed`, or `no` for refused. Before it, `kept`: SENDING is recorded, which it does not know."""
+    """Its create: `air`, `landed`, or `no` for refused. Before it, `kept`: SENDING is recorded, unknown to it."""
 
 
 class World(NamedTuple):

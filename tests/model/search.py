@@ -5,6 +5,7 @@ reached, any run ends, in which what goes wrong stops and what can always happen
 """
 
 import gc
+import itertools
 from array import array
 from collections.abc import Callable, Iterable
 from time import process_time
@@ -94,7 +95,7 @@ class _Graph:
         while self._parents[path[-1]] >= 0:
             path.append(self._parents[path[-1]])
         path.reverse()
-        for here, there in zip(path, path[1:], strict=False):
+        for here, there in itertools.pairwise(path):
             label = next(step.label for step in self.of.steps(self.worlds[here]) if step.world == self.worlds[there])
             yield label, self.worlds[there]
 

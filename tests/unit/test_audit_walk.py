@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -278,6 +279,28 @@ def test_rows_that_the_settle_rule_bought_twice_are_counted_with_the_reason(tmp_
     (finding,) = audited["findings"]
     assert (finding["kind"], "sent again" in finding["what"]) == ("unrecorded_job", True)
     assert (audited["totals"]["rows_bought_more_than_once"], len(shop.remote.jobs)) == (2, 6)
+    (tmp_path / "run/_SUCCESS").unlink()
+    shop.clock.passed += timedelta(minutes=1)
+    finish(shop)
+    audited = audit(shop.files, means_of(shop))
+    (finding,) = audited["findings"]
+    assert (finding["kind"], "sent again" in finding["what"]) == ("bought_twice", True), "recorded as the fix says"
+    assert audited["totals"]["rows_bought_more_than_once"] == 2
+
+
+def test_a_list_that_shows_a_job_twice_is_asked_for_again_and_in_the_end_not_believed(shop, monkeypatch):
+    """Its pages shifted while they were read: what it lacks is not known."""
+    whole, asked = shop.remote.list_jobs(), []
+    shifted = replace(whole, whole=False, every=())
+
+    def listed():
+        asked.append(1)
+        return whole if len(asked) == 3 else shifted
+
+    monkeypatch.setattr(shop.remote, "list_jobs", listed)
+    assert kinds_of(*look_at(shop)) == []
+    monkeypatch.setattr(shop.remote, "list_jobs", lambda: shifted)
+    assert kinds_of(*look_at(shop)) == ["jobs_unseen"]
 
 
 def test_a_job_that_the_list_does_not_show_yet_is_asked_for_by_name(shop, tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
-"""Death at every effect of a run, from the first byte of the plan to the last part, and a new process that goes on.
+"""Death at every effect of a run in an object store, from the first byte of the plan to the last part, and a new
+process that goes on.
 
-In one process and over a scripted service: a `BaseException` at the effect stands for the end of the process, since
-nothing catches it and everything in memory is dropped.
+In one process, where obstore's store in memory is, and over a scripted service: a `BaseException` at the effect stands
+for the end of the process, since nothing catches it and everything in memory is dropped. Processes that really die, on
+a disk and over the real SDK, are in tests/crash.
 """
 
 from collections import defaultdict
@@ -18,7 +20,6 @@ from gemini_batch.effects import effect
 from gemini_batch.finish import finish
 from gemini_batch.jobs.advance import Stop, advance
 from gemini_batch.ledger.objects import ObjectStore
-from gemini_batch.ledger.posix import PosixStore
 
 REMOTE = ("upload", "create_job", "get_job", "list_jobs", "get_file", "download")
 LOOKS = 60
@@ -57,11 +58,9 @@ def die_at(number):
     return passed
 
 
-@pytest.fixture(params=["posix", "objects"])
-def store(request):
+@pytest.fixture
+def store():
     """Opens the store of a run, which outlives the process."""
-    if request.param == "posix":
-        return PosixStore
     buckets = defaultdict(lambda: ObjectStore("memory:///"))
     return lambda folder: buckets[folder]
 

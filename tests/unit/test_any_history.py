@@ -1,0 +1,179 @@
+"""Any history of workers, deaths, answers, lists and time: a shard has one job, and no job is lost sight of.
+
+Hypothesis drives two processes over one ledger and a service that does what services do. Both invariants are checked
+after every step; in the end everything heals, and what was paid for is there.
+"""
+
+import tempfile
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from made import make_asked, make_limits
+from shops import Clock, make_shop
+from test_crash_points import Announced, Died
+
+from gemini_batch import effects
+from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
+from gemini_batch.gemini.remote import Listing
+from gemini_batch.jobs.advance import Stop, advance, look, work
+from gemini_batch.ledger.objects import ObjectStore
+from gemini_batch.records import Job, ShardState
+
+SHARDS, WORKERS = 3, 2
+REFUSALS = {"not sent": NotSent("no route"), "429": Throttled("429", 429), "no such file": Refused("404", 404)}
+FATES = ("made", "made, the answer lost", "made later", "lost on the way", *REFUSALS)
+
+
+class Fickle(Announced):
+    """Does with the next create as `fate` says; `hidden` jobs are in no list, of `late` ones nobody knows yet."""
+
+    def __init__(self, clock):
+        self.fate, self.late, self.unseen, self.stranger = "made", [], set(), False
+        super().__init__(clock)
+
+    def create_job(self, model, file_name, display_name):
+        fate, self.fate = self.fate, "made"
+        if fate in REFUSALS:
+            raise REFUSALS[fate]
+        if fate != "lost on the way":
+            number = len(self.jobs) + len(self.late) + 1
+            self.sources[f"files/out-{number}"] = file_name
+            job = Job(name=f"batches/{number}", display_name=display_name, created_at=self.clock.now())
+            (self.late if fate == "made later" else self.jobs).append(job)
+        if fate != "made":
+            raise Unavailable(fate)
+        return job
+
+    def list_jobs(self):
+        seen = [job for job in self.jobs if job.name not in self.unseen and not self.stranger]
+        by_name = {job.display_name: job for job in reversed(seen)}
+        return Listing(by_name, frozenset(job.name for job in seen), self.clock.now(), tuple(seen))
+
+    def get_job(self, name):
+        if self.stranger:
+            raise NotFound("404", 404)
+        return super().get_job(name)
+
+    def get_file(self, name):
+        if self.stranger:
+            raise Denied("403", 403)
+        return super().get_file(name)
+
+
+class Disk(ObjectStore):
+    """Takes no record while it is full."""
+
+    full = False
+
+    def create(self, name, body):
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().create(name, body)
+
+
+class Histories(RuleBasedStateMachine):
+    on_unknown = "wait"
+
+    @initialize()
+    def begin(self):
+        self.clock, self.disk = Clock(), Disk("memory:///")
+        self.service = Fickle(self.clock)
+        self.crew = [self.process() for _ in range(WORKERS)]
+
+    def process(self):
+        limits = make_limits(max_requests_per_shard=1, on_unknown=self.on_unknown)
+        return make_shop(
+            Path(tempfile.gettempdir()), make_asked, limits, self.service, self.clock, lambda _: self.disk, rows=SHARDS
+        )
+
+    @rule(worker=st.integers(0, WORKERS - 1), shard=st.integers(0, SHARDS - 1), how=st.sampled_from([advance, work]))
+    def go(self, worker, shard, how):
+        with suppress(RunStopped):  # the pilot was refused: a person says go on
+            how(self.crew[worker], shard)
+
+    @rule(worker=st.integers(0, WORKERS - 1), shard=st.integers(0, SHARDS - 1), at=st.integers(1, 25))
+    def go_and_die(self, worker, shard, at):
+        left = [at]
+
+        def hook(point, phase):
+            left[0] -= phase == "before" or point.startswith("remote.")
+            if left[0] == 0:
+                raise Died
+
+        effects.observe(hook)
+        try:
+            advance(self.crew[worker], shard)
+        except (Died, RunStopped):
+            effects.observe(None)
+            self.crew[worker] = self.process()
+        finally:
+            effects.observe(None)
+
+    @rule(worker=st.integers(0, WORKERS - 1))
+    def sweep(self, worker):
+        shop = self.crew[worker]
+        before, listing = [shop.last(shard) for shard in range(SHARDS)], self.service.list_jobs()
+        for record in before:
+            look(shop, record, listing)
+
+    @rule(fate=st.sampled_from(FATES))
+    def next_create_is(self, fate):
+        self.service.fate = fate
+
+    @rule(number=st.integers(1, 6))
+    def list_hides(self, number):
+        self.service.unseen ^= {f"batches/{number}"}
+
+    @rule(stranger=st.booleans())
+    def key_is_anothers(self, stranger):
+        self.service.stranger = stranger
+
+    @rule()
+    def late_jobs_land(self):
+        self.service.jobs += self.service.late
+        self.service.late = []
+
+    @rule(full=st.booleans())
+    def disk_is(self, full):
+        self.disk.full = full
+
+    @rule(state=st.sampled_from(["BATCH_STATE_RUNNING", "BATCH_STATE_SUCCEEDED"]))
+    def jobs_are(self, state):
+        self.service.state = state
+
+    @rule(minutes=st.sampled_from([1, 10, 61]))
+    def time_passes(self, minutes):
+        self.clock.passed += timedelta(minutes=minutes)
+
+    @invariant()
+    def no_shard_is_paid_for_twice(self):
+        if hasattr(self, "service"):
+            shards = [job.display_name.rsplit("-", 2)[0] for job in (*self.service.jobs, *self.service.late)]
+            assert len(set(shards)) == len(shards), shards
+
+    def teardown(self):
+        """Everything heals: whatever was paid for is found, and its rows are there."""
+        if not hasattr(self, "service"):
+            return
+        self.late_jobs_land()
+        self.disk.full, service = False, self.service
+        service.fate, service.unseen, service.stranger, service.state = "made", set(), False, "BATCH_STATE_SUCCEEDED"
+        last = self.process()
+        for _ in range(30):
+            self.time_passes(10)
+            verdicts = [advance(last, shard) for shard in range(SHARDS)]
+        records = [last.last(shard) for shard in range(SHARDS)]
+        found = {record.job.name for record in records if record.job}
+        assert found == {job.name for job in service.jobs}
+        for record, verdict in zip(records, verdicts, strict=True):
+            assert (verdict == Stop()) is (record.job is not None)
+            assert record.state is (ShardState.COLLECTED if record.job else ShardState.UNKNOWN)
+            assert record.tally is None or record.tally.by_status == {"ok": 1}
+
+
+class TestAnyHistory(Histories.TestCase):
+    settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
