@@ -12,14 +12,13 @@ from unittest.mock import patch
 
 from frame import DONE, NOW, RUNNING, SETTLE_TICKS, TALLY, TICK, at, canonical, number_of, older, upload
 from judge import Violation
-from made import make_limits, make_run
 
 from gemini_batch.errors import Denied, IllegalTransition, NotFound, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.gemini.remote import Listing, Seen, StoredFile
 from gemini_batch.jobs import advance as advancing
 from gemini_batch.jobs import events, lifecycle, twins
 from gemini_batch.jobs import shop as shops
-from gemini_batch.records import Job, ShardPlan, ShardRecord, ShardState
+from gemini_batch.records import Asked, Job, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
 SIBLING = ShardRecord(
     shard=1,
@@ -29,6 +28,7 @@ SIBLING = ShardRecord(
 )
 """Another shard of the run, whose job runs on: a complete listing has to show it."""
 
+RUN = RunRecord.model_construct(run_id="run", nonce="n", media_roots=(), asked=Asked.model_construct(model="m"))
 PLAN = [ShardPlan(shard=shard, first_index=shard, rows=1, requests=1, request_bytes=1, tokens=1) for shard in range(2)]
 DESK = SimpleNamespace(ask=lambda *_: None, may_send=lambda *_: None, refused=lambda *_: None, follow=lambda *_: None)
 
@@ -104,8 +104,9 @@ class Calls:
         self._record_numbers: dict[ShardRecord, int] = {}
         self._call_numbers: dict[Call, int] = {}
         self._steps: list[Any] = []
-        self._run = make_run()
-        self._limits = make_limits(on_unknown=policy, settle=SETTLE_TICKS * TICK.total_seconds())
+        self._limits = Limits.model_construct(
+            on_unknown=policy, settle=SETTLE_TICKS * TICK.total_seconds(), poll_interval=60.0
+        )
         self._script: Script | None = None
         self._patches = ExitStack()
 
@@ -209,7 +210,7 @@ class Calls:
 
     def _shop(self, call: Call, script: "Script") -> shops.Shop:
         shop = shops.Shop(
-            run=self._run, limits=self._limits, files=script, plan=PLAN if self.sibling else PLAN[:1],
+            run=RUN, limits=self._limits, files=script, plan=PLAN if self.sibling else PLAN[:1],
             remote=script, desk=DESK, pool=None, clock=script, owner="o",
         )  # fmt: skip
         shop.records = {0: self.records[call.record]} | ({1: SIBLING} if self.sibling else {})

@@ -29,8 +29,10 @@ def judge(jobs, before, after, cause, only_one):
 
 
 def _judge_job(jobs, before, after, cause):
-    number = number_of(after.job.name)
-    file, life = next((file, life) for job, file, _, life in jobs if job == number)
+    made = {number: (file, life) for number, file, _, life in jobs}
+    if number_of(after.job.name) not in made:
+        raise Violation("a job that the service never made")
+    file, life = made[number_of(after.job.name)]
     if after.requests != f"requests/{file}":
         raise Violation("the rows of another request file are looked for in the results")
     if after.job.state == GONE and life in KNOWN:

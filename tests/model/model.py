@@ -6,9 +6,6 @@ be, should there be one; then the exit code is 1.
 
 import sys
 from argparse import ArgumentParser
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parents[1] / "unit")]
 
 from calls import Calls
 from models import MODELS

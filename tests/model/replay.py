@@ -31,6 +31,7 @@ from gemini_batch.records import ShardRecord, ShardState
 MOST_TICKS = 20
 """Uploads, which really age here, are not to become stale."""
 
+
 class Stop(NamedTuple):
     """A step of the way, and what there is after it."""
 
@@ -41,12 +42,15 @@ class Stop(NamedTuple):
 
 
 def random_way(rules: Rules, dice: Random, most: int) -> list[Stop]:
-    """A way of so many steps through the model."""
+    """A way of at most so many steps through the model."""
     with Calls(rules.policy) as calls:
         worlds, stops, ticks = _placed(rules, calls), [], 0
         world = worlds.first()
         while len(stops) < most:
-            label, _, world = dice.choice([step for step in _steps(worlds, world) if (step.label[0] != "tick" or ticks < MOST_TICKS)])
+            steps = [step for step in _steps(worlds, world) if step.label[0] != "tick" or ticks < MOST_TICKS]
+            if not steps:
+                break
+            label, _, world = dice.choice(steps)
             ticks += label[0] == "tick"
             stops.append(_stop(worlds, label, world))
     return stops

@@ -193,7 +193,8 @@ class Worlds:
 
     def _renumber(self, worker, before, after):
         call = self.calls.calls[worker.call]
-        if not worker.fresh or call.record != before:
+        wrote = any(answer[0] in ("ok", "no") for answer in call.answers)  # it holds another record by now
+        if not worker.fresh or wrote or call.record != before:
             return worker
         return worker._replace(call=self.calls.call_number(call._replace(record=after)))
 
@@ -281,7 +282,7 @@ class Worlds:
         yield ("record", ledger, worker.fresh), True, jobs
 
     def _list(self, _ledger, jobs, worker, _number):
-        """A complete listing shows each job, or not yet. Then those whose pages shifted, which were cut, by a wrong key."""
+        """A complete listing shows each job, or not yet. Then one whose pages shifted, one cut, one by a wrong key."""
         solo = self.calls.calls[worker.call].kind == "advance"  # which takes nothing but the name from a list
         known = [(job, "R" if solo or life == "R" else "D") for job, _, _, life in jobs if life != "G"]
         must = {job for job, _, age, life in jobs if self._timed and age >= self.rules.shown_within and life != "G"}
