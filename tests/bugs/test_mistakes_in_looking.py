@@ -45,8 +45,8 @@ MISTAKES = {
     ),
     "the first page of a list is the list": (
         "gemini_batch.gemini.client",
-        "            if not token:\n                break",
-        "            break",
+        "            if not token:\n                return entries, first_at",
+        "            return entries, first_at",
         f"{LISTS}::test_every_page_is_read",
     ),
     "a list that lacks a recorded job is complete": (

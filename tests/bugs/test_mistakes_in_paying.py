@@ -51,7 +51,7 @@ MISTAKES = {
     ),
     "a create that reports failure is not read back": (
         "gemini_batch.ledger.log",
-        "if (written := self._at(record.version)) is None:\n                raise",
+        "if (written := self.at(record.version)) is None:\n                raise",
         "return False",
         f"{LEDGER}::test_a_create_that_reports_failure_after_success_is_recognised_by_its_nonce[after]",
     ),
@@ -81,7 +81,7 @@ MISTAKES = {
     ),
     "an answer that comes late is dropped": (
         SHOP,
-        "if not isinstance(event, STAYS_TRUE) or not _still_fits(record, event):",
+        "if not isinstance(event, STAYS_TRUE) or not still_fits(record, event):",
         "if True:",
         f"{PAYING}::test_an_answer_that_comes_after_others_gave_the_send_up_is_recorded",
     ),
