@@ -101,7 +101,7 @@ def test_real_workers_over_a_real_ledger_go_the_ways_of_the_model(name, tmp_path
     rules, causes = REAL[name]
     ways = [*shortest_ways(rules, causes).values()]
     rules = rules._replace(budget=rules.budget._replace(total=4))
-    ways += [random_way(rules, Random(seed), 100) for seed in range(20)]
+    ways += [random_way(rules, Random(seed), 100) for seed in range(12)]
     for number, stops in enumerate(ways):
         (tmp_path / str(number)).mkdir()
         go(rules, stops, tmp_path / str(number))
