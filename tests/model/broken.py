@@ -1,8 +1,9 @@
 """The same code with one rule taken out of it. The model has to find what each of them costs."""
 
-from contextlib import contextmanager
 from datetime import timedelta
 from unittest.mock import patch
+
+import calls
 
 from gemini_batch.jobs import advance as advancing
 from gemini_batch.jobs import events, lifecycle
@@ -55,10 +56,6 @@ def first_absence_is_believed():
     return patch.object(lifecycle, "reconcile", reconciled)
 
 
-def two_listings_are_enough():
-    return patch.object(lifecycle, "SETTLE_LISTINGS", 2)
-
-
 def settle_time_is_not_waited_for():
     """Three listings are asked for, however soon after each other."""
     reconcile = lifecycle.reconcile
@@ -71,6 +68,15 @@ def settle_time_is_not_waited_for():
 
 def any_listing_is_complete():
     return patch.object(_Advance, "_lacking", lambda *_: None)
+
+
+def shifted_pages_are_a_listing():
+    """A list that shows one job twice, and so perhaps another not at all, counts like any other."""
+
+    class Whole(calls.Listing):
+        whole = property(lambda _: True, lambda *_: None)
+
+    return patch.object(calls, "Listing", Whole)
 
 
 def old_listing_is_believed():
@@ -118,6 +124,20 @@ def key_needs_no_witness():
     return patch.object(_Advance, "_witnessed", lambda *_: True)
 
 
+def one_look_is_enough():
+    return patch.object(lifecycle, "_believed", lambda _: True)
+
+
+def late_word_is_forced():
+    """What could not be recorded at once is recorded later, whatever has become of the shard."""
+    return patch.object(advancing, "still_fits", lambda *_: True)
+
+
+def unknown_is_not_looked_for():
+    """Whoever finds UNKNOWN leaves it to others."""
+    return patch.object(_Advance, "_reconcile", lambda _: advancing.Rest("later"))
+
+
 def newest_job_is_the_jobs():
     """An adoption is swapped for whatever is learned last."""
     learn = lifecycle._learn
@@ -130,8 +150,3 @@ def newest_job_is_the_jobs():
 
 def _failed(number):
     return events.SendFailed(number, "taken for not sent")
-
-
-@contextmanager
-def nothing():
-    yield

@@ -12,14 +12,13 @@ from unittest.mock import patch
 
 from frame import DONE, NOW, RUNNING, SETTLE_TICKS, TALLY, TICK, at, canonical, number_of, older, upload
 from judge import Violation
-from made import make_limits, make_run
 
 from gemini_batch.errors import Denied, IllegalTransition, NotFound, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.gemini.remote import Listing, Seen, StoredFile
 from gemini_batch.jobs import advance as advancing
 from gemini_batch.jobs import events, lifecycle, twins
 from gemini_batch.jobs import shop as shops
-from gemini_batch.records import Job, ShardPlan, ShardRecord, ShardState
+from gemini_batch.records import Asked, Job, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
 SIBLING = ShardRecord(
     shard=1,
@@ -29,11 +28,12 @@ SIBLING = ShardRecord(
 )
 """Another shard of the run, whose job runs on: a complete listing has to show it."""
 
+RUN = RunRecord.model_construct(run_id="run", nonce="n", media_roots=(), asked=Asked.model_construct(model="m"))
 PLAN = [ShardPlan(shard=shard, first_index=shard, rows=1, requests=1, request_bytes=1, tokens=1) for shard in range(2)]
 DESK = SimpleNamespace(ask=lambda *_: None, may_send=lambda *_: None, refused=lambda *_: None, follow=lambda *_: None)
 
-STATES = {"R": RUNNING, "D": DONE, "F": DONE, "X": "BATCH_STATE_EXPIRED", "C": "BATCH_STATE_CANCELLED"}
-"""Lives of a job: running, done, done with its results lost, expired, cancelled; G is forgotten."""
+STATES = {"R": RUNNING, "N": DONE, "D": DONE, "F": DONE, "X": "BATCH_STATE_EXPIRED", "C": "BATCH_STATE_CANCELLED"}
+"""Lives of a job: running, done but no output shown, done, its results lost, expired, cancelled; G is forgotten."""
 
 REFUSALS = {
     "429": Throttled("429", 429),
@@ -104,17 +104,18 @@ class Calls:
         self._record_numbers: dict[ShardRecord, int] = {}
         self._call_numbers: dict[Call, int] = {}
         self._steps: list[Any] = []
-        self._run = make_run()
-        self._limits = make_limits(on_unknown=policy, settle=SETTLE_TICKS * TICK.total_seconds())
-        self._script: _Script | None = None
+        self._limits = Limits.model_construct(
+            on_unknown=policy, settle=SETTLE_TICKS * TICK.total_seconds(), poll_interval=60.0
+        )
+        self._script: Script | None = None
         self._patches = ExitStack()
 
     def __enter__(self):
         self._command = lifecycle.command
         for module, name, fake in (
             (lifecycle, "command", self._turn),
-            (shops, "new_nonce", self._script.nonce),
-            (advancing, "prepare", _prepare),
+            (shops, "new_nonce", self._nonce),
+            (advancing, "prepare", fake_prepare),
             (advancing, "collect", lambda _, record: self._script.collect(record)),
         ):
             self._patches.enter_context(patch.object(module, name, fake))
@@ -122,6 +123,9 @@ class Calls:
 
     def __exit__(self, *_):
         self._patches.close()
+
+    def _nonce(self) -> str:
+        return self._script.nonce()
 
     # --- numbers for records and calls
 
@@ -171,7 +175,7 @@ class Calls:
     def _step(self, call: Call) -> Any:
         if call.kind == "idle":
             return End(call.overdue)
-        self._script = _Script(self, call)
+        self._script = Script(self, call)
         shop = self._shop(call, self._script)
         try:
             self._perform(call, shop)
@@ -204,9 +208,9 @@ class Calls:
             return
         advancing.look(shop, before, listing)
 
-    def _shop(self, call: Call, script: "_Script") -> shops.Shop:
+    def _shop(self, call: Call, script: "Script") -> shops.Shop:
         shop = shops.Shop(
-            run=self._run, limits=self._limits, files=script, plan=PLAN if self.sibling else PLAN[:1],
+            run=RUN, limits=self._limits, files=script, plan=PLAN if self.sibling else PLAN[:1],
             remote=script, desk=DESK, pool=None, clock=script, owner="o",
         )  # fmt: skip
         shop.records = {0: self.records[call.record]} | ({1: SIBLING} if self.sibling else {})
@@ -231,7 +235,7 @@ class _Pending(BaseException):
         self.step = step
 
 
-class _Script:
+class Script:
     """The ledger, the service and the clock of one call: each effect takes the next answer, or the call is pending."""
 
     def __init__(self, calls: Calls, call: Call) -> None:
@@ -248,12 +252,16 @@ class _Script:
         return f"nonce-{self._nonces}"
 
     def _take(self, step: Any) -> tuple[Any, ...]:
-        answer = next(self._answers, None)
-        if answer is None:
-            raise _Pending(step)
+        answer = self._answer_to(step)
         if answer[0] == "down":
             raise Unavailable("down")
         self._blind = self._blind or "blind" in answer
+        return answer
+
+    def _answer_to(self, step: Any) -> tuple[Any, ...]:
+        answer = next(self._answers, None)
+        if answer is None:
+            raise _Pending(step)
         return answer
 
     # --- the ledger
@@ -297,9 +305,9 @@ class _Script:
         _, mode, shown, age = answer
         self._blind = self._blind or mode == "blind"
         jobs = [self._job(number, life) for number, life in shown]
-        jobs += [SIBLING.job] if mode == "full" and self._calls.sibling else []
-        by_display_name = {job.display_name: job for job in reversed(jobs)}
-        return Listing(by_display_name, frozenset(job.name for job in jobs), at(age), tuple(jobs))
+        jobs += [SIBLING.job] if mode in ("full", "twice") and self._calls.sibling else []
+        by_display_name, names = {job.display_name: job for job in reversed(jobs)}, frozenset(job.name for job in jobs)
+        return Listing(by_display_name, names, at(age), tuple(jobs), whole=mode != "twice")
 
     def get_job(self, name):
         if self._blind:
@@ -343,7 +351,7 @@ CLAIM = "claim"
 """The nonce of a claim from an earlier turn."""
 
 
-def _prepare(_shop, record):
+def fake_prepare(_shop, record):
     """Encoding and uploading decide nothing. Files that no send refers to may share a name."""
     number = len(record.sends)
     return events.Prepared(upload(number), f"requests/{number}")

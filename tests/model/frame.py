@@ -100,6 +100,5 @@ def _absence(record: ShardRecord) -> Absence | None:
     if record.state in UNSENT:  # means nothing there; if it were not dropped with the next send, it is as bad as can be
         return Absence(first_at=at(OLDEST_FIRST), last_at=at(OLDEST_LAST), times=SETTLE_LISTINGS)
     oldest = OLDEST_FIRST if record.state is ShardState.UNKNOWN else OLDEST_LAST
-    return Absence(
-        first_at=max(absence.first_at, at(oldest)), last_at=max(absence.last_at, at(OLDEST_LAST)), times=absence.times
-    )
+    first_at, last_at = max(absence.first_at, at(oldest)), max(absence.last_at, at(OLDEST_LAST))
+    return absence.model_copy(update={"first_at": first_at, "last_at": last_at})

@@ -6,7 +6,7 @@ from gemini_batch.jobs.lifecycle import GONE
 from gemini_batch.records import ShardState
 
 S = ShardState
-KNOWN = "RDFXC"
+KNOWN = "RNDFXC"
 """Lives of jobs that the service still knows."""
 
 
@@ -29,14 +29,18 @@ def judge(jobs, before, after, cause, only_one):
 
 
 def _judge_job(jobs, before, after, cause):
-    number = number_of(after.job.name)
-    file, life = next((file, life) for job, file, _, life in jobs if job == number)
+    made = {number: (file, life) for number, file, _, life in jobs}
+    if number_of(after.job.name) not in made:
+        raise Violation("a job that the service never made")
+    file, life = made[number_of(after.job.name)]
     if after.requests != f"requests/{file}":
         raise Violation("the rows of another request file are looked for in the results")
     if after.job.state == GONE and life in KNOWN:
         raise Violation("a job that the service knows was written off")
     if after.state is S.COLLECTED and life == "R":
         raise Violation("a running job was not waited for")
+    if cause == "JobUnclear" and after.state is S.ENDED and (before.absence is None or before.absence.times < 2):
+        raise Violation("a job that is over was given up after one look")
     if cause == "ResultsMissing" and life == "D" and before.job.responses_file and not after.job.responses_file:
         raise Violation("results that the service has were given up")
 

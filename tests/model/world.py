@@ -17,8 +17,9 @@ from gemini_batch.records import ShardRecord, ShardState
 FREEING = frozenset({"SendFailed", "UploadGone", "Settled"})
 """The recorded reasons for another send."""
 
-NEXT_LIVES = {"R": "DXG", "D": "FG", "F": "G"}
-LOST = "FG"
+NEXT_LIVES = {"R": "DXNG", "N": "D", "D": "FG", "F": "G"}
+WRONG = "NFG"
+"""Lives that cost something of the budget."""
 
 
 class Worlds:
@@ -192,7 +193,8 @@ class Worlds:
 
     def _renumber(self, worker, before, after):
         call = self.calls.calls[worker.call]
-        if not worker.fresh or call.record != before:
+        wrote = any(answer[0] in ("ok", "no") for answer in call.answers)  # it holds another record by now
+        if not worker.fresh or wrote or call.record != before:
             return worker
         return worker._replace(call=self.calls.call_number(call._replace(record=after)))
 
@@ -280,7 +282,7 @@ class Worlds:
         yield ("record", ledger, worker.fresh), True, jobs
 
     def _list(self, _ledger, jobs, worker, _number):
-        """A complete listing shows each job, or not yet; then one that was cut, and one by a wrong key."""
+        """A complete listing shows each job, or not yet. Then one whose pages shifted, one cut, one by a wrong key."""
         solo = self.calls.calls[worker.call].kind == "advance"  # which takes nothing but the name from a list
         known = [(job, "R" if solo or life == "R" else "D") for job, _, _, life in jobs if life != "G"]
         must = {job for job, _, age, life in jobs if self._timed and age >= self.rules.shown_within and life != "G"}
@@ -288,6 +290,7 @@ class Worlds:
             if must <= {job for job, _ in shown}:
                 yield ("list", "full", shown, 0), len(shown) == len(known), jobs
         yield ("down",), False, jobs
+        yield ("list", "twice", (), 0), False, jobs
         if self.rules.sibling:
             yield ("list", "cut", (), 0), False, jobs
             yield ("list", "blind", (), 0), False, jobs
@@ -314,12 +317,12 @@ class Worlds:
         recorded = not self._timed or self.calls.records[world.ledger].job
         for place, job in enumerate(world.jobs):
             for life in NEXT_LIVES.get(job[3], ""):
-                if life in LOST and not (world.budget.losses and recorded):
+                if life in WRONG and not (world.budget.losses and recorded):
                     continue
                 jobs = (*world.jobs[:place], (*job[:3], life), *world.jobs[place + 1 :])
-                budget = self._spent(world.budget, "losses") if life in LOST else world.budget
+                budget = self._spent(world.budget, "losses") if life in WRONG else world.budget
                 after = self._plain(world.ledger, world.owed, jobs, world.wires, world.workers, budget)
-                found.append(Step(("job", job[0], life), life not in LOST, after))
+                found.append(Step(("job", job[0], life), life not in WRONG, after))
 
     def _later(self, world):
         """A tick later; None where somebody would sleep for too long, or the service be too slow."""

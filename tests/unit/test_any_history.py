@@ -1,10 +1,13 @@
-"""Any history of workers, deaths, answers, lists and time: a shard has one job, and no job is lost sight of.
+"""Any history of workers, deaths, answers, lists, disks and time: no shard is paid for twice without leave, no send is
+repeated without a recorded reason, what is final stays so, and no job is lost sight of.
 
-Hypothesis drives two processes over one ledger and a service that does what services do. Both invariants are checked
-after every step; in the end everything heals, and what was paid for is there.
+Hypothesis drives two processes over one ledger and a service that does what services do. The invariants are checked
+after every step; in the end everything heals, and what was paid for is there. CHAOS_HISTORIES makes it more of them.
 """
 
+import os
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -20,11 +23,16 @@ from gemini_batch import effects
 from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs.advance import Stop, advance, look, work
+from gemini_batch.jobs.twins import end_all
 from gemini_batch.ledger.objects import ObjectStore
-from gemini_batch.records import Job, ShardState
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.records import Job, ShardRecord, ShardState
 
 SHARDS, WORKERS = 3, 2
 REFUSALS = {"not sent": NotSent("no route"), "429": Throttled("429", 429), "no such file": Refused("404", 404)}
+FREEING = {"SendFailed", "UploadGone", "Settled"}
+"""The recorded reasons for another send."""
+
 FATES = ("made", "made, the answer lost", "made later", "lost on the way", *REFUSALS)
 
 
@@ -65,14 +73,22 @@ class Fickle(Announced):
 
 
 class Disk(ObjectStore):
-    """Takes no record while it is full."""
+    """Takes no record while it is `full`; while `cut off` it does as it is told, and its answers are lost."""
 
-    full = False
+    how = "well"
 
     def create(self, name, body):
-        if self.full:
+        if self.how == "full":
             raise OSError(28, "No space left on device")
-        return super().create(name, body)
+        return self._told(name, super().create(name, body))
+
+    def read(self, name):
+        return self._told(name, super().read(name))
+
+    def _told(self, name, answer):
+        if self.how == "cut off" and name.startswith("ledger/"):
+            raise OSError(5, "Input/output error")
+        return answer
 
 
 class Histories(RuleBasedStateMachine):
@@ -83,6 +99,8 @@ class Histories(RuleBasedStateMachine):
         self.clock, self.disk = Clock(), Disk("memory:///")
         self.service = Fickle(self.clock)
         self.crew = [self.process() for _ in range(WORKERS)]
+        self.seen = [ShardRecord(shard=shard) for shard in range(SHARDS)]
+        self.owed, self.settled = set(), Counter()
 
     def process(self):
         limits = make_limits(max_requests_per_shard=1, on_unknown=self.on_unknown)
@@ -116,9 +134,10 @@ class Histories(RuleBasedStateMachine):
     @rule(worker=st.integers(0, WORKERS - 1))
     def sweep(self, worker):
         shop = self.crew[worker]
-        before, listing = [shop.last(shard) for shard in range(SHARDS)], self.service.list_jobs()
-        for record in before:
-            look(shop, record, listing)
+        with suppress(OSError):  # as a sweep does
+            before, listing = [shop.last(shard) for shard in range(SHARDS)], self.service.list_jobs()
+            for record in before:
+                look(shop, record, listing)
 
     @rule(fate=st.sampled_from(FATES))
     def next_create_is(self, fate):
@@ -137,9 +156,9 @@ class Histories(RuleBasedStateMachine):
         self.service.jobs += self.service.late
         self.service.late = []
 
-    @rule(full=st.booleans())
-    def disk_is(self, full):
-        self.disk.full = full
+    @rule(how=st.sampled_from(["well", "full", "cut off"]))
+    def disk_is(self, how):
+        self.disk.how = how
 
     @rule(state=st.sampled_from(["BATCH_STATE_RUNNING", "BATCH_STATE_SUCCEEDED"]))
     def jobs_are(self, state):
@@ -150,30 +169,62 @@ class Histories(RuleBasedStateMachine):
         self.clock.passed += timedelta(minutes=minutes)
 
     @invariant()
-    def no_shard_is_paid_for_twice(self):
+    def every_record_follows_from_the_one_before(self):
+        if not hasattr(self, "seen"):
+            return
+        how, self.disk.how = self.disk.how, "well"
+        for shard, files in enumerate([RunFiles(self.disk)] * SHARDS):
+            while record := files.history(shard).at(self.seen[shard].version + 1):
+                self.review(self.seen[shard], record)
+                self.seen[shard] = record
+        self.disk.how = how
+
+    def review(self, before, after):
+        if after.cause == "SendBegan":
+            assert after.shard not in self.owed
+            self.owed.add(after.shard)
+        elif after.cause in FREEING:
+            self.owed.discard(after.shard)
+        self.settled[after.shard] += after.cause == "Settled"
+        if before.job:
+            assert after.job.name == before.job.name
+        if before.state is ShardState.COLLECTED:
+            assert (after.state, after.tally, after.requests) == (before.state, before.tally, before.requests)
+
+    @invariant()
+    def no_shard_is_paid_for_again_but_by_the_settle_rule(self):
         if hasattr(self, "service"):
-            shards = [job.display_name.rsplit("-", 2)[0] for job in (*self.service.jobs, *self.service.late)]
-            assert len(set(shards)) == len(shards), shards
+            jobs = Counter(int(job.display_name.split("-")[2]) for job in (*self.service.jobs, *self.service.late))
+            assert all(count <= 1 + self.settled[shard] for shard, count in jobs.items()), (jobs, self.settled)
+            assert self.on_unknown == "resubmit" or not self.settled.total()
 
     def teardown(self):
         """Everything heals: whatever was paid for is found, and its rows are there."""
         if not hasattr(self, "service"):
             return
         self.late_jobs_land()
-        self.disk.full, service = False, self.service
+        self.disk.how, service = "well", self.service
         service.fate, service.unseen, service.stranger, service.state = "made", set(), False, "BATCH_STATE_SUCCEEDED"
         last = self.process()
         for _ in range(30):
             self.time_passes(10)
             verdicts = [advance(last, shard) for shard in range(SHARDS)]
+        end_all(last)
         records = [last.last(shard) for shard in range(SHARDS)]
-        found = {record.job.name for record in records if record.job}
+        found = {job.name for record in records for job in (record.job, *record.twins) if job}
         assert found == {job.name for job in service.jobs}
         for record, verdict in zip(records, verdicts, strict=True):
             assert (verdict == Stop()) is (record.job is not None)
             assert record.state is (ShardState.COLLECTED if record.job else ShardState.UNKNOWN)
+            assert record.job or self.on_unknown == "wait"
             assert record.tally is None or record.tally.by_status == {"ok": 1}
 
 
-class TestAnyHistory(Histories.TestCase):
-    settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+class Resubmitted(Histories):
+    on_unknown = "resubmit"
+
+
+Histories.TestCase.settings = Resubmitted.TestCase.settings = settings(
+    max_examples=int(os.environ.get("CHAOS_HISTORIES", "25")), stateful_step_count=40, deadline=None
+)
+TestAnyHistory, TestAnyHistoryUnderResubmit = Histories.TestCase, Resubmitted.TestCase
