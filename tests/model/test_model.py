@@ -110,7 +110,7 @@ def test_real_workers_over_a_real_ledger_go_the_ways_of_the_model(name, tmp_path
 def test_the_long_form_says_what_it_found(capsys):
     """`make chaos` reads its exit code, people its lines."""
     assert main(["--workers", "1", "--crashes", "1"]) == 0
-    assert capsys.readouterr().out.count("holds") == len(MODELS)
+    assert capsys.readouterr().out.count("holds") == len(MODELS) - 1, "two are the same at these bounds"
     with broken.death_clears_sending():
         assert main(["--only", "fleet"]) == 1
     assert "  (1, 'append', 'SendBegan', 'ok')" in capsys.readouterr().out
