@@ -24,6 +24,9 @@ IN_THE_WAY = {
     "NO_PROXY": "example.com",
 }
 
+OF_THIS_RUN = {"PYTEST_XDIST_WORKER": "", "PYTEST_XDIST_WORKER_COUNT": "", "PYTEST_ADDOPTS": ""}
+"""What a pytest started from within one must not take for its own."""
+
 CONFTEST = """
 import os, threading
 from pathlib import Path
@@ -157,7 +160,7 @@ def nested(bare_cli, folder):
     def run(tests: str, *arguments: str) -> Any:
         (folder / "test_of_a_user.py").write_text(tests)
         plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
-        env = IN_THE_WAY | {"TMPDIR": str(folder / "tmp")}
+        env = IN_THE_WAY | OF_THIS_RUN | {"TMPDIR": str(folder / "tmp")}
         return bare_cli.python("-m", "pytest", "-q", *plugins, *arguments, env=env).ended()
 
     return run
