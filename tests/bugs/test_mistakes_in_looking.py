@@ -165,5 +165,9 @@ def test_a_mistake_turns_its_test_red(name: str, turns_red: Any) -> None:
     turns_red(*MISTAKES[name])
 
 
+def test_the_code_still_says_what_the_mistakes_change(has_moved: Any) -> None:
+    assert [name for name, (module, before, *_) in MISTAKES.items() if has_moved(module, before)] == []
+
+
 def test_without_a_mistake_they_are_green(are_green: Any) -> None:
     are_green({test for *_, test in MISTAKES.values()})
