@@ -16,7 +16,7 @@ from gemini_batch.parquet import UNREADABLE
 R = TypeVar("R")
 
 DAMAGED = (*UNREADABLE, RunStopped, LookupError, TypeError, ValueError)
-"""What a damaged file raises, or one with other columns than it should have; the second where a run would stop on it."""
+"""What a damaged file raises, or one with other columns than it should have; a run would stop on some."""
 
 
 def or_damaged(read: Callable[[], R]) -> R | Unreadable:
