@@ -78,6 +78,11 @@ class Options(BaseModel):
         3600.0, ge=0, le=LONGEST_SECONDS, description="seconds a lost create must stay absent before it is sent again"
     )
     on_unknown: Literal["resubmit", "wait"] = Field("resubmit", description="what to do about a create that stays lost")
+    max_attempts: int = Field(3, ge=1, le=100, description="times that a row may be bought")
+    retry_truncated: bool = Field(
+        False, description="buy again what met the output limit, with twice the limit if one is set"
+    )
+    retry_invalid: bool = Field(False, description="buy again what does not fit the schema")
     project: str | None = Field(None, description="name of the Google project; two keys of one project share a run")
 
     validate_: Literal["model", "json-schema"] | None = Field(

@@ -46,14 +46,22 @@ IN_FLIGHT = frozenset(
 
 
 class ShardPlan(Frozen):
-    """One row of `plan-0000.parquet`."""
+    """One row of `plan-0000.parquet`, or of a later round's plan. Shards are numbered on from round to round."""
 
     shard: int
     first_index: int
+    """Of its first row. In round 0 its rows follow one another; later ones are any, in order."""
     rows: int
     requests: int
     request_bytes: int
     tokens: int
+    round: int = 0
+    frozen: str | None = None
+    """Name of the object that holds its rows, where it is not the shard's own."""
+    sources: tuple[int, ...] = ()
+    """Earlier shards whose failed rows it buys again."""
+    refusals: int = 0
+    """Creates that the service turned down on the way here: of the shards that this one is a piece of."""
 
 
 class SchemaSpec(Frozen):
@@ -86,6 +94,8 @@ class Asked(Frozen):
     n_samples: int
     endpoint: str
     project: str
+    min_valid: int = 1
+    """Samples that have to be valid for a row to be answered."""
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same question.
@@ -109,6 +119,10 @@ class Limits(Frozen):
     poll_interval: float
     settle: float
     on_unknown: Literal["resubmit", "wait"]
+    max_attempts: int = 3
+    """Times that a row may be bought."""
+    retry_truncated: bool = False
+    retry_invalid: bool = False
 
 
 class RunRecord(Frozen):
@@ -191,6 +205,16 @@ class Absence(Frozen):
     """Of a job: whether it is not there, or shows no outcome."""
 
 
+class Failed(Frozen):
+    """Rows of a shard that have no answer for one reason, after as many attempts."""
+
+    kind: str
+    attempts: int
+    rows: int
+    requests: int
+    """Samples that it takes to buy them again."""
+
+
 class Tally(Frozen):
     """What collecting a shard found. Line counts are of the result file; rows sum to the shard's."""
 
@@ -206,6 +230,14 @@ class Tally(Frozen):
     prompt_tokens: int = 0
     output_tokens: int = 0
     thoughts_tokens: int = 0
+    failed: tuple[Failed, ...] = ()
+    """Samples without a valid answer, by kind and attempts."""
+    mended: int = 0
+    """Rows that are ok and were not in the rounds before."""
+    cost_usd: float = 0.0
+    """Of all lines with a known cost."""
+    unpriced: int = 0
+    """Lines whose cost is not known."""
     raw_sha256: str | None = None
     part_sha256: str
 

@@ -37,6 +37,17 @@ NONCE_BYTES = 8
 DEBRIS = {"shards", rundir.PLAN, ".scratch", ".lock"}
 """What a submit leaves that died before `run.json`. Anything else is someone's, a ledger without its run above all."""
 
+PLANNED = pa.schema(
+    [
+        *((name, pa.int64()) for name in ("shard", "first_index", "rows", "requests", "request_bytes", "tokens")),
+        ("round", pa.int32()),
+        ("frozen", pa.string()),
+        ("sources", pa.list_(pa.int32())),
+        ("refusals", pa.int32()),
+    ]
+)
+"""Columns of a plan."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -220,7 +231,7 @@ def _settle_plan(files: RunFiles, shards: list[ShardPlan], identity: bytes) -> l
 
 
 def _plan_file(store: Store, shards: list[ShardPlan], identity: bytes) -> bytes:
-    table = pa.Table.from_pylist([shard.model_dump() for shard in shards])
+    table = pa.Table.from_pylist([shard.model_dump() for shard in shards], PLANNED)
     with store.scratch(rundir.PLAN) as scratch:
         with Writer(scratch, table.schema.with_metadata({b"identity": identity})) as writer:
             writer.write(table)
