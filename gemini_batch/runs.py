@@ -75,6 +75,7 @@ def read_request(
     Raises:
         BadInput: whatever is wrong with any of it.
     """
+    _refuse_samples(options)
     columns = Columns(options.prompt_column, options.key_column)
     manifest = (
         open_source(source, columns)
@@ -90,7 +91,8 @@ def read_request(
         generation_config=generation_config(options, spec),
         system_instruction=options.system_instruction,
         media=options.media,
-        n_samples=1,
+        n_samples=options.n_samples,
+        min_valid=options.min_valid,
         endpoint=account.endpoint,
         project=account.project,
     )
@@ -98,6 +100,14 @@ def read_request(
     plan = scan(manifest, asked, roots, options.limits())
     asked = asked.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
     return Request(manifest, roots, options, account, asked, plan)
+
+
+def _refuse_samples(options: Options) -> None:
+    samples, most = options.n_samples, options.max_requests_per_shard
+    if options.min_valid > samples:
+        raise BadInput(f"--min-valid {options.min_valid}: there are only {samples} samples of a row (--n-samples)")
+    if samples > most:
+        raise BadInput(f"--n-samples {samples}: all are in one job, which takes {most} (--max-requests-per-shard)")
 
 
 def start(request: Request) -> RunFiles:
