@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Lock
 
 import pytest
+from audited import findings_in
 from shops import Clock, make_shop
 from test_paying import Service
 
+from gemini_batch.finish import finish
 from gemini_batch.jobs.advance import Stop, advance
 from gemini_batch.ledger.objects import ObjectStore
 from gemini_batch.ledger.posix import PosixStore
@@ -61,6 +63,8 @@ def sent_once(service, crew):
     assert {record.state for record in records} == {ShardState.COLLECTED}
     assert service.asked == len(service.jobs) == len(records)
     assert [(len(record.sends), record.twins) for record in records] == [(1, ())] * len(records)
+    finish(crew[0])
+    assert findings_in(crew[0]) == []
 
 
 @pytest.mark.parametrize(("kind", "shards"), [("posix", 15), ("objects", 40)])
