@@ -1,5 +1,6 @@
 """Many workers at once on the same shards, each with a memory of its own: one send per shard, however they meet."""
 
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Lock
@@ -16,6 +17,7 @@ from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.records import ShardState
 
 WORKERS = 8
+RACES = int(os.environ.get("CHAOS_RACES", "40"))
 
 
 class Shared(Service):
@@ -67,7 +69,7 @@ def sent_once(service, crew):
     assert findings_in(crew[0]) == []
 
 
-@pytest.mark.parametrize(("kind", "shards"), [("posix", 15), ("objects", 40)])
+@pytest.mark.parametrize(("kind", "shards"), [("posix", 15), ("objects", RACES)])
 def test_of_eight_workers_that_find_a_shard_ready_one_sends(service, crew, kind, shards):
     """No lock and no lease is held: the ledger alone says who won."""
     store = ObjectStore("memory:///")
@@ -105,7 +107,7 @@ def test_of_eight_workers_that_claim_a_shard_at_once_one_sends(service, crew):
 
 def test_doorbells_rung_ten_times_in_any_order_buy_nothing_more(service, crew):
     """A message may come twice, late, or to everybody; it only says where to look."""
-    store, shards = ObjectStore("memory:///"), 40
+    store, shards = ObjectStore("memory:///"), RACES
     crew = crew(shards, lambda _: store)
 
     def answer(shop, number):
