@@ -19,7 +19,8 @@ def collected_from(path: str) -> set[str]:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             names.add(statement.name)
         elif isinstance(statement, ast.Assign):
-            names |= {name.id for target in statement.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+            written = [node for target in statement.targets for node in ast.walk(target)]
+            names |= {node.id for node in written if isinstance(node, ast.Name)}
     return {name for name in names if name.startswith(("test_", "Test"))}
 
 
