@@ -342,7 +342,7 @@ def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replac
         if unknown := next((name for name in given if name not in known), None):
             raise BadInput(f"{option} {unknown}: none of {', '.join(known)}")
     named = None if keys is None else frozenset(filter(None, read_text("--keys", keys).splitlines()))
-    return Choice(frozenset(statuses), frozenset(kinds), named, replace and _replacing(replace, key))
+    return Choice(frozenset(statuses), frozenset(kinds), named, _replacing(replace, key) if replace else None)
 
 
 def _replacing(source: str, key: str) -> Manifest:
