@@ -46,7 +46,7 @@ def crew(tmp_path, asked, limits, service):
     """Workers on one run of so many shards."""
 
     def make(shards, store):
-        terms = limits(max_requests_per_shard=1)
+        terms = limits(max_requests_per_shard=1, max_live_jobs=shards)
         return [make_shop(tmp_path, asked, terms, service, service.clock, store, shards) for _ in range(WORKERS)]
 
     return make
