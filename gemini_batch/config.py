@@ -31,6 +31,9 @@ MAX_FILE_BYTES = 2_000_000_000
 MAX_LIVE_JOBS = 100
 """Concurrent batch jobs of a project (Rate limits page, 2026-08-18)."""
 
+MAX_SAMPLES = 100
+"""More than any vote needs; all samples of a prompt are in one job."""
+
 LONGEST_SECONDS = 30 * 86_400
 """Nothing here waits longer than results are kept: six weeks, by other reports days (Batch API guide)."""
 
@@ -48,6 +51,8 @@ class Options(BaseModel):
         None, alias="schema", description="pydantic model as module:Name, or a JSON Schema file"
     )
     model: str = Field("gemini-2.5-flash", description="model that answers", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]*$")
+    n_samples: int = Field(1, ge=1, le=MAX_SAMPLES, description="answers to ask for each prompt; the majority is kept")
+    min_valid: int = Field(1, ge=1, description="samples that have to be valid for a row to be answered")
     system_instruction: str | None = Field(None, description="for every row without one of its own")
     temperature: float | None = Field(None, ge=0, le=2, description="sampling temperature")
     top_p: float | None = Field(None, ge=0, le=1, description="nucleus sampling")

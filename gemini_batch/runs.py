@@ -32,7 +32,7 @@ from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Asked, ControlRecord, Limits, RunRecord
 from gemini_batch.schema.load import load_schema
 from gemini_batch.solo import JOIN_SECONDS, Solo
-from gemini_batch.standing import read_status
+from gemini_batch.standing import read_status, why_stopped
 from gemini_batch.status import Status
 
 ID_DIGITS = 12
@@ -75,6 +75,7 @@ def read_request(
     Raises:
         BadInput: whatever is wrong with any of it.
     """
+    _refuse_samples(options)
     columns = Columns(options.prompt_column, options.key_column)
     manifest = (
         open_source(source, columns)
@@ -90,7 +91,8 @@ def read_request(
         generation_config=generation_config(options, spec),
         system_instruction=options.system_instruction,
         media=options.media,
-        n_samples=1,
+        n_samples=options.n_samples,
+        min_valid=options.min_valid,
         endpoint=account.endpoint,
         project=account.project,
     )
@@ -98,6 +100,14 @@ def read_request(
     plan = scan(manifest, asked, roots, options.limits())
     asked = asked.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
     return Request(manifest, roots, options, account, asked, plan)
+
+
+def _refuse_samples(options: Options) -> None:
+    samples, most = options.n_samples, options.max_requests_per_shard
+    if options.min_valid > samples:
+        raise BadInput(f"--min-valid {options.min_valid}: there are only {samples} samples of a row (--n-samples)")
+    if samples > most:
+        raise BadInput(f"--n-samples {samples}: all are in one job, which takes {most} (--max-requests-per-shard)")
 
 
 def start(request: Request) -> RunFiles:
@@ -188,7 +198,7 @@ def driver(files: RunFiles, options: Options) -> Driver:
     from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
 
     record = record_of(files)
-    finished = files.store.exists(rundir.SUCCESS)
+    finished = files.is_finished()
     if options.broker:
         broker = read_broker(options.broker)
         if not finished:
@@ -294,14 +304,15 @@ def diagnose(options: Options) -> dict[str, Any]:
 
 
 def limits_in_force(files: RunFiles, options: Options) -> Limits:
-    controls = files.controls()
+    """The limits of a run from now on. What is given now, and that a person says to go on, is recorded."""
+    controls, stopped = files.controls(), why_stopped(files) is not None
     while True:
         last = controls.last()
         before = last.limits if last else record_of(files).limits
         limits = options.changed(before)
-        if limits == before:
+        if limits == before and not stopped:
             return limits
-        version = last.version + 1 if last else 1
-        said = ControlRecord(version=version, nonce=new_nonce(), cause="limits", at=SystemClock().now(), limits=limits)
+        version, cause = last.version + 1 if last else 1, "resumed" if limits == before else "limits"
+        said = ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=SystemClock().now(), limits=limits)
         if controls.append(said):
             return limits
