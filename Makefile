@@ -36,6 +36,7 @@ chaos: $(STAMP) $(OLDER)  ## at length, an hour: every order of events, death at
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/crash
 	CHAOS_HISTORIES=500 CHAOS_RACES=500 CHAOS_SEEDS=50 CHAOS_MANIFESTS=1000 CHAOS_MUTATIONS=1000 $(BIN)/python -m pytest \
 		$(PYTEST_ARGS) $(addprefix tests/unit/test_,any_history.py races.py damaged_results.py fuzzed_manifests.py start.py)
+	CHAOS_KILLS=50 $(BIN)/python -m pytest tests/acceptance/test_hundred_thousand_rows.py -k kills
 	CHAOS_ROWS=100000 CHAOS_EVENTS=100 $(FLEET_DEATHS)
 	CHAOS_ONLY='Redis dies' CHAOS_PAUSE=5-40 CHAOS_EVENTS=27 CHAOS_JOB_SECONDS=25 $(FLEET_DEATHS)
 	CHAOS_ONLY='forgets' CHAOS_PAUSE=10-10 CHAOS_EVENTS=12 CHAOS_JOB_SECONDS=5 $(FLEET_DEATHS)
