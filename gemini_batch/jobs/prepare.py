@@ -66,6 +66,7 @@ def _encode_task(shop: Shop, shard: int, scratch: ExitStack) -> EncodeTask:
         lines=scratch.enter_context(store.scratch(f"{shard:06d}.jsonl")),
         requests=scratch.enter_context(store.scratch(f"{shard:06d}.requests")),
         media=scratch.enter_context(store.scratch(f"{shard:06d}.media")),
+        left_out={row.index: row.why for row in shop.records[shard].left_out},
     )
 
 
