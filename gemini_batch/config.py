@@ -47,6 +47,9 @@ class Options(BaseModel):
     schema_: str | None = Field(
         None, alias="schema", description="pydantic model as module:Name, or a JSON Schema file"
     )
+    schema_field: Literal["responseSchema", "responseJsonSchema"] = Field(
+        "responseSchema", description="how the service is told the schema: its own subset, or JSON Schema"
+    )
     model: str = Field("gemini-2.5-flash", description="model that answers", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]*$")
     system_instruction: str | None = Field(None, description="for every row without one of its own")
     temperature: float | None = Field(None, ge=0, le=2, description="sampling temperature")

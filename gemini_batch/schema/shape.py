@@ -75,8 +75,8 @@ def _shape(node: Json, root: Json, within: tuple[str, ...]) -> Shape:
 
 
 def _of_values(node: Json) -> Shape:
-    """A schema without a type: its enum or const tells."""
-    values = node.get("enum", [node["const"]] if "const" in node else [])
+    """A schema without a type: its enum or const tells. Every column takes null."""
+    values = [value for value in node.get("enum", [node["const"]] if "const" in node else []) if value is not None]
     if values and all(isinstance(value, str) for value in values):
         return _STRING
     if values and all(type(value) is int for value in values):
