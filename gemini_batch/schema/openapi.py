@@ -167,7 +167,7 @@ def _enumeration(node: Json, values: list[Any]) -> Json:
     options: list[Json] = [*([{"type": "STRING", "enum": texts}] if texts else []), *_ranges(numbers), *others]
     made = _any_of(options or [{"type": "NULL"}])
     said = [node["description"]] if "description" in node else []
-    if numbers and set(numbers) != set(range(int(min(numbers)), int(max(numbers)) + 1)):
+    if numbers and len(set(numbers)) != max(numbers) - min(numbers) + 1:
         said.append("One of " + ", ".join(map(str, values)))
     if said:
         made = {**made, "description": ". ".join(said)}

@@ -111,7 +111,14 @@ def test_one_of_several_types_is_any_of_without_null():
         ([3, None, 2], {"type": "INTEGER", "minimum": 2, "maximum": 3, "nullable": True}),
         (["a", None], {"type": "STRING", "enum": ["a"], "nullable": True}),
         ([True], {"type": "BOOLEAN"}),
-        ([0.5], {"type": "NUMBER", "minimum": 0.5, "maximum": 0.5, "description": "One of 0.5"}),
+        ([0.5], {"type": "NUMBER", "minimum": 0.5, "maximum": 0.5}),
+        (
+            [0, 10**15],
+            {
+                "anyOf": [{"type": "INTEGER", "minimum": n, "maximum": n} for n in (0, 10**15)],
+                "description": "One of 0, 1000000000000000",
+            },
+        ),
         (
             ["a", 1],
             {"anyOf": [{"type": "STRING", "enum": ["a"]}, {"type": "INTEGER", "minimum": 1, "maximum": 1}]},
