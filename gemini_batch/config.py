@@ -31,6 +31,9 @@ MAX_FILE_BYTES = 2_000_000_000
 MAX_LIVE_JOBS = 100
 """Concurrent batch jobs of a project (Rate limits page, 2026-08-18)."""
 
+MAX_SAMPLES = 100
+"""More than any vote needs; all samples of a prompt are in one job."""
+
 LONGEST_SECONDS = 30 * 86_400
 """Nothing here waits longer than results are kept: six weeks, by other reports days (Batch API guide)."""
 
@@ -51,6 +54,8 @@ class Options(BaseModel):
         "responseSchema", description="how the service is told the schema: its own subset, or JSON Schema"
     )
     model: str = Field("gemini-2.5-flash", description="model that answers", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]*$")
+    n_samples: int = Field(1, ge=1, le=MAX_SAMPLES, description="answers to ask for each prompt; the majority is kept")
+    min_valid: int = Field(1, ge=1, description="samples that have to be valid for a row to be answered")
     system_instruction: str | None = Field(None, description="for every row without one of its own")
     temperature: float | None = Field(None, ge=0, le=2, description="sampling temperature")
     top_p: float | None = Field(None, ge=0, le=1, description="nucleus sampling")
@@ -134,6 +139,14 @@ class Options(BaseModel):
 
 OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs", "broker"}
 """Options that may change on a resume."""
+
+GENERATION = frozenset(
+    {
+        "system_instruction", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequence",
+        "thinking_budget", "thinking_level", "media_resolution", "generation_config",
+    }
+)  # fmt: skip
+"""Options that say how an answer is made."""
 
 OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema"})
 """Options that a worker takes."""

@@ -1,15 +1,16 @@
 """The library: prompts in, answers out, by the same run that the command makes."""
 
+import dataclasses
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from gemini_batch import rundir, runs
 from gemini_batch.config import OPERATIONAL, Options, resolve, resolve_account
@@ -20,6 +21,7 @@ from gemini_batch.parquet import read_blocks
 from gemini_batch.parts import PARTS
 from gemini_batch.records import Limits
 from gemini_batch.reducer.merge import read_json
+from gemini_batch.reducer.vote import vote
 from gemini_batch.schema.check import instance_of
 from gemini_batch.status import Status
 
@@ -86,8 +88,7 @@ class Run:
     @property
     def report(self) -> dict[str, Any] | None:
         """`report.json`; None until the run has finished."""
-        finished = self._files.store.exists(rundir.SUCCESS)
-        return read_json(self._files.store, rundir.REPORT) if finished else None
+        return read_json(self._files.store, rundir.REPORT) if self._files.is_finished() else None
 
     def status(self) -> Status:
         """The object of `status --json`."""
@@ -105,6 +106,31 @@ class Run:
         if self._thread is None or not self._thread.is_alive():
             self._begin(runs.driver(self._files, how_given({**self._shared, **options})))
         return self
+
+    def retry(
+        self,
+        status: Sequence[str] = (),
+        kind: Sequence[str] = (),
+        keys: Sequence[str] | None = None,
+        replace: str | Path | None = None,
+        **options: Any,
+    ) -> "Run":
+        """Buy rows of the finished run again, in the background: all that are not ok, or those that meet all that is
+        given. What is ok stays, whatever comes. `wait()` for it.
+
+        Args:
+            replace: manifest of rows with new content, by key, else by index.
+            options: of generation, for these rows; and anything that says how a run is carried out.
+
+        Raises:
+            BadInput: the run has not finished, or a key names no row.
+        """
+        settings = how_given({**self._shared, **options})
+        place = None if replace is None else str(replace)
+        choice = runs.read_choice(list(status), list(kind), None, place, settings.key_column)
+        chosen = choice if keys is None else dataclasses.replace(choice, keys=frozenset(keys))
+        runs.retry_rows(self._files, settings, chosen)
+        return self.resume(**options)
 
     def wait(self, timeout: float | None = None) -> Status:
         """Block until the run has finished, or for `timeout` seconds. KeyboardInterrupt detaches: `resume` goes on.
@@ -178,7 +204,7 @@ def distributed_batch_process(
     prompts: Sequence[Sequence[Any]] | str | Path | pa.Table,
     schema: Any = None,
     *,
-    n_samples: int = 1,
+    n_samples: int | None = None,
     broker: str | None = None,
     max_cost: float | None = None,
     wait: bool = True,
@@ -191,6 +217,8 @@ def distributed_batch_process(
         prompts: a list of prompts, each a list of str, Path, PIL.Image, bytes or `types.Part`; or the path or URL
             of a manifest; or an Arrow table with its columns.
         schema: a pydantic model, or anything TypeAdapter takes, or `module:Name`, or a schema file; None for text.
+        n_samples: answers to ask for each prompt, 1 by default; a result is what most of the valid ones say, field by
+            field. `min_valid` of them are needed.
         broker: `redis://` URL of a fleet that does the work, the run directory being where its workers look (`runs`);
             None: this process does it.
         wait: False returns at once; the run goes on in the background of this process, or with the fleet.
@@ -205,8 +233,8 @@ def distributed_batch_process(
         BadInput: something cannot be carried out as given; nothing was sent.
         RunStopped: the service refuses the key, the model or the form of the request.
     """
-    _refuse_unbuilt(n_samples=(n_samples, 1), max_cost=(max_cost, None))
-    settings = resolve({**options, "broker": broker})
+    _refuse_unbuilt(max_cost=(max_cost, None))
+    settings = resolve({**options, "n_samples": n_samples, "broker": broker})
     request = runs.read_request(_source(prompts), settings, resolve_account(settings.project), schema, _roots(prompts))
     run = Run(runs.start(request), settings.runs, settings.broker)
     run.resume(project=settings.project, **{name: options[name] for name in options if name in Limits.model_fields})
@@ -315,11 +343,31 @@ def _instances(rows: list[Row], schema: Any) -> tuple[list[Any], list[Row]]:
     return [result for result, _ in pairs], [row for _, row in pairs]
 
 
+def _voted(row: Row, samples: list[dict[str, Any]], adapter: TypeAdapter[Any]) -> Any:
+    """The valid samples' instances as one, by the vote that made the row.
+
+    Where no sample has it all, a model is a copy of the nearest one with the other samples' fields.
+    """
+    instances = [instance_of(adapter, sample["text"]) for sample in samples if sample["status"] == "ok"]
+    dumps = [adapter.dump_python(instance, mode="json") for instance in instances]
+    found = vote(dumps, isinstance(row.result, dict))
+    nearest = instances[found.winner]
+    if found.value is dumps[found.winner]:
+        return nearest
+    if not isinstance(nearest, BaseModel):
+        return adapter.validate_python(found.value)
+    own = [name for name in found.value if name in type(nearest).model_fields]
+    places = {name: next(at for at, dump in enumerate(dumps) if dump[name] == found.value[name]) for name in own}
+    return nearest.model_copy(update={name: getattr(instances[place], name) for name, place in places.items()})
+
+
 def _instance(row: Row, adapter: TypeAdapter[Any]) -> tuple[Any, Row]:
     if row.status != "ok":
         return None, row
     try:
+        if row.samples is not None:
+            return _voted(row, row.samples, adapter), row
         return instance_of(adapter, row.text or ""), row
     except Exception as error:  # the class's own validators may raise anything
         reason = {"kind": "schema_invalid", "code": None, "message": str(error)}
-        return None, replace(row, status="invalid", result=None, error=reason, n_valid=0, agreement=None)
+        return None, dataclasses.replace(row, status="invalid", result=None, error=reason, n_valid=0, agreement=None)

@@ -53,6 +53,18 @@ def read_own_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table
         return pq.read_table(path, columns=columns, page_checksum_verification=True)
 
 
+def read_own_columns(path: Path, columns: Sequence[str], perhaps: Sequence[str]) -> pa.Table:
+    """Columns of a file of a run directory, and those of `perhaps` that it has.
+
+    Raises:
+        RunStopped: it is damaged.
+        OSError: not now.
+    """
+    with _own(path):
+        there = set(pq.read_schema(path).names)
+    return read_own_table(path, [*columns, *(name for name in perhaps if name in there)])
+
+
 @contextmanager
 def _own(path: Path) -> Iterator[None]:
     try:

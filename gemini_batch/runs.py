@@ -4,6 +4,7 @@ this."""
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,6 +18,7 @@ from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options, resolve_account
 from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
+from gemini_batch.coordinator.retry import STATUSES, Choice, retry
 from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
 from gemini_batch.cpu import InProcess, ProcessPool
 from gemini_batch.errors import BadInput
@@ -26,13 +28,15 @@ from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
 from gemini_batch.gemini.generation import generation_config
 from gemini_batch.gemini.remote import Remote
+from gemini_batch.inputs import read_text
+from gemini_batch.kinds import KINDS
 from gemini_batch.ledger.places import is_url, join, newest, open_store
 from gemini_batch.ledger.probe import probe
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Asked, ControlRecord, Limits, RunRecord
 from gemini_batch.schema.load import load_schema
 from gemini_batch.solo import JOIN_SECONDS, Solo
-from gemini_batch.standing import read_status
+from gemini_batch.standing import read_status, why_stopped
 from gemini_batch.status import Status
 
 ID_DIGITS = 12
@@ -75,6 +79,7 @@ def read_request(
     Raises:
         BadInput: whatever is wrong with any of it.
     """
+    _refuse_samples(options)
     columns = Columns(options.prompt_column, options.key_column)
     manifest = (
         open_source(source, columns)
@@ -90,7 +95,8 @@ def read_request(
         generation_config=generation_config(options, spec),
         system_instruction=options.system_instruction,
         media=options.media,
-        n_samples=1,
+        n_samples=options.n_samples,
+        min_valid=options.min_valid,
         endpoint=account.endpoint,
         project=account.project,
     )
@@ -98,6 +104,14 @@ def read_request(
     plan = scan(manifest, asked, roots, options.limits())
     asked = asked.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
     return Request(manifest, roots, options, account, asked, plan)
+
+
+def _refuse_samples(options: Options) -> None:
+    samples, most = options.n_samples, options.max_requests_per_shard
+    if options.min_valid > samples:
+        raise BadInput(f"--min-valid {options.min_valid}: there are only {samples} samples of a row (--n-samples)")
+    if samples > most:
+        raise BadInput(f"--n-samples {samples}: all are in one job, which takes {most} (--max-requests-per-shard)")
 
 
 def start(request: Request) -> RunFiles:
@@ -188,7 +202,7 @@ def driver(files: RunFiles, options: Options) -> Driver:
     from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
 
     record = record_of(files)
-    finished = files.store.exists(rundir.SUCCESS)
+    finished = files.is_finished()
     if options.broker:
         broker = read_broker(options.broker)
         if not finished:
@@ -293,15 +307,64 @@ def diagnose(options: Options) -> dict[str, Any]:
         raise BadInput(f"{_said(options.runs, error)}; is that where the runs are (--runs)?") from None
 
 
+def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
+    """Plan a round of rows of a finished run, for a driver to carry out. Returns how many it buys.
+
+    Args:
+        options: generation options given now hold for these rows.
+
+    Raises:
+        BadInput: the run has not finished or is another project's; a key names no row.
+    """
+    record = record_of(files)
+    if not options.broker:
+        refuse_stranger(record, resolve_account(options.project))
+    given = generation_config(options, None)
+    settings: dict[str, Any] = {}
+    if given:
+        settings["generation_config"] = {**record.asked.generation_config, **given}
+    if options.system_instruction is not None:
+        settings["system_instruction"] = options.system_instruction
+    return retry(files, record, limits_in_force(files, options), choice, settings)
+
+
+def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str) -> Choice:
+    """Which rows to buy again, as the command is told.
+
+    Args:
+        keys: a file of one key a line.
+        replace: path or URL of a manifest of rows with new content; its column `key`, or else `index`, names the rows.
+
+    Raises:
+        BadInput: an unknown status or kind; a file that cannot be read.
+    """
+    for option, given, known in (("--status", statuses, STATUSES), ("--kind", kinds, KINDS)):
+        if unknown := next((name for name in given if name not in known), None):
+            raise BadInput(f"{option} {unknown}: none of {', '.join(known)}")
+    named = None if keys is None else frozenset(filter(None, read_text("--keys", keys).splitlines()))
+    return Choice(frozenset(statuses), frozenset(kinds), named, _replacing(replace, key) if replace else None)
+
+
+def _replacing(source: str, key: str) -> Manifest:
+    manifest = open_source(source, Columns(key=key))
+    if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
+        return manifest
+    try:
+        return open_source(source, Columns(key="index"))
+    except BadInput:
+        raise BadInput(f"--replace {source}: it needs a column {key!r} or 'index' that names the rows") from None
+
+
 def limits_in_force(files: RunFiles, options: Options) -> Limits:
-    controls = files.controls()
+    """The limits of a run from now on. What is given now, and that a person says to go on, is recorded."""
+    controls, stopped = files.controls(), why_stopped(files) is not None
     while True:
         last = controls.last()
         before = last.limits if last else record_of(files).limits
         limits = options.changed(before)
-        if limits == before:
+        if limits == before and not stopped:
             return limits
-        version = last.version + 1 if last else 1
-        said = ControlRecord(version=version, nonce=new_nonce(), cause="limits", at=SystemClock().now(), limits=limits)
+        version, cause = last.version + 1 if last else 1, "resumed" if limits == before else "limits"
+        said = ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=SystemClock().now(), limits=limits)
         if controls.append(said):
             return limits

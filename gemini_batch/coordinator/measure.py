@@ -1,7 +1,8 @@
 """What the rows of a block weigh, before anything is opened or sent.
 
-In: a normalised block. Out: bytes of each request line, estimated tokens, and the rows' share of the run's identity.
-Text is exact to the byte; pictures count by their size on disk, and again when they are really encoded.
+In: a normalised block. Out: bytes and estimated tokens of each row, all its samples together, and the rows' share of
+the run's identity. Text is exact to the byte; pictures count by their size on disk, and again when they are really
+encoded.
 """
 
 from collections.abc import Sequence
@@ -44,14 +45,15 @@ class Measured:
 class Scale:
     """Weighs blocks for one run."""
 
-    def __init__(self, asked: Asked, nonce: str, roots: Sequence[Path], max_line_bytes: int) -> None:
+    def __init__(self, asked: Asked, nonce: str, roots: Sequence[Path], max_row_bytes: int) -> None:
         self._encoder = Encoder(asked, nonce)
         self._system = asked.system_instruction or ""
         self._media = asked.media
+        self._samples = asked.n_samples
         self._model = asked.model
         self._resolution = str(asked.generation_config.get("mediaResolution"))
         self._roots = roots
-        self._max_line_bytes = max_line_bytes
+        self._max_row_bytes = max_row_bytes
 
     def weigh(self, block: pa.RecordBatch, first_index: int) -> Measured:
         keys = _values(block, "key")
@@ -65,14 +67,14 @@ class Scale:
         identity = [content for _, _, content in sized]
         if keys:
             identity = [orjson.dumps(key) + content for key, content in zip(keys, identity, strict=True)]
-        lines = [self._line(first_index + at, size) for at, (size, _, _) in enumerate(sized)]
-        tokens = [count if line else 0 for line, (_, count, _) in zip(lines, sized, strict=True)]
-        return Measured(Weights(lines, tokens), b"".join(content + b"\n" for content in identity))
+        lines = [self._lines(first_index + at, size) for at, (size, _, _) in enumerate(sized)]
+        tokens = [self._samples * count if line else 0 for line, (_, count, _) in zip(lines, sized, strict=True)]
+        return Measured(Weights(lines, tokens, self._samples), b"".join(content + b"\n" for content in identity))
 
-    def _line(self, index: int, request_bytes: int) -> int:
-        """Bytes of the line; 0 for a row that will fail, which nothing is sent for."""
-        size = self._encoder.line_bytes(index, request_bytes) if request_bytes else 0
-        return size if size <= self._max_line_bytes else 0
+    def _lines(self, index: int, request_bytes: int) -> int:
+        """Bytes of the row's lines; 0 for a row that will fail, which nothing is sent for."""
+        size = self._encoder.row_bytes(index, request_bytes) if request_bytes else 0
+        return size if size <= self._max_row_bytes else 0
 
     def _text(self, text: str | None, system: str | None) -> tuple[int, int, bytes]:
         if not text:

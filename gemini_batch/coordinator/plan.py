@@ -14,11 +14,13 @@ from gemini_batch.records import Limits, ShardPlan
 
 @dataclass(frozen=True)
 class Weights:
-    """Per row of a block: bytes of its request line and estimated input tokens, both 0 for a row that cannot be
+    """Per row of a block: bytes of its request lines and estimated input tokens, both 0 for a row that cannot be
     sent."""
 
     request_bytes: Sequence[int]
     tokens: Sequence[int]
+    samples: int = 1
+    """Requests that each row takes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class _Open:
 class Splitter:
     """Fills shards in row order up to the first limit met: requests, bytes or tokens.
 
-    A row that alone passes the token limit gets a shard of its own: the limit is an estimate, the row is not.
+    All samples of a row are in one shard, and a row that cannot be sent takes their room too. A row that alone passes
+    the token limit gets a shard of its own: the limit is an estimate, the row is not.
     """
 
     limits: Limits
@@ -69,7 +72,7 @@ class Splitter:
     def _room(self, sums: "_Sums", start: int) -> int:
         """The row before which the open shard is full."""
         limits, used = self.limits, self._open
-        stop = min(sums.rows, start + limits.max_requests_per_shard - used.rows)
+        stop = min(sums.rows, start + limits.max_requests_per_shard // sums.samples - used.rows)
         stop = min(stop, _fits(sums.request_bytes, start, limits.max_bytes_per_shard - used.request_bytes))
         if limits.max_tokens_per_shard is not None:
             stop = min(stop, _fits(sums.tokens, start, limits.max_tokens_per_shard - used.tokens))
@@ -126,9 +129,10 @@ class _Sums:
 
     def __init__(self, weights: Weights) -> None:
         self.rows = len(weights.request_bytes)
+        self.samples = weights.samples
         self.request_bytes = list(accumulate(weights.request_bytes, initial=0))
         self.tokens = list(accumulate(weights.tokens, initial=0))
-        self.requests = list(accumulate((size > 0 for size in weights.request_bytes), initial=0))
+        self.requests = list(accumulate((self.samples * (size > 0) for size in weights.request_bytes), initial=0))
 
 
 def _fits(sums: list[int], start: int, room: int) -> int:

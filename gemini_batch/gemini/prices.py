@@ -1,13 +1,15 @@
 """What a batch request costs, by the published prices of a day.
 
 Prices come from genai-prices, which keeps them by date. Where it knows no batch price of a model, half of the standard
-price holds: "50 % of standard" (Batch API guide).
+price holds: "50 % of standard" (Batch API guide). Tokens that were read from a cache have the standard price of such
+reads, at most that of input: the guide and the pricing page differ here, and this is the higher one.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 _SAMPLE = 1000
 """Tokens that a price is asked for: few enough for the lowest step of models whose price rises with the prompt."""
@@ -19,6 +21,8 @@ class BatchPrice:
 
     input_usd: Decimal
     output_usd: Decimal
+    cached_usd: Decimal
+    """Of input tokens that were read from a cache."""
 
     def cost_usd(self, input_tokens: int, output_tokens: int) -> Decimal:
         """Output tokens include thoughts."""
@@ -30,13 +34,15 @@ def batch_price(model: str, at: datetime) -> BatchPrice | None:
     """The price in force at an instant; None for a model that nobody has priced."""
     from genai_prices import Usage, calc_price  # noqa: PLC0415 - a large table, needed late or never
 
+    def price(usage: Usage, context: dict[str, str] | None) -> Any:
+        return calc_price(usage, model, provider_id="google", genai_request_timestamp=at, price_context=context)
+
     usage = Usage(input_tokens=_SAMPLE, output_tokens=_SAMPLE)
     try:
-        standard, batch = (
-            calc_price(usage, model, provider_id="google", genai_request_timestamp=at, price_context=context)
-            for context in (None, {"processing": "batch"})
-        )
+        standard, batch = price(usage, None), price(usage, {"processing": "batch"})
+        cached = price(Usage(input_tokens=_SAMPLE, cache_read_tokens=_SAMPLE), None)
     except LookupError:
         return None
     share = 2 if batch.total_price == standard.total_price else 1
-    return BatchPrice(batch.input_price / _SAMPLE / share, batch.output_price / _SAMPLE / share)
+    input_usd, output_usd = batch.input_price / _SAMPLE / share, batch.output_price / _SAMPLE / share
+    return BatchPrice(input_usd, output_usd, min(cached.input_price / _SAMPLE, input_usd))

@@ -26,15 +26,19 @@ def line_key(nonce: bytes, index: int, sample: int) -> bytes:
 class Encoder:
     """Builds the request lines of one run.
 
-    A line: `{"key": "<nonce>-<index>-<sample>-<check>", "request": {GenerateContentRequest}}`, UTF-8, then a line feed
+    A line: `{"key": "<nonce>-<index>-<sample>-<check>", "request": {GenerateContentRequest}}`, UTF-8, then a line feed.
+    With several samples of a row each line has a seed of its own: with one seed a model would say the same again.
     """
 
     def __init__(self, asked: Asked, nonce: str) -> None:
         self._nonce = nonce.encode()
         self._system = asked.system_instruction
-        config = orjson.dumps(asked.generation_config, option=orjson.OPT_SORT_KEYS)
-        self._tail = b"}}\n" if config == b"{}" else b',"generationConfig":' + config + b"}}\n"
-        self._basis = hashlib.sha256(asked.model.encode() + b"\0" + config)
+        config = asked.generation_config
+        numbers = range(asked.n_samples)
+        self._tails = [_tail(config if asked.n_samples == 1 else _seeded(config, sample)) for sample in numbers]
+        frames = len(numbers) * (len(self._nonce) + len(b'{"key":"---01234567","request":'))
+        self._frame_bytes = frames + sum(len(str(sample)) for sample in numbers) + sum(map(len, self._tails))
+        self._basis = hashlib.sha256(asked.model.encode() + b"\0" + _sorted_json(config))
 
     def request(self, parts: bytes, system_instruction: str | None) -> bytes:
         """The open end of the request object: its own members, without the settings that every line repeats.
@@ -50,23 +54,34 @@ class Encoder:
         return b'{"contents":[{"role":"user","parts":' + parts + b"}]" + said
 
     def line(self, index: int, sample: int, request: bytes) -> bytes:
-        return b'{"key":"%b","request":%b%b' % (line_key(self._nonce, index, sample), request, self._tail)
+        return b'{"key":"%b","request":%b%b' % (line_key(self._nonce, index, sample), request, self._tails[sample])
 
-    def line_bytes(self, index: int, request_bytes: int) -> int:
-        """Size of the line of sample 0 without building it."""
-        return (
-            len(self._nonce)
-            + len(str(index))
-            + len(b'{"key":"--0-01234567","request":')
-            + request_bytes
-            + len(self._tail)
-        )
+    def row_bytes(self, index: int, request_bytes: int) -> int:
+        """Size of the lines of all samples of a row without building them."""
+        return self._frame_bytes + len(self._tails) * (len(str(index)) + request_bytes)
 
     def digest(self, content: bytes) -> str:
-        """`request_digest`: model, settings and content, as 32 hex digits."""
+        """`request_digest`: model, settings (with the run's seed, not the sample's) and content, as 32 hex digits."""
         basis = self._basis.copy()
         basis.update(content)
         return basis.hexdigest()[:32]
+
+
+def _sorted_json(config: dict[str, Any]) -> bytes:
+    return orjson.dumps(config, option=orjson.OPT_SORT_KEYS)
+
+
+def _tail(config: dict[str, Any]) -> bytes:
+    return b',"generationConfig":' + _sorted_json(config) + b"}}\n" if config else b"}}\n"
+
+
+def _seeded(config: dict[str, Any], sample: int) -> dict[str, Any]:
+    """The settings with a sample's own seed, an int32 (GenerationConfig reference). A seed that is no number stays, for
+    the service to refuse."""
+    seed = config.get("seed")
+    if seed is not None and type(seed) is not int:
+        return config
+    return {**config, "seed": ((seed or 0) + sample + 2**31) % 2**32 - 2**31}
 
 
 def text_part(text: str) -> bytes:

@@ -1,10 +1,10 @@
-"""Result lines onto the rows they answer, by key alone. Pure.
+"""Result lines onto the samples they answer, by key alone. Pure.
 
 In: the lines of a result file in any order, some missing, doubled, foreign or broken. Out: at most one answer per
-row, and a count of everything else. Position never matters (python-genai #1909: shuffled results).
+sample of a row, and a count of everything else. Position never matters (python-genai #1909: shuffled results).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -14,9 +14,10 @@ from gemini_batch.gemini.wire import Answer, parse_key, read_answer
 
 @dataclass
 class Aligned:
-    """`answers[i]` is the answer to row `first_index + i`; None where no line came."""
+    """What a result file holds for the rows of a shard; line counts."""
 
-    answers: list[Answer | None]
+    answers: list[list[Answer | None]]
+    """`answers[place][sample]`: the row at that place of the shard; None where no line came, or none was sent."""
     received: int = 0
     duplicate: int = 0
     conflicting: int = 0
@@ -24,17 +25,20 @@ class Aligned:
     broken: int = 0
 
 
-def align(lines: Iterable[bytes], nonce: str, first_index: int, sent: list[bool]) -> Aligned:
-    """Place every line that belongs to a row that was sent.
+def align(lines: Iterable[bytes], nonce: str, indices: Sequence[int], sent: Sequence[Sequence[int]]) -> Aligned:
+    """Place every line that answers a sample that was sent.
 
     Args:
         nonce: the run's; a key without it is foreign.
-        sent: per row of the shard, whether a request was sent for it.
+        indices: of the shard's rows.
+        sent: per row of the shard, the numbers of the samples that a request was sent for.
 
-    Of two lines for one row the first is kept; if they differ, that is counted as conflicting too.
+    Of two lines for one sample the first is kept; if they differ, that is counted as conflicting too.
     """
-    found = Aligned([None] * len(sent))
-    kept: dict[int, int] = {}
+    width = 1 + max((samples[-1] for samples in sent if samples), default=-1)
+    found = Aligned([[None] * width for _ in sent])
+    places = {index: place for place, index in enumerate(indices)}
+    kept: dict[tuple[int, int], int] = {}
     for line in lines:
         if not line.strip():
             continue
@@ -43,15 +47,16 @@ def align(lines: Iterable[bytes], nonce: str, first_index: int, sent: list[bool]
         if entry is None:
             found.broken += 1
             continue
-        place = _place(entry, nonce, first_index, sent)
-        if place is None:
+        named = parse_key(entry.get("key"), nonce)
+        place = None if named is None else places.get(named[0])
+        if named is None or place is None or named[1] not in sent[place]:
             found.foreign += 1
-        elif place in kept:
+        elif named in kept:
             found.duplicate += 1
-            found.conflicting += kept[place] != hash(line)
+            found.conflicting += kept[named] != hash(line)
         else:
-            kept[place] = hash(line)
-            found.answers[place] = read_answer(entry)
+            kept[named] = hash(line)
+            found.answers[place][named[1]] = read_answer(entry)
     return found
 
 
@@ -61,12 +66,3 @@ def _parsed(line: bytes) -> dict[str, object] | None:
     except orjson.JSONDecodeError:
         return None
     return entry if isinstance(entry, dict) else None
-
-
-def _place(entry: dict[str, object], nonce: str, first_index: int, sent: list[bool]) -> int | None:
-    parsed = parse_key(entry.get("key"), nonce)
-    if parsed is None:
-        return None
-    index, sample = parsed
-    place = index - first_index
-    return place if sample == 0 and 0 <= place < len(sent) and sent[place] else None

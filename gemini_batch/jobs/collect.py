@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gemini_batch import rundir
 from gemini_batch.errors import Denied, NotFound, Unavailable
+from gemini_batch.gemini.prices import BatchPrice, batch_price
 from gemini_batch.gemini.remote import StoredFile
 from gemini_batch.jobs.parse import NoAnswer, Packed, PackTask, ParseTask, pack, parse
 from gemini_batch.jobs.shop import Shop
@@ -25,21 +26,32 @@ def collect(shop: Shop, record: ShardRecord) -> Tally:
     store, shard = shop.files.store, record.shard
     if record.requests is None:
         raise AssertionError("ENDED without a record of requests")
-    raw = _keep_raw(shop, record)
+    raw, asked = _keep_raw(shop, record), shop.run.asked
     with ExitStack() as files:
         part = files.enter_context(store.scratch(f"{shard:06d}.part"))
         task = ParseTask(
             nonce=shop.run.nonce,
-            response_schema=shop.run.asked.response_schema,
-            rows=files.enter_context(store.local(rundir.rows_of(shard))),
+            response_schema=asked.response_schema,
+            rows=files.enter_context(store.local(shop.rows(shard))),
             requests=files.enter_context(store.local(record.requests)),
             raw=files.enter_context(store.local(raw)) if raw else None,
             part=part,
             no_answer=_no_answer(record, raw),
+            n_samples=asked.n_samples,
+            min_valid=asked.min_valid,
+            round=shop.plan[shard].round,
+            bought=record.refused is None,  # one that a lost upload ended counts too, or it were tried for ever
+            price=_price(asked.model, record),
         )
         tally = shop.pool.run(parse, task)
         store.publish(rundir.part_of(shard), part)
     return tally
+
+
+def _price(model: str, record: ShardRecord) -> BatchPrice | None:
+    """That of the day on which the job was made: prices change at a date."""
+    at = (record.job and record.job.created_at) or (record.sends[-1].began_at if record.sends else None)
+    return batch_price(model, at.replace(hour=0, minute=0, second=0, microsecond=0)) if at else None
 
 
 def _keep_raw(shop: Shop, record: ShardRecord) -> str | None:
@@ -99,8 +111,10 @@ def _download(shop: Shop, file_name: str, target: Path) -> Packed:
 def _no_answer(record: ShardRecord, raw: str | None) -> NoAnswer:
     """Why a row that was sent has no answer."""
     job = record.job
+    if job is None and record.refused:
+        return NoAnswer("invalid_argument", record.refused)
     if job is None:
-        return NoAnswer("invalid_argument", record.problem or "the service refused the request")
+        return NoAnswer("transient", record.problem or "nothing was sent")
     if raw is not None:
         return NoAnswer("missing", f"the results of {job.name} have no line for this row")
     kind = "cancelled" if job.state.endswith("CANCELLED") else "transient"

@@ -1,5 +1,6 @@
 """A shard's frozen rows become its request file. Runs in a process of the CPU pool, which holds no SDK and no network.
 
+Any rows, by rising index; each has a line per sample that it is asked for.
 In: an `EncodeTask`. Out: the request file and a record of every row (digest, or why it is left out) under the given
 scratch paths; or, where pictures have to be uploaded first, those pictures.
 """
@@ -7,6 +8,7 @@ scratch paths; or, where pictures have to be uploaded first, those pictures.
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -54,6 +56,8 @@ class EncodeTask:
     """Folder for pictures that need an upload, each named by its sha256."""
     uris: dict[str, str] = field(default_factory=dict)
     """sha256 -> URI of the pictures already uploaded for this shard."""
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    """Index -> why, of rows that are not to be sent: the service named their lines when it refused them all."""
 
 
 @dataclass(frozen=True)
@@ -96,26 +100,31 @@ class _Encoding:
     def __init__(self, task: EncodeTask) -> None:
         self._task = task
         self._encoder = Encoder(task.asked, task.nonce)
+        self._every = range(task.asked.n_samples)
         self.digest = hashlib.sha256()
         self.lines = 0
         self.size_bytes = 0
         self.missing: dict[str, str] = {}
 
     def row(self, row: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
-        """The row's line and its entry in the record; a bad row has an empty line."""
+        """The row's lines, one per sample, and its entry in the record; a bad row has none."""
+        index, samples = row["index"], row.get("samples")
+        samples = self._every if samples is None else samples
         try:
+            if index in self._task.left_out:
+                raise RowError("invalid_argument", self._task.left_out[index])
             wire, content = self._parts(row)
             request = self._encoder.request(wire, row["system_instruction"])
-            line = self._encoder.line(row["index"], 0, request)
-            if self.size_bytes + len(line) > self._task.max_bytes:
-                raise RowError("oversized", f"the request has {len(line):,} bytes, too many for its shard")
+            lines = b"".join([self._encoder.line(index, sample, request) for sample in samples])
+            if self.size_bytes + len(lines) > self._task.max_bytes:
+                raise RowError("oversized", f"its requests have {len(lines):,} bytes, too many for its shard")
         except RowError as error:
-            return b"", {"index": row["index"], "error_kind": error.kind, "error_message": error.message}
-        self.lines += 1
-        self.size_bytes += len(line)
+            return b"", {"index": index, "error_kind": error.kind, "error_message": error.message}
+        self.lines += len(samples)
+        self.size_bytes += len(lines)
         meant = request if content is wire else self._encoder.request(content, row["system_instruction"])
         digest = self._encoder.digest(meant)
-        return line, {"index": row["index"], "request_digest": digest}
+        return lines, {"index": index, "request_digest": digest}
 
     def _parts(self, row: dict[str, Any]) -> tuple[bytes, bytes]:
         """The parts as sent, and as what they mean: a picture by its content, however it travels."""

@@ -1,29 +1,28 @@
 """A shard's raw results become its part. Runs in a process of the CPU pool.
 
 In: a `ParseTask`. Out: the part under the given scratch path, every row of the shard in index order, and a `Tally`.
+The rows are any rows of the manifest; of those that were bought before, only what this shard asked for is in its part.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from gemini_batch.dataset import dataset_schema, result_type
 from gemini_batch.errors import RunStopped
+from gemini_batch.gemini.prices import BatchPrice
 from gemini_batch.gemini.wire import Answer
 from gemini_batch.jobs.align import Aligned, align
-from gemini_batch.parquet import Writer, read_own_table
-from gemini_batch.records import SchemaSpec, Tally
-from gemini_batch.schema.check import Check, Invalid, checker
+from gemini_batch.jobs.sent import Samples, asked_samples, sent_samples
+from gemini_batch.parquet import Writer, read_own_columns, read_own_table
+from gemini_batch.records import Failed, SchemaSpec, Tally
+from gemini_batch.reducer.rows import Made, RowMaker, Rows, Usage, cost_of, per_token, sum_cost, sum_usage, usage_of
 
 CHUNK_BYTES = 1 << 20
-
-NO_SUCH_VALUE = (pa.ArrowException, OverflowError, ValueError, TypeError, AttributeError)
-"""What Arrow raises for a value that a column cannot hold; a model may serialise to anything."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,14 @@ class ParseTask:
     raw: Path | None
     part: Path
     no_answer: NoAnswer
+    n_samples: int = 1
+    min_valid: int = 1
+    """Samples that have to be valid for a row to be answered."""
+    round: int = 0
+    bought: bool = True
+    """Whether there was a job: what was only sent in vain was not bought."""
+    price: BatchPrice | None = None
+    """Of the run's model when the job was made; None where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +88,133 @@ def parse(task: ParseTask) -> Tally:
         RunStopped: a file of the run is damaged.
         OSError: a scratch file cannot be written.
     """
-    rows = read_own_table(task.rows, ["index", "key"])
-    outcomes = read_own_table(task.requests).to_pylist()
-    sent = [outcome["error_kind"] is None for outcome in outcomes]
+    shard = _Shard(task)
     digest = hashlib.sha256()
     lines = _lines(task.raw, digest) if task.raw else ()
-    aligned = align(lines, task.nonce, rows["index"][0].as_py(), sent)
-    answers = _every_row(aligned, outcomes, task.no_answer)
-    results, answers = _checked(answers, checker(task.response_schema), result_type(task.response_schema))
-    table = _table(rows, answers, results, outcomes, task.response_schema)
-    with Writer(task.part, table.schema) as writer:
-        writer.write(table)
-    return _tally(answers, aligned, sent, digest.hexdigest() if task.raw else None, _sha256(task.part))
+    aligned = align(lines, task.nonce, shard.indices, shard.sent)
+    rows, costs = shard.answered(aligned)
+    made = RowMaker(task.response_schema, task.n_samples, task.min_valid).make(rows)
+    with Writer(task.part, made.table.schema) as writer:
+        writer.write(made.table)
+    tally = shard.tally(aligned, rows, costs, made)
+    raw_sha256 = digest.hexdigest() if task.raw else None
+    return tally.model_copy(update={"raw_sha256": raw_sha256, "part_sha256": _sha256(task.part)})
+
+
+class _Shard:
+    """What a shard asked for, and what became of it."""
+
+    def __init__(self, task: ParseTask) -> None:
+        self._task = task
+        self._rows = read_own_columns(task.rows, ["index", "key"], ["samples", "attempts", "was", "valid"])
+        record = read_own_table(task.requests)
+        self.indices: list[int] = self._rows["index"].to_pylist()
+        self.asked = asked_samples(self._rows, task.n_samples)
+        self.sent = sent_samples(self.asked, record)
+        self._digests: list[str | None] = record["request_digest"].to_pylist()
+        self._kinds: list[str | None] = record["error_kind"].to_pylist()
+        self._messages: list[str | None] = record["error_message"].to_pylist()
+
+    def _before(self, name: str, absent: Any) -> list[Any]:
+        """What an optional column says of the rows."""
+        if name not in self._rows.column_names:
+            return [absent] * len(self.indices)
+        return [absent if value is None else value for value in self._rows[name].to_pylist()]
+
+    def answered(self, aligned: Aligned) -> tuple[Rows, list[float | None]]:
+        """The shard's rows, and what each line that was bought cost."""
+        bought = [self._task.bought and bool(samples) for samples in self.sent]
+        usage, cost_usd, costs = self._used(aligned, bought)
+        before: list[int] = self._before("attempts", 0)
+        rows = Rows(
+            index=self._rows["index"],
+            key=self._rows["key"],
+            samples=self.asked,
+            answers=self._answers(aligned),
+            attempts=[earlier + now for earlier, now in zip(before, bought, strict=True)],
+            round=[self._task.round] * len(self.indices),
+            usage=usage,
+            cost_usd=cost_usd,
+            request_digest=self._digests,
+        )
+        return rows, costs
+
+    def _answers(self, aligned: Aligned) -> list[Answer]:
+        """An answer for each sample that was asked for: its line's, or why there is none."""
+        absent = Answer("failed", kind=self._task.no_answer.kind, message=self._task.no_answer.message)
+        answers = list[Answer]()
+        for place, (found, kind) in enumerate(zip(aligned.answers, self._kinds, strict=True)):
+            if kind is None:
+                answers += [found[sample] or absent for sample in self.asked[place]]
+            else:
+                left_out = Answer("failed", kind=kind, message=self._messages[place])
+                answers += [left_out] * len(self.asked[place])
+        return answers
+
+    def _used(self, aligned: Aligned, bought: list[bool]) -> tuple[list[Usage], list[float | None], list[float | None]]:
+        """Per row its usage and cost, and per line that was bought its cost."""
+        price = self._task.price and per_token(self._task.price)
+        usage, cost_usd, costs = list[Usage](), list[float | None](), list[float | None]()
+        for found, samples, was_bought in zip(aligned.answers, self.sent, bought, strict=True):
+            answers = [found[sample] for sample in samples]
+            usage.append(sum_usage([usage_of(answer) for answer in answers if answer]))
+            if was_bought:
+                of_lines = [cost_of(answer, price) if answer and price else None for answer in answers]
+                cost_usd.append(sum_cost(of_lines))
+                costs += of_lines
+            else:
+                cost_usd.append(None)
+        return usage, cost_usd, costs
+
+    def tally(self, aligned: Aligned, rows: Rows, costs: list[float | None], made: Made) -> Tally:
+        """Counts of lines, rows, samples and tokens; the files' digests are the caller's."""
+        statuses = made.table["status"].to_pylist()
+        kinds = [error["kind"] for error in made.table["error"].to_pylist() if error]
+        total = sum_usage(rows.usage)
+        known = [cost for cost in costs if cost is not None]
+        return Tally(
+            rows=len(statuses),
+            by_status=dict(Counter(statuses)),
+            by_kind=dict(Counter(kinds)),
+            received=aligned.received,
+            missing=sum(map(len, self.sent)) - sum(answer is not None for row in aligned.answers for answer in row),
+            duplicate=aligned.duplicate,
+            conflicting=aligned.conflicting,
+            foreign=aligned.foreign,
+            broken=aligned.broken,
+            prompt_tokens=total[0] or 0,
+            output_tokens=total[2] or 0,
+            thoughts_tokens=total[3] or 0,
+            failed=_failed(self.asked, made.answers, rows.attempts),
+            mended=self._mended(made),
+            cost_usd=sum(known),
+            unpriced=len(costs) - len(known),
+            part_sha256="",
+        )
+
+    def _mended(self, made: Made) -> int:
+        """Rows that were not answered, and are with what this shard adds."""
+        if "was" not in self._rows.column_names:
+            return 0
+        valid = zip(made.table["n_valid"].to_pylist(), self._before("valid", 0), strict=True)
+        enough = [now + earlier >= self._task.min_valid for now, earlier in valid]
+        return sum(fine and was != "ok" for fine, was in zip(enough, self._before("was", "ok"), strict=True))
+
+
+def _failed(asked: Sequence[Samples], answers: Sequence[Answer], attempts: Sequence[int]) -> tuple[Failed, ...]:
+    """Samples without a valid answer, by kind and attempts."""
+    rows, requests = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
+    start = 0
+    for samples, times in zip(asked, attempts, strict=True):
+        kinds = [answer.kind for answer in answers[start : start + len(samples)] if answer.kind is not None]
+        start += len(samples)
+        if kinds:
+            requests.update((kind, times) for kind in kinds)
+            rows.update((kind, times) for kind in set(kinds))
+    return tuple(
+        Failed(kind=kind, attempts=times, rows=rows[kind, times], requests=requests[kind, times])
+        for kind, times in sorted(requests)
+    )
 
 
 def _lines(raw: Path, digest: Any) -> Iterator[bytes]:
@@ -117,131 +239,6 @@ def _unpacked(raw: Path) -> Iterator[bytes]:
         damage = str(error)
     if damage:
         raise RunStopped(f"{raw} is damaged ({damage}); restore it, or delete it and resume: it is fetched again")
-
-
-def _every_row(aligned: Aligned, outcomes: list[dict[str, Any]], no_answer: NoAnswer) -> list[Answer]:
-    """An answer for each row: its line's, or why there is none."""
-    absent = Answer("failed", kind=no_answer.kind, message=no_answer.message)
-    return [
-        answer or absent
-        if outcome["error_kind"] is None
-        else Answer("failed", kind=outcome["error_kind"], message=outcome["error_message"])
-        for answer, outcome in zip(aligned.answers, outcomes, strict=True)
-    ]
-
-
-def _checked(answers: list[Answer], check: Check, kind: pa.DataType) -> tuple[pa.Array, list[Answer]]:
-    """The result column; an answer whose text does not fit becomes `invalid`."""
-    values: list[Any] = []
-    checked: list[Answer] = []
-    for answer in answers:
-        value = None
-        if answer.status == "ok":
-            try:
-                value = check(answer.text or "")
-            except Invalid as error:
-                answer = _invalid(answer, str(error))  # noqa: PLW2901
-        values.append(value)
-        checked.append(answer)
-    try:
-        return pa.array(values, kind), checked
-    except NO_SUCH_VALUE:
-        return _one_by_one(values, checked, kind)
-
-
-def _one_by_one(values: list[Any], answers: list[Answer], kind: pa.DataType) -> tuple[pa.Array, list[Answer]]:
-    """Find the value that the column cannot hold, such as an integer beyond 64 bits."""
-    for at, value in enumerate(values):
-        try:
-            values[at] = _numbers(value, kind)
-            pa.array([values[at]], kind)
-        except NO_SUCH_VALUE as error:
-            values[at], answers[at] = None, _invalid(answers[at], str(error))
-    return pa.array(values, kind), answers
-
-
-def _numbers(value: Any, kind: pa.DataType) -> Any:
-    """JSON does not tell 1 from 1.0 and Arrow does: numbers as the column's type wants them."""
-    if value is None:
-        return None
-    if pa.types.is_struct(kind):
-        return {field.name: _numbers(value.get(field.name), field.type) for field in kind}
-    if pa.types.is_list(kind):
-        return [_numbers(item, kind.value_type) for item in value]
-    if pa.types.is_float64(kind):
-        return float(value)
-    return int(value) if pa.types.is_int64(kind) and value == int(value) else value
-
-
-def _invalid(answer: Answer, message: str) -> Answer:
-    return replace(answer, status="invalid", kind="schema_invalid", message=message)
-
-
-def _table(
-    rows: pa.Table,
-    answers: list[Answer],
-    results: pa.Array,
-    outcomes: list[dict[str, Any]],
-    spec: SchemaSpec | None,
-) -> pa.Table:
-    ok = [answer.status == "ok" for answer in answers]
-    columns = {
-        "index": rows["index"],
-        "key": rows["key"],
-        "status": [answer.status for answer in answers],
-        "result": results,
-        "text": [answer.text for answer in answers],
-        "error": [_error(answer) for answer in answers],
-        "n_valid": [int(fine) for fine in ok],
-        "agreement": [1.0 if fine else None for fine in ok],
-        "disagreements": [[] if fine else None for fine in ok],
-        "samples": [None] * len(ok),
-        "attempts": [int(outcome["error_kind"] is None) for outcome in outcomes],
-        "round": [0] * len(ok),
-        "usage": [_usage(answer) for answer in answers],
-        "cost_usd": [None] * len(ok),
-        "finish_reason": [answer.finish_reason for answer in answers],
-        "model_version": [answer.model_version for answer in answers],
-        "request_digest": [outcome["request_digest"] for outcome in outcomes],
-    }
-    return pa.table(columns, dataset_schema(spec))
-
-
-def _error(answer: Answer) -> dict[str, Any] | None:
-    if answer.kind is None:
-        return None
-    return {"kind": answer.kind, "code": answer.code, "message": answer.message}
-
-
-def _usage(answer: Answer) -> dict[str, int | None] | None:
-    usage = {
-        "prompt_tokens": answer.prompt_tokens,
-        "cached_tokens": answer.cached_tokens,
-        "output_tokens": answer.output_tokens,
-        "thoughts_tokens": answer.thoughts_tokens,
-    }
-    return usage if any(count is not None for count in usage.values()) else None
-
-
-def _tally(
-    answers: list[Answer], aligned: Aligned, sent: list[bool], raw_sha256: str | None, part_sha256: str
-) -> Tally:
-    return Tally(
-        rows=len(answers),
-        by_status=dict(Counter(answer.status for answer in answers)),
-        by_kind=dict(Counter(answer.kind for answer in answers if answer.kind)),
-        received=aligned.received,
-        missing=sum(was_sent and found is None for was_sent, found in zip(sent, aligned.answers, strict=True)),
-        duplicate=aligned.duplicate,
-        conflicting=aligned.conflicting,
-        foreign=aligned.foreign,
-        broken=aligned.broken,
-        prompt_tokens=sum(answer.prompt_tokens or 0 for answer in answers),
-        output_tokens=sum(answer.output_tokens or 0 for answer in answers),
-        thoughts_tokens=sum(answer.thoughts_tokens or 0 for answer in answers),
-        raw_sha256=raw_sha256,
-        part_sha256=part_sha256,
-    )
 
 
 def _sha256(path: Path) -> str:

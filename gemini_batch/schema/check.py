@@ -32,22 +32,32 @@ def checker(spec: SchemaSpec | None) -> Check:
     Raises:
         BadInput: the model of the spec cannot be imported, or is no longer the one the run began with.
     """
+    load, convert = split_checker(spec)
+    return load if convert is None else (lambda text: convert(load(text)))
+
+
+def split_checker(spec: SchemaSpec | None) -> tuple[Check, Callable[[Any], Any] | None]:
+    """The same in its two steps: text to JSON value, which answers can be compared by, and JSON value to column value,
+    None where the one serves as the other. Both raise `Invalid`.
+
+    Raises:
+        BadInput: as `checker`.
+    """
     if spec is None:
-        return lambda text: text
+        return (lambda text: text), None
     load = _by_model(spec, spec.ref) if spec.validate_by == "model" and spec.ref else _by_schema(spec)
     convert = shape_of(spec.shape_schema).convert
-    return load if convert is None else _then(load, convert)
+    return load, None if convert is None else _or_invalid(convert)
 
 
-def _then(load: Check, convert: Callable[[Any], Any]) -> Check:
-    def check(text: str) -> Any:
-        value = load(text)
+def _or_invalid(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def converted(value: Any) -> Any:
         try:
             return None if value is None else convert(value)
         except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
             raise Invalid(str(error)[:MESSAGE_CHARACTERS]) from None
 
-    return check
+    return converted
 
 
 def _by_schema(spec: SchemaSpec) -> Check:
