@@ -10,7 +10,7 @@ from uuid import UUID
 import many_types
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 from schema_answers import answers
@@ -59,7 +59,6 @@ def spelled_out(node: Any) -> Any:
     return {name: child if name in {"enum", "const"} else spelled_out(child) for name, child in node.items()}
 
 
-@settings(max_examples=150)
 @given(schema=SATISFIABLE.map(spelled_out))
 def test_an_answer_to_any_schema_is_kept_whole(schema):
     spec = by_schema(schema)
@@ -100,7 +99,6 @@ KINDS = st.recursive(
 )
 
 
-@settings(max_examples=100)
 @given(kind=KINDS)
 def test_an_answer_to_any_type_is_kept_whole_and_comes_back(kind):
     """By the model: what it makes of the answer is what the column holds."""
@@ -123,7 +121,6 @@ def test_an_answer_to_any_type_is_kept_whole_and_comes_back(kind):
         assert same(kept, made, column)
 
 
-@settings(max_examples=100)
 @given(kind=KINDS)
 def test_what_the_service_is_sent_for_any_type_can_be_answered(kind):
     """A schema without an instance would refuse the whole job."""
