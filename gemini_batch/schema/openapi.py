@@ -4,7 +4,8 @@ inlined), or `responseJsonSchema` as it is.
 `responseSchema` is the default: the other gave degenerate answers in batch jobs (ruby_llm #894, 2026-08-27).
 """
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 from gemini_batch.schema.shape import Json, alternatives, resolve_ref
 
@@ -23,6 +24,9 @@ KEPT = (
 LEVELS = 3
 """Of a type within itself that are written out. Each level multiplies a schema by its recursive fields."""
 
+NODES = 2_000
+"""Of a schema with several levels: types that hold one another are written out to fewer where that gives more."""
+
 RANGES = 20
 """Most alternatives that an enumeration of numbers becomes; the service refuses schemas that are too complex."""
 
@@ -33,7 +37,12 @@ def response_schema(schema: Json) -> Json:
     What the subset cannot say (multiples, defaults, types of map values, deeper recursion) is left out here and still
     checked on the answer.
     """
-    return _convert(schema, schema, ()) or {"type": "OBJECT"}
+    for levels in range(LEVELS, 0, -1):
+        try:
+            return _Writer(schema, levels, NODES).whole()
+        except _TooLargeError:
+            continue
+    return _Writer(schema, 1, math.inf).whole()
 
 
 def response_json_schema(schema: Json) -> Json:
@@ -70,33 +79,73 @@ TABLES = {"properties", "patternProperties", "dependentSchemas", "$defs", "defin
 """Members that hold schemas by name."""
 
 
-def _convert(node: Json, root: Json, within: tuple[str, ...]) -> Json | None:
-    """The node in the subset; None where it goes deeper into itself than is written out."""
-    if ref := node.get("$ref"):
-        if within.count(ref) == LEVELS:
+class _TooLargeError(Exception):
+    """More than `NODES`."""
+
+
+class _Writer:
+    """Writes one schema out, so many levels deep."""
+
+    def __init__(self, root: Json, levels: int, nodes: float) -> None:
+        self._root = root
+        self._levels = levels
+        self._left = nodes
+
+    def whole(self) -> Json:
+        return self._convert(self._root, ()) or {"type": "OBJECT"}
+
+    def _convert(self, node: Json | Literal[True], within: tuple[str, ...]) -> Json | None:
+        """The node in the subset; None where it goes deeper into itself than is written out."""
+        self._left -= 1
+        if self._left < 0:
+            raise _TooLargeError
+        if node is True:
+            return {"type": "OBJECT"}
+        if ref := node.get("$ref"):
+            if within.count(ref) == self._levels:
+                return None
+            target = self._convert(resolve_ref(self._root, ref), (*within, ref))
+            return {**target, "description": node["description"]} if target and "description" in node else target
+        if len(node.get("allOf", ())) == 1:
+            return self._convert({**node["allOf"][0], **{k: node[k] for k in ("description",) if k in node}}, within)
+        branches = alternatives(node)
+        if branches is not None:
+            return self._choice(node, branches, within)
+        values = node.get("enum", [node["const"]] if "const" in node else None)
+        return _enumeration(node, values) if values else self._plain(node, within)
+
+    def _choice(self, node: Json, branches: list[Json], within: tuple[str, ...]) -> Json | None:
+        total = len(node.get("anyOf") or node.get("oneOf") or node["type"])
+        options = [made for branch in branches if (made := self._convert(branch, within)) is not None]
+        if not options:
             return None
-        target = _convert(resolve_ref(root, ref), root, (*within, ref))
-        return {**target, "description": node["description"]} if target and "description" in node else target
-    if len(node.get("allOf", ())) == 1:
-        return _convert({**node["allOf"][0], **{k: node[k] for k in ("description",) if k in node}}, root, within)
-    branches = alternatives(node)
-    if branches is not None:
-        return _choice(node, branches, root, within)
-    values = node.get("enum", [node["const"]] if "const" in node else None)
-    return _enumeration(node, values) if values else _plain(node, root, within)
+        if tag := (node.get("discriminator") or {}).get("propertyName"):
+            options = [_tagged(option, tag) for option in options]
+        made = _any_of(options)
+        if "description" in node:
+            made = {**made, "description": node["description"]}
+        return {**made, "nullable": True} if len(branches) < total else made
 
-
-def _choice(node: Json, branches: list[Json], root: Json, within: tuple[str, ...]) -> Json | None:
-    total = len(node.get("anyOf") or node.get("oneOf") or node["type"])
-    options = [made for branch in branches if (made := _convert(branch, root, within)) is not None]
-    if not options:
-        return None
-    if tag := (node.get("discriminator") or {}).get("propertyName"):
-        options = [_tagged(option, tag) for option in options]
-    made = _any_of(options)
-    if "description" in node:
-        made = {**made, "description": node["description"]}
-    return {**made, "nullable": True} if len(branches) < total else made
+    def _plain(self, node: Json, within: tuple[str, ...]) -> Json | None:
+        made: Json = {"type": str(node.get("type", "object")).upper()}
+        made |= {name: node[name] for name in KEPT if name in node} | _bounds(node)
+        if properties := node.get("properties"):
+            required = node.get("required", [])
+            children = {name: self._convert(child, within) for name, child in properties.items()}
+            kept = {
+                name: child or _end(properties[name]) for name, child in children.items() if child or name in required
+            }
+            made |= {"properties": kept, "propertyOrdering": list(kept)} if kept else {}
+            made |= {"required": named} if (named := [name for name in required if name in kept]) else {}
+        items = node.get("items")
+        if node.get("prefixItems"):
+            items = {"anyOf": [*node["prefixItems"], *([items] if isinstance(items, dict) else [])]}
+        if isinstance(items, dict):
+            item = self._convert(items, within)
+            if item is None:
+                return None
+            made["items"] = _any_of(_different(item["anyOf"])) if node.get("prefixItems") and "anyOf" in item else item
+        return made
 
 
 def _any_of(options: list[Json]) -> Json:
@@ -106,31 +155,8 @@ def _any_of(options: list[Json]) -> Json:
 def _tagged(option: Json, tag: str) -> Json:
     """A tag with a default may be left out by the schema, and then nobody can tell which branch is meant."""
     required = option.get("required", [])
-    return (
-        option
-        if tag in required or tag not in option.get("properties", {})
-        else {**option, "required": [*required, tag]}
-    )
-
-
-def _plain(node: Json, root: Json, within: tuple[str, ...]) -> Json | None:
-    made: Json = {"type": str(node.get("type", "object")).upper()}
-    made |= {name: node[name] for name in KEPT if name in node} | _bounds(node)
-    if properties := node.get("properties"):
-        required = node.get("required", [])
-        children = {name: _convert(child, root, within) for name, child in properties.items()}
-        kept = {name: child or _end(properties[name]) for name, child in children.items() if child or name in required}
-        made |= {"properties": kept, "propertyOrdering": list(kept)} if kept else {}
-        made |= {"required": required} if required else {}
-    items = node.get("items")
-    if node.get("prefixItems"):
-        items = {"anyOf": [*node["prefixItems"], *([items] if isinstance(items, dict) else [])]}
-    if isinstance(items, dict):
-        item = _convert(items, root, within)
-        if item is None:
-            return None
-        made["items"] = _any_of(_different(item["anyOf"])) if node.get("prefixItems") and "anyOf" in item else item
-    return made
+    known = tag in option.get("properties", {}) and tag not in required
+    return {**option, "required": [*required, tag]} if known else option
 
 
 def _different(options: list[Json]) -> list[Json]:

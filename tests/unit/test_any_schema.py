@@ -48,18 +48,7 @@ def same(kept: Any, said: Any, kind: pa.DataType) -> bool:
     return bool(kept == said)
 
 
-def spelled_out(node: Any) -> Any:
-    """`true` as the empty schema: a file with the short form is refused."""
-    if node is True:
-        return {}
-    if isinstance(node, list):
-        return [spelled_out(child) for child in node]
-    if not isinstance(node, dict):
-        return node
-    return {name: child if name in {"enum", "const"} else spelled_out(child) for name, child in node.items()}
-
-
-@given(schema=SATISFIABLE.map(spelled_out))
+@given(schema=SATISFIABLE.filter(lambda schema: schema is not True))
 def test_an_answer_to_any_schema_is_kept_whole(schema):
     spec = by_schema(schema)
     check, kind = checker(spec), shape_of(schema).type

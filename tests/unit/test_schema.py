@@ -167,6 +167,16 @@ def test_recursion_is_written_out_some_levels_deep_and_ends_as_nothing():
     assert '{"type": "OBJECT"}' not in json.dumps(optional)
 
 
+def test_types_that_hold_one_another_are_written_out_as_deep_as_there_is_room():
+    """Three levels of five types in each other would be millions of nodes."""
+    names = "ABCDE"
+    fields = {name: {"type": "array", "items": {"$ref": f"#/$defs/{name}"}} for name in names}
+    definitions = {name: {"type": "object", "properties": {**fields, "own": {"type": "string"}}} for name in names}
+    sent = response_schema({"$ref": "#/$defs/A", "$defs": definitions})
+    hold(sent)
+    assert len(json.dumps(sent)) < 100_000
+
+
 def test_an_item_of_a_tuple_is_one_of_its_types():
     """A list whose items nobody describes is refused."""
     sent = response_schema(TypeAdapter(tuple[int, str, int]).json_schema())
@@ -206,7 +216,7 @@ NODE = st.recursive(
             lambda found: {
                 "type": "object",
                 "properties": found,
-                "required": sorted(found),
+                "required": [*sorted(found), "unlisted"],
                 "additionalProperties": False,
             }
         ),
@@ -242,7 +252,8 @@ def test_what_cannot_be_found_or_is_no_type_is_refused_by_its_name(source):
 @pytest.mark.parametrize(
     "body",
     [b"{", b"[]", b"1", b"\xff", b"", b'{"type": "nonsense"}', b'{"$ref": "#/$defs/absent"}', b'{"properties": 1}',
-     b'{"anyOf": 5}', b'{"type": "object", "properties": {"a": true}}', b"[" * 100_000],
+     b'{"anyOf": 5}', b'{"type": "object", "properties": {"a": false}}', b"[" * 100_000,
+     b'{"items": ' * 5000 + b"{}" + b"}" * 5000],
 )  # fmt: skip
 def test_a_file_that_is_no_usable_schema_is_refused_with_its_name(tmp_path, body):
     path = tmp_path / "schema.json"
