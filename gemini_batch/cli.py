@@ -285,7 +285,7 @@ def _drive(files: Any, settings: Options, as_json: bool, detach: bool = False) -
     from gemini_batch.progress import progress_for  # noqa: PLC0415
 
     record = record_of(files)
-    if not files.store.exists("_SUCCESS"):
+    if not files.is_finished():
         err.print(f"run {record.run_id} in {_plain(files.store.url)}", highlight=False, soft_wrap=True)
     driver = runs.driver(files, settings)
     if detach:

@@ -1,10 +1,45 @@
-"""The last step of a run whose shards are all collected, whoever takes it."""
+"""What comes after the shards of a run are collected, whoever takes the step: another round, or the dataset."""
 
 from gemini_batch import rundir
+from gemini_batch.coordinator.repair import Batch, Halt, next_round
+from gemini_batch.coordinator.rounds import plan_batches
+from gemini_batch.errors import RunStopped
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.twins import end_all
+from gemini_batch.records import ShardState
 from gemini_batch.reducer.merge import merge
+
+
+def due_batches(shop: Shop) -> tuple[Batch, ...]:
+    """What a next round would buy again, if one is due, by the records at hand.
+
+    Raises:
+        RunStopped: buying again cannot help.
+    """
+    if all(record.state is not ShardState.COLLECTED for record in shop.records.values()):
+        return ()
+    said = shop.files.controls().last() if any(record.refused for record in shop.records.values()) else None
+    resumed_at = said.at if said else None
+    found = next_round(shop.run, shop.plan, shop.records, shop.limits, shop.clock.now(), resumed_at)
+    if isinstance(found, Halt):
+        raise RunStopped(found.reason)
+    return found
+
+
+def begin_round(shop: Shop) -> bool:
+    """Plan the next round if one is due. Returns whether there are shards that were not there before.
+
+    Raises:
+        RunStopped: buying again cannot help, or a file of the run is damaged.
+        OSError: the store cannot take it now.
+    """
+    known = len(shop.plan)
+    if batches := due_batches(shop):
+        plan_batches(shop.files, shop.run, shop.limits, batches)
+    for entry in shop.files.reread_plan()[known:]:
+        shop.last(entry.shard)
+    return len(shop.plan) > known
 
 
 def finish(shop: Shop) -> None:
@@ -15,10 +50,13 @@ def finish(shop: Shop) -> None:
         RemoteError, OSError: not now.
     """
     store = shop.files.store
-    if store.exists(rundir.SUCCESS):
+    if shop.files.is_finished():
         return
+    store.delete(rundir.SUCCESS)  # of an earlier round
     end_all(shop)
     records = shop.all_records()
+    if any(record.state is not ShardState.COLLECTED for record in records):
+        return  # somebody began another round
     for record in records:
         if not store.exists(rundir.part_of(record.shard)):
             collect(shop, record)

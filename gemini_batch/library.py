@@ -86,8 +86,7 @@ class Run:
     @property
     def report(self) -> dict[str, Any] | None:
         """`report.json`; None until the run has finished."""
-        finished = self._files.store.exists(rundir.SUCCESS)
-        return read_json(self._files.store, rundir.REPORT) if finished else None
+        return read_json(self._files.store, rundir.REPORT) if self._files.is_finished() else None
 
     def status(self) -> Status:
         """The object of `status --json`."""

@@ -62,6 +62,10 @@ class ShardPlan(Frozen):
     """Earlier shards whose failed rows it buys again."""
     refusals: int = 0
     """Creates that the service turned down on the way here: of the shards that this one is a piece of."""
+    settings: str | None = None
+    """Fields of `Asked` that differ for it, as a JSON object."""
+    unanswered: int | None = None
+    """Rows of a later round's shard that had no answer before."""
 
 
 class SchemaSpec(Frozen):
@@ -242,6 +246,15 @@ class Tally(Frozen):
     part_sha256: str
 
 
+class LeftOut(Frozen):
+    """A row that is not sent, because a create was refused for its line."""
+
+    index: int
+    line: int
+    """In the file that was refused, from 1."""
+    why: str
+
+
 class ShardRecord(Snapshot):
     """The history of one shard."""
 
@@ -256,6 +269,9 @@ class ShardRecord(Snapshot):
     absence: Absence | None = None
     refusals: int = 0
     """Creates that the service read and turned down."""
+    refused: str | None = None
+    """Why the service will never take the shard's create as it is."""
+    left_out: tuple[LeftOut, ...] = ()
     problem: str | None = None
     """Why the shard is where it is, for people."""
     tally: Tally | None = None

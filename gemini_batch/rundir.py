@@ -1,7 +1,6 @@
 """Names of the objects in a run directory. Pure: nothing here touches a disk."""
 
 RUN = "run.json"
-PLAN = "plan-0000.parquet"
 REPORT = "report.json"
 AUDIT = "audit.json"
 SUCCESS = "_SUCCESS"
@@ -11,9 +10,23 @@ STOPPED = "stopped.json"
 """Why the last driver gave up, for `status`. A hint: the next driver removes it."""
 
 
+def plan_of(round_number: int) -> str:
+    """The shards of a round."""
+    return f"plan-{round_number:04d}.parquet"
+
+
+PLAN = plan_of(0)
+"""The manifest's own. It is never changed; what is bought again stands in the plans of later rounds."""
+
+
 def rows_of(shard: int) -> str:
     """The shard's manifest rows, frozen."""
     return f"shards/{shard:06d}.parquet"
+
+
+def again_of(shard: int, digest: str) -> str:
+    """The rows of a later round's shard: of whoever planned it, until a plan names one of them."""
+    return f"shards/{shard:06d}-{digest}.parquet"
 
 
 def ledger_of(shard: int) -> str:

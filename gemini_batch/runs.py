@@ -32,7 +32,7 @@ from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Asked, ControlRecord, Limits, RunRecord
 from gemini_batch.schema.load import load_schema
 from gemini_batch.solo import JOIN_SECONDS, Solo
-from gemini_batch.standing import read_status
+from gemini_batch.standing import read_status, why_stopped
 from gemini_batch.status import Status
 
 ID_DIGITS = 12
@@ -198,7 +198,7 @@ def driver(files: RunFiles, options: Options) -> Driver:
     from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
 
     record = record_of(files)
-    finished = files.store.exists(rundir.SUCCESS)
+    finished = files.is_finished()
     if options.broker:
         broker = read_broker(options.broker)
         if not finished:
@@ -304,14 +304,15 @@ def diagnose(options: Options) -> dict[str, Any]:
 
 
 def limits_in_force(files: RunFiles, options: Options) -> Limits:
-    controls = files.controls()
+    """The limits of a run from now on. What is given now, and that a person says to go on, is recorded."""
+    controls, stopped = files.controls(), why_stopped(files) is not None
     while True:
         last = controls.last()
         before = last.limits if last else record_of(files).limits
         limits = options.changed(before)
-        if limits == before:
+        if limits == before and not stopped:
             return limits
-        version = last.version + 1 if last else 1
-        said = ControlRecord(version=version, nonce=new_nonce(), cause="limits", at=SystemClock().now(), limits=limits)
+        version, cause = last.version + 1 if last else 1, "resumed" if limits == before else "limits"
+        said = ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=SystemClock().now(), limits=limits)
         if controls.append(said):
             return limits

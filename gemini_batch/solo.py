@@ -14,11 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event
 
-from gemini_batch import rundir
 from gemini_batch.clock import Clock, SystemClock
 from gemini_batch.cpu import ProcessPool
 from gemini_batch.errors import BadInput, RemoteError, RunStopped
-from gemini_batch.finish import finish
+from gemini_batch.finish import begin_round, due_batches, finish
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import AwaitDesk, Stop, Verdict, advance
 from gemini_batch.jobs.lifecycle import backoff
@@ -34,6 +33,12 @@ THREADS = 16
 
 GLANCE_SECONDS = 0.5
 """Between two reports of progress, and the longest that an interrupt goes unnoticed."""
+
+ROUND_SECONDS = 5.0
+"""Between two looks at whether failed rows are worth another round yet."""
+
+NEXT_ROUND = -1
+"""Stands for it where a shard's number is due."""
 
 JOIN_SECONDS = 1.0
 """Between two looks at a run that another process drives."""
@@ -155,7 +160,7 @@ class Solo:
 
     def status(self) -> Status:
         shop = self._shop
-        finished = shop.files.store.exists(rundir.SUCCESS)
+        finished = shop.files.is_finished()
         records = list(shop.records.values())
         where, now = shop.files.store.url, self._clock.now()
         waiting = dict(self._waiting)
@@ -181,13 +186,16 @@ class Solo:
 
     def _drive(self, watch: Watch | None) -> Status:
         shop = self._shop
-        shop.load()
-        unfinished = [record for record in shop.records.values() if record.state is not ShardState.COLLECTED]
-        unfinished.sort(key=lambda record: (record.state is ShardState.PLANNED, record.shard))
-        if unfinished:
-            self._advance_all(_Due(deque(record.shard for record in unfinished)), watch)
-        if not shop.closing.is_set():
-            finish(shop)
+        while not shop.closing.is_set():
+            shop.load()
+            unfinished = [record for record in shop.records.values() if record.state is not ShardState.COLLECTED]
+            unfinished.sort(key=lambda record: (record.state is ShardState.PLANNED, record.shard))
+            if unfinished:
+                self._advance_all(_Due(deque(record.shard for record in unfinished)), watch)
+            elif shop.files.is_finished():
+                break
+            elif not begin_round(shop):
+                finish(shop)
         status = self.status()
         if watch:
             watch(status)
@@ -196,7 +204,7 @@ class Solo:
     def _advance_all(self, due: _Due, watch: Watch | None) -> None:
         self._waiting = due.reasons
         under_way: dict[Future[Verdict], int] = {}
-        last_glance = 0.0
+        last_glance = last_round = self._clock.boottime()
         with self._threads() as threads:
             while not self._shop.closing.is_set():
                 now = self._clock.boottime()
@@ -204,6 +212,10 @@ class Solo:
                     under_way[threads.submit(advance, self._shop, shard)] = shard
                 if not under_way and not due.timed and not due.backlog:
                     return
+                if now - last_round >= ROUND_SECONDS and NEXT_ROUND not in under_way.values():
+                    last_round = now
+                    if due_batches(self._shop):
+                        under_way[threads.submit(self._begin_round, due)] = NEXT_ROUND
                 self._pause(under_way, due.until_next(now))
                 for future in [future for future in under_way if future.done()]:
                     ceiling = self._shop.limits.poll_interval
@@ -211,6 +223,13 @@ class Solo:
                 if watch and now - last_glance >= GLANCE_SECONDS:
                     last_glance = now
                     watch(self.status())
+
+    def _begin_round(self, due: _Due) -> Verdict:
+        """Plan the next round while shards of this one are under way."""
+        known = len(self._shop.plan)
+        begin_round(self._shop)
+        due.backlog.extend(entry.shard for entry in self._shop.plan[known:])
+        return Stop()
 
     @contextmanager
     def _threads(self) -> Iterator[ThreadPoolExecutor]:

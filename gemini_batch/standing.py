@@ -45,7 +45,7 @@ def read_status(
         run,
         plan,
         list(files.last_records(plan)) if records is None else records,
-        finished=files.store.exists(rundir.SUCCESS),
+        finished=files.is_finished(),
         now=clock.now(),
         waiting=drivers.waiting,
         desk_says=drivers.desk_says,

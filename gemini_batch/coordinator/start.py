@@ -7,11 +7,9 @@ once: the plan is created once, rows are frozen as it says by each, and the firs
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import orjson
 import pyarrow as pa
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 from gemini_batch import rundir
 from gemini_batch._version import __version__
 from gemini_batch.clock import Clock, new_nonce
+from gemini_batch.coordinator.freeze import Freezer, frozen
 from gemini_batch.coordinator.keys import KeySpool, first_duplicate
 from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.measure import Scale
@@ -29,7 +28,6 @@ from gemini_batch.ledger.probe import PROBE
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.ledger.store import Store
 from gemini_batch.parquet import Writer
-from gemini_batch.parts import PARTS
 from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan
 
 NONCE_BYTES = 8
@@ -44,6 +42,8 @@ PLANNED = pa.schema(
         ("frozen", pa.string()),
         ("sources", pa.list_(pa.int32())),
         ("refusals", pa.int32()),
+        ("settings", pa.string()),
+        ("unanswered", pa.int64()),
     ]
 )
 """Columns of a plan."""
@@ -143,9 +143,9 @@ def begin(
     refuse_foreign(store)
     store.sweep_scratch()
     shards = _settle_plan(files, plan.shards, identity_digest(asked).encode())
-    with _Freezer(store) as freezer:
-        frozen = scan(manifest, asked, roots, limits, freezer, shards)
-    if frozen.rows_digest != asked.rows_digest:
+    with Freezer(store, rundir.rows_of) as freezer:
+        written = scan(manifest, asked, roots, limits, _Freezing(freezer), shards)
+    if written.rows_digest != asked.rows_digest:
         raise BadInput(f"manifest {manifest.name} changed while it was being read; submit again")
     record = RunRecord(
         run_id=run_id,
@@ -218,7 +218,7 @@ def _settle_plan(files: RunFiles, shards: list[ShardPlan], identity: bytes) -> l
     store = files.store
     if store.is_held():
         store.delete(rundir.PLAN)
-    if store.create(rundir.PLAN, _plan_file(store, shards, identity)):
+    if store.create(rundir.PLAN, plan_file(store, shards, {b"identity": identity})):
         return shards
     with store.local(rundir.PLAN) as path:
         theirs = (pq.read_schema(path).metadata or {}).get(b"identity")
@@ -230,66 +230,20 @@ def _settle_plan(files: RunFiles, shards: list[ShardPlan], identity: bytes) -> l
     return files.plan()
 
 
-def _plan_file(store: Store, shards: list[ShardPlan], identity: bytes) -> bytes:
+def plan_file(store: Store, shards: list[ShardPlan], metadata: dict[bytes, bytes]) -> bytes:
+    """The bytes of a plan object."""
     table = pa.Table.from_pylist([shard.model_dump() for shard in shards], PLANNED)
-    with store.scratch(rundir.PLAN) as scratch:
-        with Writer(scratch, table.schema.with_metadata({b"identity": identity})) as writer:
+    with store.scratch("plan.parquet") as scratch:
+        with Writer(scratch, table.schema.with_metadata(metadata)) as writer:
             writer.write(table)
         return scratch.read_bytes()
 
 
-class _Freezer:
-    """Writes the rows of each shard to its own file as they are placed. Use as a context manager."""
+class _Freezing:
+    """Freezes the rows of a manifest as they are placed."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._shard = 0
-        self._file = ExitStack()
-        self._writer: Writer | None = None
-        self._scratch = Path()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._close()
-        self._file.close()
+    def __init__(self, freezer: Freezer) -> None:
+        self._freezer = freezer
 
     def take(self, rows: pa.RecordBatch, first_index: int, cut: Cut) -> None:
-        frozen = _frozen(rows, first_index)
-        if self._writer is None:
-            self._scratch = self._file.enter_context(self._store.scratch(f"{self._shard:06d}.parquet"))
-            self._writer = self._file.enter_context(Writer(self._scratch, frozen.schema))
-        if frozen.num_rows:
-            self._writer.write(frozen)
-        if cut.full:
-            self._close()
-
-    def _close(self) -> None:
-        if self._writer is None:
-            return
-        self._writer.close()
-        self._store.publish(rundir.rows_of(self._shard), self._scratch)
-        self._file.close()
-        self._shard += 1
-        self._writer = None
-
-
-def _frozen(rows: pa.RecordBatch, first_index: int) -> pa.RecordBatch:
-    """The rows under the fixed columns of a shard file; without a key column the index is the key."""
-    count, have = rows.num_rows, rows.schema.names
-    index = pa.array(range(first_index, first_index + count), pa.int64())
-    return pa.record_batch(
-        {
-            "index": index,
-            "key": rows.column("key") if "key" in have else index.cast(pa.string()),
-            "prompt": rows.column("prompt") if "prompt" in have else pa.nulls(count, pa.string()),
-            "parts": rows.column("parts") if "parts" in have else pa.nulls(count, PARTS),
-            "system_instruction": rows.column("system_instruction")
-            if "system_instruction" in have
-            else pa.nulls(count, pa.string()),
-        }
-    )
+        self._freezer.take(frozen(rows, first_index), cut)

@@ -114,7 +114,7 @@ class Visit:
 
     def _stranger(self, files: RunFiles, record: RunRecord) -> None:
         """A run of another service or project. Nothing of it is visible here; one that is finished needs nothing."""
-        if files.store.exists(rundir.SUCCESS):
+        if files.is_finished():
             self._strangers += 1
             return
         asked, own = record.asked, self.account
@@ -126,7 +126,7 @@ class Visit:
         self._complain("wrong_key", record.run_id, what, fix)
 
     def _seen(self, files: RunFiles, record: RunRecord, held: set[int]) -> RunSeen:
-        finished, plan = files.store.exists(rundir.SUCCESS), files.plan()
+        finished, plan = files.is_finished(), files.plan()
         known: dict[int, ShardRecord] = {}
         files.refresh([entry for entry in plan if entry.shard in held] if finished else plan, known)
         began: datetime = record.created_at

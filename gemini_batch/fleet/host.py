@@ -18,7 +18,7 @@ from gemini_batch.clock import Clock, SystemClock
 from gemini_batch.config import Account
 from gemini_batch.cpu import InProcess
 from gemini_batch.errors import BadInput, GeminiBatchError, RemoteError, RunStopped
-from gemini_batch.finish import finish
+from gemini_batch.finish import begin_round, finish
 from gemini_batch.fleet.broker import Broker
 from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.messages import ADVANCE, MERGE, Doorbell, Ring, read
@@ -109,7 +109,7 @@ class Host:
             log.warning("refused a message: it does not name a run and a shard")
             return
         opened = self._answer(ADVANCE, bell)
-        if opened is None or bell.shard >= len(opened.shop.plan):
+        if opened is None or not self._knows(opened.shop, bell.shard):
             return
         with self.hints.hold(bell.run, bell.shard) as mine:
             if not mine:
@@ -117,7 +117,8 @@ class Host:
             self._note(opened, bell, self._work(opened, bell.shard))
 
     def merge(self, run: Any) -> None:
-        """Answer a doorbell: write the dataset of a run whose shards are all collected, and let go of it."""
+        """Answer a doorbell: plan the next round of a run if one is due; write the dataset of one whose shards are all
+        collected, and let go of it."""
         if (bell := read(run)) is None:
             log.warning("refused a message: it does not name a run")
             return
@@ -125,9 +126,10 @@ class Host:
         if opened is None:
             return
         with self.hints.hold(bell.run, MERGING) as mine, self._trouble(opened):
-            if mine and all(self._read_all(opened.shop)):
+            if mine and not self._begin_round(opened.shop) and all(self._read_all(opened.shop)):
                 finish(opened.shop)
-                self.let_go(opened)
+                if opened.shop.files.is_finished():
+                    self.let_go(opened)
 
     def let_go(self, opened: Open) -> None:
         """A run has ended: no worker looks at it again, and what dead ones left in passing goes."""
@@ -275,6 +277,17 @@ class Host:
         opened.said = opened.shop.files.controls().last(opened.said)
         if opened.said:
             opened.shop.limits = opened.shop.desk.limits = opened.said.limits
+
+    @staticmethod
+    def _knows(shop: Shop, shard: int) -> bool:
+        """Whether there is such a shard, perhaps since a moment ago."""
+        return shard < len(shop.plan) or shard < len(shop.files.reread_plan())
+
+    @staticmethod
+    def _begin_round(shop: Shop) -> bool:
+        """Whether the run has shards that it had not; by its ledger, not by what this process last saw."""
+        shop.files.refresh(shop.plan, shop.records)
+        return not shop.files.is_finished() and begin_round(shop)
 
     @staticmethod
     def _read_all(shop: Shop) -> Iterator[bool]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import chain, zip_longest
 
-from gemini_batch import rundir
 from gemini_batch.errors import Denied, GeminiBatchError, RemoteError, RunStopped
+from gemini_batch.finish import due_batches
 from gemini_batch.fleet.due import due_shards, until_next
 from gemini_batch.fleet.hints import Hold
 from gemini_batch.fleet.host import MERGING, NEWS_SECONDS, Host, Open
@@ -138,7 +138,7 @@ class _Sweep:
     def _is_over(self, run: Open) -> bool:
         """Whether there is nothing to do for a fleet: finished, or a person is needed."""
         files = run.shop.files
-        if _collected(run) and files.store.exists(rundir.SUCCESS):
+        if _collected(run) and files.is_finished():
             self._host.let_go(run)
             return True
         return why_stopped(files) is not None
@@ -212,7 +212,7 @@ class _Sweep:
     def _due(self, run: Open) -> tuple[list[Doorbell], timedelta]:
         shop, run_id = run.shop, run.shop.run.run_id
         wakes, now = self._host.hints.wakes(run_id)
-        if _collected(run):
+        if _collected(run) or self._round_is_due(run):
             self._ring_merge(run_id, MERGING not in wakes or not wakes[MERGING].rests(now))
         room, why_no_more = shop.desk.room()
         why_no_more = "waits its turn" if room > 0 else why_no_more
@@ -221,6 +221,13 @@ class _Sweep:
         held = self._host.hints.held(run_id, shards)
         until = until_next(wakes.values(), now, timedelta(seconds=SWEEP_SECONDS))
         return [Doorbell(run=run_id, shard=shard) for shard in shards if shard not in held], until
+
+    def _round_is_due(self, run: Open) -> bool:
+        try:
+            return bool(due_batches(run.shop))
+        except RunStopped as error:
+            self._host.stop(run, error)
+            return False
 
     def _ring_merge(self, run: str, due: bool) -> None:
         if due:

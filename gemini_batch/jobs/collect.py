@@ -32,7 +32,7 @@ def collect(shop: Shop, record: ShardRecord) -> Tally:
         task = ParseTask(
             nonce=shop.run.nonce,
             response_schema=asked.response_schema,
-            rows=files.enter_context(store.local(rundir.rows_of(shard))),
+            rows=files.enter_context(store.local(shop.rows(shard))),
             requests=files.enter_context(store.local(record.requests)),
             raw=files.enter_context(store.local(raw)) if raw else None,
             part=part,

@@ -58,11 +58,11 @@ def _upload(shop: Shop, shard: int, lines: Path, encoded: Encoded) -> StoredFile
 def _encode_task(shop: Shop, shard: int, scratch: ExitStack) -> EncodeTask:
     store = shop.files.store
     return EncodeTask(
-        asked=shop.run.asked,
+        asked=shop.asked(shard),
         nonce=shop.run.nonce,
         roots=shop.media_roots,
         max_bytes=shop.run.limits.max_bytes_per_shard,
-        rows=scratch.enter_context(store.local(rundir.rows_of(shard))),
+        rows=scratch.enter_context(store.local(shop.rows(shard))),
         lines=scratch.enter_context(store.scratch(f"{shard:06d}.jsonl")),
         requests=scratch.enter_context(store.scratch(f"{shard:06d}.requests")),
         media=scratch.enter_context(store.scratch(f"{shard:06d}.media")),

@@ -11,13 +11,16 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Protocol, TypeVar
 
+import orjson
+
+from gemini_batch import rundir
 from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.errors import IllegalTransition
 from gemini_batch.gemini.remote import Listing, Remote
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
-from gemini_batch.records import Limits, RunRecord, ShardPlan, ShardRecord
+from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord
 
 R = TypeVar("R")
 
@@ -139,6 +142,15 @@ class Shop:
         if not self._proven:  # another process may have been luckier
             self._proven = any(self.read(entry.shard).job is not None for entry in self.plan)
         return self._proven
+
+    def rows(self, shard: int) -> str:
+        """Name of the object that holds a shard's rows."""
+        return self.plan[shard].frozen or rundir.rows_of(shard)
+
+    def asked(self, shard: int) -> Asked:
+        """What is asked for a shard's rows: a later round may have other settings."""
+        settings = self.plan[shard].settings
+        return self.run.asked.model_copy(update=orjson.loads(settings)) if settings else self.run.asked
 
     def tokens(self, shard: int) -> int:
         """Estimated input tokens of a shard."""

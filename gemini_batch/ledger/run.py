@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import orjson
 import pyarrow as pa
@@ -24,7 +25,8 @@ class RunFiles:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._plan: list[ShardPlan] | None = None
+        self._plan: list[ShardPlan] = []
+        self._reading = Lock()
 
     def record(self) -> RunRecord | None:
         """What was asked; None for a directory that holds no run.
@@ -48,30 +50,68 @@ class RunFiles:
             raise BadInput(f"{where} is not a run record of this project: {str(error)[:200]}") from None
 
     def plan(self) -> list[ShardPlan]:
-        """The shards of round 0 in order. Never changes once there is a record.
+        """The shards of all rounds in order, as far as this process knows: it grows, in place, with `reread_plan`.
 
         Raises:
-            BadInput: the file is damaged.
+            BadInput: a file is damaged.
         """
-        if self._plan is None:
-            with self.store.local(rundir.PLAN) as path:
-                try:
-                    table = pq.read_table(path, page_checksum_verification=True)
-                except (pa.ArrowException, UnicodeDecodeError) as error:
-                    raise BadInput(f"{self.store.url}/{rundir.PLAN} is damaged ({error}); restore it") from None
-            self._plan = [ShardPlan.model_validate(row) for row in table.to_pylist()]
+        with self._reading:
+            if not self._plan:
+                self._plan += self._read_plan(rundir.PLAN)
+                self._read_on()
         return self._plan
+
+    def reread_plan(self) -> list[ShardPlan]:
+        """The same, with the rounds that were added meanwhile.
+
+        Raises:
+            BadInput: a file is damaged.
+        """
+        if not self._plan:
+            return self.plan()
+        with self._reading:
+            self._read_on()
+        return self._plan
+
+    def _read_on(self) -> None:
+        while self.store.exists(name := rundir.plan_of(self.round + 1)):
+            self._plan += self._read_plan(name)
+
+    @property
+    def round(self) -> int:
+        """The last round that this process knows of."""
+        return self._plan[-1].round if self._plan else 0
+
+    def _read_plan(self, name: str) -> list[ShardPlan]:
+        with self.store.local(name) as path:
+            try:
+                table = pq.read_table(path, page_checksum_verification=True)
+            except (pa.ArrowException, UnicodeDecodeError) as error:
+                raise BadInput(f"{self.store.url}/{name} is damaged ({error}); restore it") from None
+        return [ShardPlan.model_validate(row) for row in table.to_pylist()]
+
+    def is_finished(self) -> bool:
+        """Whether the dataset of the last round is there. One of an earlier round is being made anew."""
+        success = self.store.read(rundir.SUCCESS)
+        if success is None:
+            return False
+        self.reread_plan()
+        try:
+            return bool(orjson.loads(success)["round"] == self.round)
+        except (ValueError, LookupError, TypeError):
+            return True  # damaged; the audit says so
 
     def begun(self) -> set[int]:
         """Shards that have a history. A hint, as listings are."""
         return {int(name) for name in self.store.names(rundir.LEDGER) if name.isdecimal()}
 
     def refresh(self, plan: list[ShardPlan], known: dict[int, ShardRecord], strict: bool = False) -> None:
-        """Bring `known` (shard -> last record) up to date; what is final is not read again.
+        """Bring the plan and `known` (shard -> last record) up to date; what is final is not read again.
 
         Args:
             strict: ask for each history by name; otherwise one that a listing does not show is taken for not begun.
         """
+        self.reread_plan()
         begun, wanted = set() if strict else self.begun(), []
         for shard in (entry.shard for entry in plan):
             before = known.setdefault(shard, ShardRecord(shard=shard))

@@ -27,7 +27,7 @@ SHARDS = 2
 OPTIONS = {"media": "upload", "poll_interval": 0.1, "settle": 0, "max_requests_per_shard": len(PROMPTS) // SHARDS}
 """No settling is too quick: the emulator lists a job before it answers the create."""
 
-TRIES = 3
+TRIES = 10
 """Runs to come to an effect: how often a job is looked at is chance."""
 
 CHANGES = {"store.create", "store.publish", "store.delete", "store.sweep_scratch", "remote.upload", "remote.create_job"}

@@ -1,0 +1,202 @@
+"""What to buy again, decided purely: which rows of which shards make the next round.
+
+In: the plan of all rounds, the last record of every shard, the limits in force. Out: batches of rows that are packed
+together. A shard's failed rows are taken up at most once, all of them; what fails again is a failed row of the later
+shard. A few failed rows in each of 10,000 shards must not become 10,000 creates (some 700 a day are possible), so they
+wait until a shard is full, or nothing else is left to do, or for a while.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from gemini_batch.kinds import may_pass
+from gemini_batch.records import Failed, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
+
+S = ShardState
+
+LONGEST_WAIT = timedelta(hours=1)
+"""For failed rows while other shards have yet to be sent: 24 rounds a day at most."""
+
+LAST_WAIT = timedelta(minutes=10)
+"""The same when everything is sent and the last jobs run."""
+
+MAX_REFUSALS = 20
+"""Creates that may be refused on the way to the lines at fault: 14 halvings find one among 10,000."""
+
+MAX_OUTPUT_TOKENS = 65_536
+"""The largest output limit of current models (Gemini models page)."""
+
+UNSENT = frozenset({S.PLANNED, S.CLAIMED, S.READY})
+LOST_JOBS = ("FAILED", "EXPIRED", "GONE")
+"""Ends of a job without results; "resubmit in smaller jobs" (Batch API guide)."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Failed samples to take from shards: these kinds after so many attempts."""
+
+    kinds: frozenset[tuple[str, int]] = frozenset()
+    refused: bool = False
+    """Rows whose create was refused; nothing was bought."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are packed into shards together."""
+
+    sources: tuple[int, ...]
+    pick: Pick
+    max_requests: int
+    refusals: int = 0
+    settings: str | None = None
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Buying again cannot help: a person is needed."""
+
+    reason: str
+
+
+def next_round(
+    run: RunRecord,
+    plan: Sequence[ShardPlan],
+    records: Mapping[int, ShardRecord],
+    limits: Limits,
+    now: datetime,
+    resumed_at: datetime | None = None,
+) -> tuple[Batch, ...] | Halt:
+    """The batches of the next round; empty when none is due.
+
+    Args:
+        now: the asking worker's clock; decides how long rows wait to be packed, and nothing else.
+        resumed_at: when a person last said to go on; what was refused before does not halt the run again.
+    """
+    waiting = wanting(plan, records, limits)
+    if not waiting:
+        return ()
+    refused = [record for record in waiting if record.refused]
+    if halt := _alike(refused, plan, records, resumed_at):
+        return halt
+    halves = tuple(_halves(record, plan[record.shard]) for record in refused)
+    others = [record for record in waiting if not record.refused]
+    if not _due(others, records, limits, now):
+        return halves
+    return halves + tuple(_batches(run, others, plan, limits))
+
+
+def wanting(plan: Sequence[ShardPlan], records: Mapping[int, ShardRecord], limits: Limits) -> list[ShardRecord]:
+    """Final shards with rows that can be bought again and that no round has taken up, in the order of their rows."""
+    taken = {source for entry in plan for source in entry.sources}
+    found = [
+        record
+        for entry in plan
+        if (record := records.get(entry.shard)) and record.state is S.COLLECTED and record.shard not in taken
+        if _splittable(record, entry) or any(passing(record, limits))
+    ]
+    return sorted(found, key=lambda record: plan[record.shard].first_index)
+
+
+def passing(record: ShardRecord, limits: Limits) -> Iterator[Failed]:
+    """What of a shard's failures may pass when it is bought again."""
+    if record.tally and not record.refused:
+        yield from (failed for failed in record.tally.failed if may_pass(failed.kind, failed.attempts, limits))
+
+
+def _splittable(record: ShardRecord, entry: ShardPlan) -> bool:
+    if not record.refused or record.tally is None or entry.refusals + 1 >= MAX_REFUSALS:
+        return False
+    rows = sum(failed.rows for failed in record.tally.failed if failed.kind == "invalid_argument")
+    return rows - len(record.left_out) > 1
+
+
+def _due(waiting: list[ShardRecord], records: Mapping[int, ShardRecord], limits: Limits, now: datetime) -> bool:
+    if not waiting:
+        return False
+    requests = sum(failed.requests for record in waiting for failed in passing(record, limits))
+    if requests >= limits.max_requests_per_shard:
+        return True
+    open_states = {record.state for record in records.values()} - {S.COLLECTED}
+    if not open_states:
+        return True
+    patience = LONGEST_WAIT if open_states & UNSENT else LAST_WAIT
+    return now - min(record.at or now for record in waiting) >= patience
+
+
+# --- how ------------------------------------------------------------------------------------------------------------
+
+
+def _batches(run: RunRecord, waiting: list[ShardRecord], plan: Sequence[ShardPlan], limits: Limits) -> Iterator[Batch]:
+    """Those of lost jobs by themselves, in halves; those that need other settings by settings; the rest together."""
+    together: dict[str | None, list[tuple[int, tuple[str, int]]]] = {}
+    for record in waiting:
+        picked = [(failed.kind, failed.attempts) for failed in passing(record, limits)]
+        if _lost(record):
+            requests = sum(failed.requests for failed in passing(record, limits))
+            pick = Pick(frozenset(picked))
+            half = max(1, min(limits.max_requests_per_shard, (requests + 1) // 2))
+            yield Batch((record.shard,), pick, half, settings=plan[record.shard].settings)
+            continue
+        for kind in picked:
+            settings = _settings(run, plan[record.shard].settings, kind[0])
+            together.setdefault(settings, []).append((record.shard, kind))
+    for settings, members in together.items():
+        sources = tuple(dict.fromkeys(shard for shard, _ in members))
+        pick = Pick(frozenset(kind for _, kind in members))
+        yield Batch(sources, pick, limits.max_requests_per_shard, settings=settings)
+
+
+def _lost(record: ShardRecord) -> bool:
+    return bool(record.job and record.tally and not record.tally.received and record.job.state.endswith(LOST_JOBS))
+
+
+def _halves(record: ShardRecord, entry: ShardPlan) -> Batch:
+    requests = record.sends[-1].lines if record.sends else entry.requests
+    return Batch((record.shard,), Pick(refused=True), max(1, (requests + 1) // 2), entry.refusals + 1, entry.settings)
+
+
+def _settings(run: RunRecord, before: str | None, kind: str) -> str | None:
+    """Settings of rows that are bought again: an answer that met the output limit needs a larger one."""
+    if kind != "truncated":
+        return before
+    changed: dict[str, Any] = orjson.loads(before) if before else {}
+    config = {**run.asked.generation_config, **changed.get("generation_config", {})}
+    limit = config.get("maxOutputTokens")
+    if not limit or limit >= MAX_OUTPUT_TOKENS:
+        return before
+    config["maxOutputTokens"] = min(2 * limit, MAX_OUTPUT_TOKENS)
+    return orjson.dumps({**changed, "generation_config": config}, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _alike(
+    refused: list[ShardRecord],
+    plan: Sequence[ShardPlan],
+    records: Mapping[int, ShardRecord],
+    resumed_at: datetime | None,
+) -> Halt | None:
+    """Both halves of a refused shard refused for the same reason: it is not a row that is at fault."""
+    for record in refused:
+        entry = plan[record.shard]
+        if not entry.refusals or not _is_late(record, resumed_at):
+            continue
+        halves = [other.shard for other in plan if other.sources == entry.sources and other.refusals]
+        said = {_words(records[half].refused) if half in records else None for half in halves}
+        if len(halves) > 1 and said == {_words(record.refused)}:
+            return Halt(
+                f"the service refuses both halves of shard {entry.sources[0]} for the same reason: {record.refused}. "
+                "If rows are at fault, and not the settings, resume: the halves are halved again"
+            )
+    return None
+
+
+def _is_late(record: ShardRecord, resumed_at: datetime | None) -> bool:
+    return resumed_at is None or record.at is None or record.at > resumed_at
+
+
+def _words(text: str | None) -> str | None:
+    return text and re.sub(r"\d+", "#", text)
