@@ -203,6 +203,7 @@ def test_runs_of_a_fleet_share_its_limit_though_redis_forgets(
         creates, flushes = emulator.creates, flushes + 1
         valkey.client.flushall()
     stats = emulator.stats()
+    assert [cli("audit", run).code for run in runs] == [0, 0]
     assert flushes >= 5
     assert stats["jobs"]["live_max"] <= 3
     assert (stats["creates_rejected"], stats["creates"]) == (0, 26)

@@ -66,3 +66,5 @@ def test_a_run_rests_while_the_disk_is_full_and_goes_on_by_itself(
     assert "No space left on device" in (kept / "words").read_text()
     assert [row["text"] for row in look.rows(kept / "run")] == [look.answer(f"Prompt number {i}") for i in range(400)]
     assert emulator.creates == 4 and not emulator.bought_twice()
+    audited = cli("audit", kept / "run")
+    assert audited.code == 0, audited.words

@@ -105,6 +105,7 @@ def test_a_run_killed_in_any_state_of_a_shard_is_finished_by_resume(
     stats = emulator.stats()
     assert stats["requests"] == {"bought_total": 100, "distinct": 100, "bought_more_than_once": 0}
     assert stats["creates"] == 2
+    assert cli("audit", "run").code == 0
 
 
 def test_a_finished_run_keeps_no_debris_of_those_that_were_killed(

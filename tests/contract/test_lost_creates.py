@@ -4,12 +4,14 @@ from datetime import timedelta
 
 import httpx2
 import pytest
+from audited import findings_in
 from made import make_asked, make_limits
 from sdk_calls import MODEL, jsonl, request_of
 from shops import Clock, make_shop
 
 from gemini_batch.config import Account
 from gemini_batch.emulator.local import LocalEmulator
+from gemini_batch.finish import finish
 from gemini_batch.gemini.client import GeminiClient
 from gemini_batch.jobs.advance import Stop, advance, look, work
 from gemini_batch.ledger.objects import ObjectStore
@@ -83,6 +85,8 @@ def bought_once(emulator, shop):
     assert [record.tally.by_status for record in records] == [{"ok": 1}] * shards
     assert [record.twins for record in records] == [()] * shards
     assert len({record.job.name for record in records}) == shards
+    finish(shop)
+    assert findings_in(shop) == []
 
 
 def test_a_hundred_creates_whose_answers_were_lost_are_adopted(emulator, make, passes):
@@ -146,6 +150,8 @@ def test_with_a_fifth_of_all_that_happens_going_wrong_every_row_is_bought_once(
     assert (stats["creates"], stats["requests"]["bought_more_than_once"]) == (20 - lost, 0)
     tallies = [shop.last(shard).tally for shard in range(20)]
     assert [tally.by_status for tally in tallies if tally] == [{"ok": 1}] * (20 - lost)
+    emulator.settings(chaos=0)
+    assert findings_in(shop) == []
 
 
 def crowd(emulator, gemini, folder):

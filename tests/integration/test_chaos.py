@@ -26,6 +26,9 @@ def test_a_run_in_chaos_is_right_and_buys_nothing_twice(
         expected_answer(seed, look.request(f"Prompt number {i}")) for i in range(12)
     ]
     stats = emulator.stats()
+    emulator.settings(chaos=0)
+    audited = bare_cli("audit", "run", env={"GOOGLE_GEMINI_BASE_URL": emulator.url})
+    assert audited.code == 0, audited.words
     assert stats["creates"] == 3
     assert stats["requests"] == {"bought_total": 12, "distinct": 12, "bought_more_than_once": 0}
     assert sum(stats["faults"].values()) >= 8, stats["faults"]

@@ -81,6 +81,11 @@ def look_at(shop) -> tuple[RunFacts, list[ShardFacts]]:
     return walk.see_dataset(facts, list(facts.plan), sound), shards
 
 
+def findings_in(shop):
+    """What an audit says of a run as it stands; one that has not come to its end has no dataset yet."""
+    return findings_of(*look_at(shop))
+
+
 def findings_of(facts, shards):
     return [*judge_run(facts), *(finding for shard in shards for finding in judge_shard(facts, shard))]
 

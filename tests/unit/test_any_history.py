@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from audited import findings_in
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -218,6 +219,8 @@ class Histories(RuleBasedStateMachine):
             assert record.state is (ShardState.COLLECTED if record.job else ShardState.UNKNOWN)
             assert record.job or self.on_unknown == "wait"
             assert record.tally is None or record.tally.by_status == {"ok": 1}
+        twins = {record.shard for record in records if record.twins}
+        assert {(one.kind, one.shard) for one in findings_in(last)} == {("bought_twice", shard) for shard in twins}
 
 
 class Resubmitted(Histories):

@@ -12,6 +12,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
+from audited import findings_in
 from shops import Clock, make_shop
 from test_paying import Service
 
@@ -76,6 +77,7 @@ def finished(shop):
         shop.clock.passed += timedelta(minutes=30)
         if [advance(shop, entry.shard) for entry in shop.plan] == [Stop()] * len(shop.plan):
             finish(shop)
+            assert findings_in(shop) == []
             store = shop.files.store
             return {name: store.read(f"dataset/{name}") for name in store.names("dataset")}
     raise AssertionError(f"not finished: {[shop.last(entry.shard).state for entry in shop.plan]}")

@@ -5,6 +5,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
+from audited import findings_in
 from shops import Clock, make_shop
 from test_crash_points import Announced
 
@@ -70,6 +71,7 @@ def test_whatever_write_is_refused_for_a_while_the_run_goes_on_and_buys_nothing_
         effects.observe(None)
         finish(shop)
         assert shop.files.store.exists(rundir.SUCCESS)
+        assert findings_in(shop) == []
     assert number > 15
 
 
@@ -94,4 +96,5 @@ def test_whatever_write_of_the_merge_is_refused_the_next_merge_ends_well(tmp_pat
             break
         finish(shop)
         assert shop.files.store.exists(rundir.SUCCESS)
+        assert findings_in(shop) == []
     assert number > 2

@@ -1,19 +1,23 @@
 """Many workers at once on the same shards, each with a memory of its own: one send per shard, however they meet."""
 
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Lock
 
 import pytest
+from audited import findings_in
 from shops import Clock, make_shop
 from test_paying import Service
 
+from gemini_batch.finish import finish
 from gemini_batch.jobs.advance import Stop, advance
 from gemini_batch.ledger.objects import ObjectStore
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.records import ShardState
 
 WORKERS = 8
+RACES = int(os.environ.get("CHAOS_RACES", "40"))
 
 
 class Shared(Service):
@@ -61,9 +65,11 @@ def sent_once(service, crew):
     assert {record.state for record in records} == {ShardState.COLLECTED}
     assert service.asked == len(service.jobs) == len(records)
     assert [(len(record.sends), record.twins) for record in records] == [(1, ())] * len(records)
+    finish(crew[0])
+    assert findings_in(crew[0]) == []
 
 
-@pytest.mark.parametrize(("kind", "shards"), [("posix", 15), ("objects", 40)])
+@pytest.mark.parametrize(("kind", "shards"), [("posix", 15), ("objects", RACES)])
 def test_of_eight_workers_that_find_a_shard_ready_one_sends(service, crew, kind, shards):
     """No lock and no lease is held: the ledger alone says who won."""
     store = ObjectStore("memory:///")
@@ -101,7 +107,7 @@ def test_of_eight_workers_that_claim_a_shard_at_once_one_sends(service, crew):
 
 def test_doorbells_rung_ten_times_in_any_order_buy_nothing_more(service, crew):
     """A message may come twice, late, or to everybody; it only says where to look."""
-    store, shards = ObjectStore("memory:///"), 40
+    store, shards = ObjectStore("memory:///"), RACES
     crew = crew(shards, lambda _: store)
 
     def answer(shop, number):
