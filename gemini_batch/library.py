@@ -21,6 +21,7 @@ from gemini_batch.parts import PARTS
 from gemini_batch.records import Limits
 from gemini_batch.reducer.merge import read_json
 from gemini_batch.reducer.vote import vote
+from gemini_batch.schema.check import instance_of
 from gemini_batch.status import Status
 
 PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
@@ -340,7 +341,7 @@ def _instance(row: Row, adapter: TypeAdapter[Any]) -> tuple[Any, Row]:
     try:
         if row.samples is not None:
             return _voted(row, row.samples, adapter), row
-        return adapter.validate_json(row.text or ""), row
+        return instance_of(adapter, row.text or ""), row
     except Exception as error:  # the class's own validators may raise anything
         reason = {"kind": "schema_invalid", "code": None, "message": str(error)}
         return None, replace(row, status="invalid", result=None, error=reason, n_valid=0, agreement=None)

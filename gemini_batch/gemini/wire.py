@@ -14,29 +14,7 @@ import orjson
 
 from gemini_batch.records import Asked
 
-TRANSIENT_CODES = {1, 2, 4, 8, 10, 13, 14}
-"""google.rpc codes that may pass on another try: CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED,
-INTERNAL, UNAVAILABLE (google/rpc/code.proto)."""
-
 KEY = re.compile(r".+-([0-9]{1,18})-([0-9]{1,6})-[0-9a-f]{8}")
-
-ANSWERED = {"STOP", "FINISH_REASON_UNSPECIFIED", ""}
-DIGITS = 18
-"""Of any count; Python refuses to read numbers of thousands of digits."""
-
-BLOCKED = {
-    "SAFETY",
-    "RECITATION",
-    "BLOCKLIST",
-    "PROHIBITED_CONTENT",
-    "SPII",
-    "LANGUAGE",
-    "IMAGE_SAFETY",
-    "IMAGE_PROHIBITED_CONTENT",
-    "IMAGE_RECITATION",
-    "IMAGE_OTHER",
-}
-"""Finish reasons that mean the answer was withheld (google-genai `types.FinishReason`)."""
 
 
 def line_key(nonce: bytes, index: int, sample: int) -> bytes:
@@ -130,6 +108,69 @@ def _media_part(body: bytes, media_resolution: str | None) -> bytes:
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
+TRANSIENT_CODES = {1, 2, 4, 8, 10, 13, 14}
+"""google.rpc codes that may pass on another try: CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED,
+INTERNAL, UNAVAILABLE (google/rpc/code.proto)."""
+
+HTTP_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 429: 8, 499: 1, 500: 13, 501: 12, 503: 14, 504: 4}
+"""A line's code is one of google.rpc, below 17. An HTTP status in its place means this ("HTTP Mapping" there)."""
+
+NAMED_CODES = {
+    "CANCELLED": 1,
+    "INVALID_ARGUMENT": 3,
+    "DEADLINE_EXCEEDED": 4,
+    "NOT_FOUND": 5,
+    "PERMISSION_DENIED": 7,
+    "RESOURCE_EXHAUSTED": 8,
+    "ABORTED": 10,
+    "INTERNAL": 13,
+    "UNAVAILABLE": 14,
+}
+"""Names of codes as an error that is only text may hold them (Vertex: the error's JSON in `status`)."""
+
+CODE_NAME = re.compile(r"\b(" + "|".join(NAMED_CODES) + r")\b")
+
+FINISHED = {
+    "": None,
+    "FINISH_REASON_UNSPECIFIED": None,
+    "STOP": None,
+    "MAX_TOKENS": "truncated",
+    "CONTINUATION": "truncated",
+    "SAFETY": "blocked_answer",
+    "RECITATION": "blocked_answer",
+    "BLOCKLIST": "blocked_answer",
+    "PROHIBITED_CONTENT": "blocked_answer",
+    "SPII": "blocked_answer",
+    "LANGUAGE": "blocked_answer",
+    "ESCALATION": "blocked_answer",
+    "MODEL_ARMOR": "blocked_answer",
+    "IMAGE_SAFETY": "blocked_answer",
+    "IMAGE_PROHIBITED_CONTENT": "blocked_answer",
+    "IMAGE_RECITATION": "blocked_answer",
+    "IMAGE_OTHER": "blocked_answer",
+    "OTHER": "transient",
+    "MALFORMED_RESPONSE": "transient",
+    "MALFORMED_FUNCTION_CALL": "transient",
+    "UNEXPECTED_TOOL_CALL": "transient",
+    "TOO_MANY_TOOL_CALLS": "transient",
+    "NO_IMAGE": "unknown",
+    "MISSING_THOUGHT_SIGNATURE": "unknown",
+    "PUP_LIMITED_DISABLED": "unknown",
+}
+"""What each finish reason says: answered (None), or the kind of failure. One that is not here is `unknown`.
+
+The names and what they mean: `FinishReason` of google-genai 3.4.0. CONTINUATION is cut text: batches have no loop that
+goes on with it. LANGUAGE ("flagged"), ESCALATION ("filtered by a rule") and MODEL_ARMOR ("blocked") withhold an answer
+as SAFETY does. OTHER and what the model got wrong are a matter of sampling: other clients ask again and succeed
+(vellum-assistant #43134, oh-my-pi #2587). NO_IMAGE, MISSING_THOUGHT_SIGNATURE and PUP_LIMITED_DISABLED lie in the
+request or the account, which another try does not change.
+"""
+
+NO_BLOCK_REASON = {None, "", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"}
+
+DIGITS = 18
+"""Of any count; Python refuses to read numbers of thousands of digits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -160,63 +201,76 @@ def parse_key(key: object, nonce: str) -> tuple[int, int] | None:
 
 
 def read_answer(line: dict[str, Any]) -> Answer:
-    """The answer on a result line, in any of the shapes that were recorded (Batch API guide; python-genai #1341)."""
-    try:
-        return _read(line)
-    except (AttributeError, TypeError, KeyError, IndexError, RecursionError):
-        return Answer("failed", kind="unknown", message="the line has a shape that is not understood")
+    """The answer on a result line, in any of the shapes that were recorded (Batch API guide; python-genai #1341).
 
-
-def _read(line: dict[str, Any]) -> Answer:
+    A shape that nobody recorded is a failure of the kind `unknown`, with whatever tokens it counts; it never raises.
+    """
     response = line.get("response")
-    if isinstance(response, dict) and response:
-        return _read_response(response)
+    try:
+        if isinstance(response, dict) and (response.get("candidates") or response.get("promptFeedback")):
+            return _read_response(line, response)
+        return _read_error(line, response)
+    except (AttributeError, TypeError, KeyError, IndexError, RecursionError):
+        usage = _common(response) if isinstance(response, dict) else {}
+        return Answer("failed", kind="unknown", message="the line has a shape that is not understood", **usage)
+
+
+def _read_error(line: dict[str, Any], response: Any) -> Answer:
+    """A line without an answer: an error under `error` or `status`, as an object or as text (Vertex), or nothing."""
+    usage = _common(response) if isinstance(response, dict) else {}
     error = line.get("error") or line.get("status")
     if isinstance(error, dict):
         code = _count(error.get("code"))
         message = str(error.get("message") or "the service gave no message")
-        return Answer("failed", kind=_kind_of(code, message), code=code, message=message)
-    return Answer("failed", kind="transient", message="the line holds neither a response nor an error")
+        return Answer("failed", kind=_kind_of(code, message), code=code, message=message, **usage)
+    if isinstance(error, str) and error.strip():
+        named = CODE_NAME.search(error)
+        code = NAMED_CODES[named[1]] if named else None
+        return Answer("failed", kind=_kind_of(code, error), code=code, message=error, **usage)
+    said = "the response has no candidates" if response else "the line holds neither a response nor an error"
+    return Answer("failed", kind="transient", message=said, **usage)
 
 
 def _kind_of(code: int | None, message: str) -> str:
-    if code in (5, 7) and "file" in message.lower():  # NOT_FOUND, PERMISSION_DENIED
+    code = HTTP_CODES.get(code, code) if code else code
+    about_file = "file" in message.lower()
+    if about_file and (code in (5, 7) or "not in an ACTIVE state" in message):  # NOT_FOUND, PERMISSION_DENIED
         return "media_expired"
     if code == 3:  # INVALID_ARGUMENT
         return "invalid_argument"
     return "transient" if code is None or code in TRANSIENT_CODES else "unknown"
 
 
-def _read_response(response: dict[str, Any]) -> Answer:
+def _read_response(line: dict[str, Any], response: dict[str, Any]) -> Answer:
     common = _common(response)
-    feedback = response.get("promptFeedback") or {}
-    if reason := feedback.get("blockReason"):
-        return Answer("blocked", kind="blocked_prompt", message=f"the prompt was blocked: {reason}", **common)
+    feedback = response.get("promptFeedback")
     candidates = response.get("candidates") or []
+    if feedback and (blocked := feedback.get("blockReason")) not in NO_BLOCK_REASON:
+        text = _text_of(candidates[0]) if candidates else None
+        message = f"the prompt was blocked: {blocked}"
+        return Answer("blocked", text=text, kind="blocked_prompt", message=message, **common)
     if not candidates:
-        return Answer("failed", kind="transient", message="the response has no candidates", **common)
-    reason = str(candidates[0].get("finishReason") or "")
+        return _read_error(line, response)
     text = _text_of(candidates[0])
+    reason = str(candidates[0].get("finishReason") or "")
     common["finish_reason"] = reason or None
-    if reason == "MAX_TOKENS":
-        return Answer("truncated", text=text, kind="truncated", message="the answer met the output limit", **common)
-    if reason in BLOCKED:
-        return Answer(
-            "blocked",
-            text=text,
-            kind="blocked_answer",
-            message=f"the answer was withheld: {reason}",
-            **common,
-        )
-    if reason not in ANSWERED:
-        return Answer("failed", text=text, kind="unknown", message=f"the answer ended with {reason}", **common)
-    if text is None:
-        return Answer("failed", kind="transient", message="the answer has no text", **common)
-    return Answer("ok", text=text, **common)
+    kind = FINISHED.get(reason, "unknown")
+    if kind is None:
+        if text is None:
+            return Answer("failed", kind="transient", message="the answer has no text", **common)
+        return Answer("ok", text=text, **common)
+    if kind == "truncated":
+        return Answer("truncated", text=text, kind=kind, message="the answer met the output limit", **common)
+    if kind == "blocked_answer":
+        return Answer("blocked", text=text, kind=kind, message=f"the answer was withheld: {reason}", **common)
+    return Answer("failed", text=text, kind=kind, message=f"the answer ended with {reason}", **common)
 
 
 def _common(response: dict[str, Any]) -> dict[str, Any]:
-    usage = response.get("usageMetadata") or {}
+    """What stands on every response, whatever became of it. Never raises: it has been paid for."""
+    usage = response.get("usageMetadata")
+    if not isinstance(usage, dict):
+        usage = {}
     return {
         "model_version": _name(response.get("modelVersion")),
         "prompt_tokens": _count(usage.get("promptTokenCount")),
@@ -238,7 +292,11 @@ def _count(value: object) -> int | None:
 
 
 def _text_of(candidate: dict[str, Any]) -> str | None:
-    """All text parts but thoughts, joined; None when there is none."""
+    """All text parts but thoughts, joined; None when there is none. Parts without a text, such as signatures, go by.
+
+    Raises:
+        AttributeError, TypeError: a part is no part, or its text is none: a piece left out would be a wrong answer.
+    """
     parts = (candidate.get("content") or {}).get("parts") or ()
-    texts = [part["text"] for part in parts if isinstance(part.get("text"), str) and not part.get("thought")]
+    texts = [part["text"] for part in parts if part.get("text") is not None and not part.get("thought")]
     return "".join(texts) if texts else None

@@ -1,6 +1,7 @@
 """Whether an answer's text is what was asked for.
 
-In: the text of one answer. Out: the JSON value that goes into `result`, or `Invalid` with the first reason.
+In: the text of one answer. Out: the JSON value that goes into `result`, or `Invalid` with the first reason. A text that
+is not JSON may hold it, in a fence or in prose: then the one value in it that fits counts.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from gemini_batch.errors import BadInput
 from gemini_batch.records import SchemaSpec
 from gemini_batch.schema.load import import_type, json_schema_of
+from gemini_batch.schema.recover import the_only
 from gemini_batch.schema.shape import shape_of
 
 Check = Callable[[str], Any]
@@ -65,6 +67,8 @@ def _by_schema(spec: SchemaSpec) -> Check:
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError as error:
+            for found in the_only(text, check, Invalid):
+                return found
             raise Invalid(f"not JSON: {error}") from None
         try:
             if validator.is_valid(value):
@@ -92,6 +96,9 @@ def _by_model(spec: SchemaSpec, ref: str) -> Check:
         try:
             return adapter.dump_python(adapter.validate_json(text), mode="json", by_alias=True)
         except ValidationError as error:
+            if _is_no_json(error):
+                for found in the_only(text, check, Invalid):
+                    return found
             first = error.errors(include_url=False, include_input=False)[0]
             path = "/".join(str(step) for step in first["loc"])
             raise Invalid(f"{path or 'the value'}: {first['msg']}"[:MESSAGE_CHARACTERS]) from None
@@ -99,3 +106,23 @@ def _by_model(spec: SchemaSpec, ref: str) -> Check:
             raise Invalid(f"{type(error).__name__}: {error}"[:MESSAGE_CHARACTERS]) from None
 
     return check
+
+
+def instance_of(adapter: TypeAdapter[Any], text: str) -> Any:
+    """The instance that an answer's text is, or holds; what `checker` makes of the same text is its dump.
+
+    Raises:
+        ValidationError: none. A validator of the type may raise anything else.
+    """
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        if _is_no_json(error):
+            for found in the_only(text, adapter.validate_json, Exception):
+                return found
+        raise
+
+
+def _is_no_json(error: ValidationError) -> bool:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return first["type"] == "json_invalid" and not first["loc"]

@@ -4,15 +4,13 @@ from zlib import crc32
 
 import orjson
 import pytest
+from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch.gemini.wire import BLOCKED, TRANSIENT_CODES, Answer, line_key, parse_key, read_answer
+from gemini_batch.gemini.wire import FINISHED, TRANSIENT_CODES, Answer, line_key, parse_key, read_answer
+from gemini_batch.kinds import KINDS
 
-KINDS = {
-    "transient", "missing", "media_expired", "media_unreadable", "bad_row", "oversized", "invalid_argument",
-    "blocked_prompt", "blocked_answer", "truncated", "schema_invalid", "cancelled", "budget", "unknown",
-}  # fmt: skip
 SCALAR = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=8)
 JSON = st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner))
 
@@ -79,6 +77,42 @@ def test_a_failed_line_says_what_the_service_said(member, code, message, kind):
     assert answer.code == (None if code is None else int(code))
 
 
+@pytest.mark.parametrize(
+    ("said", "code", "kind"),
+    [
+        ("Deadline exceeded", None, "transient"),
+        ('Bad Request: {"error": {"code": 400, "message": "x", "status": "INVALID_ARGUMENT"}}', 3, "invalid_argument"),
+        ('{"error": {"code": 503, "status": "UNAVAILABLE"}}', 14, "transient"),
+        ("PERMISSION_DENIED: no permission to access the File abc", 7, "media_expired"),
+    ],
+)
+@pytest.mark.parametrize("line", [{"response": {}}, {}, {"response": None, "processed_time": "2024-11-13T14:04:28Z"}])
+@pytest.mark.parametrize("member", ["error", "status"])
+def test_an_error_that_is_only_text_is_told_as_it_stands(said, code, kind, line, member):
+    """As Vertex writes them: an empty response and the error in `status`."""
+    answer = read_answer({**line, member: said})
+    assert (answer.status, answer.kind, answer.code, answer.message) == ("failed", kind, code, said)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(429, "transient"), (500, "transient"), (503, "transient"), (400, "invalid_argument"), (401, "unknown")],
+)
+def test_a_code_of_http_means_what_it_means_there(code, kind):
+    assert read_answer({"error": {"code": code, "message": "x"}}).kind == kind
+
+
+def test_media_that_was_not_ready_is_uploaded_again():
+    said = {"code": 9, "message": "The File abc is not in an ACTIVE state and usage is not allowed."}
+    assert read_answer({"error": said}).kind == "media_expired"
+
+
+def test_an_error_beside_an_empty_response_is_the_error_and_tokens_are_kept():
+    found = {"response": {"candidates": [], "usageMetadata": {"promptTokenCount": 4}}, "error": {"code": 3}}
+    answer = read_answer(found)
+    assert (answer.kind, answer.code, answer.prompt_tokens) == ("invalid_argument", 3, 4)
+
+
 @pytest.mark.parametrize("code", sorted(TRANSIENT_CODES))
 def test_codes_that_can_pass_are_transient(code):
     assert read_answer({"error": {"code": code}}).kind == "transient"
@@ -121,6 +155,53 @@ def test_other_reasons_fail_and_unknown_ones_do_not_crash(reason):
     answer = read_answer(said({"text": "a"}, reason=reason))
     assert (answer.status, answer.finish_reason) == ("failed", reason)
     assert answer.kind in KINDS
+
+
+@pytest.mark.parametrize("reason", [one.value for one in types.FinishReason])
+def test_every_finish_reason_of_the_sdk_is_decided(reason):
+    """A release of the SDK with a new one asks for a decision."""
+    assert reason in FINISHED
+    answer = read_answer(said({"text": "a"}, reason=reason))
+    assert answer.kind == FINISHED[reason]
+    assert answer.status == ("ok" if answer.kind is None else KINDS[answer.kind].status)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("OTHER", "transient"), ("MALFORMED_RESPONSE", "transient"), ("MALFORMED_FUNCTION_CALL", "transient"),
+     ("UNEXPECTED_TOOL_CALL", "transient"), ("NO_IMAGE", "unknown"), ("MISSING_THOUGHT_SIGNATURE", "unknown"),
+     ("CONTINUATION", "truncated"), ("FROM_2031", "unknown")],
+)  # fmt: skip
+@pytest.mark.parametrize("parts", [[{"text": "a"}], []])
+def test_what_another_try_can_change_is_transient_and_the_rest_is_unknown(reason, kind, parts):
+    assert read_answer(said(*parts, reason=reason)).kind == kind
+
+
+@pytest.mark.parametrize("reason", [None, "", "FINISH_REASON_UNSPECIFIED"])
+def test_an_answer_without_a_finish_reason_is_read_by_its_text(reason):
+    """Proto JSON leaves out the value 0."""
+    assert read_answer(said({"text": "a"}, reason=reason)).status == "ok"
+
+
+@pytest.mark.parametrize("feedback", [{}, {"blockReason": None}, {"blockReason": "BLOCK_REASON_UNSPECIFIED"}])
+def test_feedback_that_names_no_reason_blocks_nothing(feedback):
+    """Safety ratings come with prompts that were answered, too."""
+    assert read_answer(said({"text": "a"}, promptFeedback=feedback)).status == "ok"
+
+
+def test_a_part_whose_text_is_no_text_makes_the_answer_not_understood():
+    """To join the others would be an answer with a hole. What it cost is kept."""
+    usage = {"promptTokenCount": 3, "candidatesTokenCount": 5}
+    for odd in ({"text": 5}, "text", None):
+        answer = read_answer(said({"text": "a"}, odd, {"text": "b"}, usageMetadata=usage))
+        assert (answer.status, answer.kind, answer.text) == ("failed", "unknown", None)
+        assert (answer.prompt_tokens, answer.output_tokens) == (3, 5)
+
+
+@pytest.mark.parametrize("usage", [None, [], "many", 5])
+def test_usage_that_is_none_costs_no_answer(usage):
+    answer = read_answer(said({"text": "a"}, usageMetadata=usage))
+    assert (answer.status, answer.prompt_tokens) == ("ok", None)
 
 
 def test_all_text_parts_of_the_first_candidate_are_joined_without_thoughts():
@@ -177,7 +258,7 @@ def test_no_json_object_makes_reading_fail(found):
     response=st.dictionaries(st.sampled_from(MEMBERS["response"]), JSON),
     candidate=st.dictionaries(st.sampled_from(MEMBERS["candidate"]), JSON),
     content=JSON | st.fixed_dictionaries({"parts": JSON | st.lists(JSON | st.fixed_dictionaries({"text": JSON}))}),
-    reason=JSON | st.sampled_from(["STOP", "MAX_TOKENS", "FROM_2031", *sorted(BLOCKED)]),
+    reason=JSON | st.sampled_from(["FROM_2031", *FINISHED]),
     depth=st.integers(0, 2),
 )
 def test_a_wrong_type_in_any_member_makes_no_reading_fail(response, candidate, content, reason, depth):
