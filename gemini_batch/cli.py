@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from gemini_batch._version import __version__
-from gemini_batch.config import OF_WORKERS, OPERATIONAL, Options, resolve, resolve_account, variable
+from gemini_batch.config import GENERATION, OF_WORKERS, OPERATIONAL, Options, resolve, resolve_account, variable
 from gemini_batch.emulator.command import emulator
 from gemini_batch.errors import BadInput, GeminiBatchError, RunStopped
 from gemini_batch.flags import AsJson, Config, ManifestPath, RunName, with_options
@@ -150,6 +150,32 @@ def resume(run: RunName = None, config: Config = None, as_json: AsJson = False, 
 
     settings = resolve(options, config)
     _drive(runs.find(run, settings.runs), settings, as_json)
+
+
+@app.command()
+@with_options(OPERATIONAL | GENERATION | {"project", "key_column"})
+def retry(
+    run: RunName = None,
+    status: Annotated[list[str] | None, typer.Option(help="rows of this status; repeatable")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="rows that failed for this reason; repeatable")] = None,
+    keys: Annotated[Path | None, typer.Option(metavar="FILE", help="rows of these keys, one a line")] = None,
+    replace: Annotated[
+        str | None, typer.Option(metavar="MANIFEST", help="rows with new content, by key, else by index")
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Buy rows of a finished run again: all that are not ok, or those that are named. What is ok stays."""
+    from gemini_batch import runs  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    files = runs.find(run, settings.runs)
+    choice = runs.read_choice(status or [], kind or [], keys, replace, settings.key_column)
+    rows = runs.retry_rows(files, settings, choice)
+    err.print(f"{rows:,} rows are bought again" if rows else "no row is to be bought again", highlight=False)
+    _drive(files, settings, as_json)
 
 
 @app.command()

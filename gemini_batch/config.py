@@ -137,6 +137,14 @@ class Options(BaseModel):
 OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs", "broker"}
 """Options that may change on a resume."""
 
+GENERATION = frozenset(
+    {
+        "system_instruction", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequence",
+        "thinking_budget", "thinking_level", "media_resolution", "generation_config",
+    }
+)  # fmt: skip
+"""Options that say how an answer is made."""
+
 OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema"})
 """Options that a worker takes."""
 

@@ -1,8 +1,9 @@
 """The library: prompts in, answers out, by the same run that the command makes."""
 
+import dataclasses
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -105,6 +106,31 @@ class Run:
         if self._thread is None or not self._thread.is_alive():
             self._begin(runs.driver(self._files, how_given({**self._shared, **options})))
         return self
+
+    def retry(
+        self,
+        status: Sequence[str] = (),
+        kind: Sequence[str] = (),
+        keys: Sequence[str] | None = None,
+        replace: str | Path | None = None,
+        **options: Any,
+    ) -> "Run":
+        """Buy rows of the finished run again, in the background: all that are not ok, or those that meet all that is
+        given. What is ok stays, whatever comes. `wait()` for it.
+
+        Args:
+            replace: manifest of rows with new content, by key, else by index.
+            options: of generation, for these rows; and anything that says how a run is carried out.
+
+        Raises:
+            BadInput: the run has not finished, or a key names no row.
+        """
+        settings = how_given({**self._shared, **options})
+        place = None if replace is None else str(replace)
+        choice = runs.read_choice(list(status), list(kind), None, place, settings.key_column)
+        chosen = choice if keys is None else dataclasses.replace(choice, keys=frozenset(keys))
+        runs.retry_rows(self._files, settings, chosen)
+        return self.resume(**options)
 
     def wait(self, timeout: float | None = None) -> Status:
         """Block until the run has finished, or for `timeout` seconds. KeyboardInterrupt detaches: `resume` goes on.
@@ -322,7 +348,7 @@ def _voted(row: Row, samples: list[dict[str, Any]], adapter: TypeAdapter[Any]) -
 
     Where no sample has it all, a model is a copy of the nearest one with the other samples' fields.
     """
-    instances = [adapter.validate_json(sample["text"]) for sample in samples if sample["status"] == "ok"]
+    instances = [instance_of(adapter, sample["text"]) for sample in samples if sample["status"] == "ok"]
     dumps = [adapter.dump_python(instance, mode="json") for instance in instances]
     found = vote(dumps, isinstance(row.result, dict))
     nearest = instances[found.winner]
@@ -344,4 +370,4 @@ def _instance(row: Row, adapter: TypeAdapter[Any]) -> tuple[Any, Row]:
         return instance_of(adapter, row.text or ""), row
     except Exception as error:  # the class's own validators may raise anything
         reason = {"kind": "schema_invalid", "code": None, "message": str(error)}
-        return None, replace(row, status="invalid", result=None, error=reason, n_valid=0, agreement=None)
+        return None, dataclasses.replace(row, status="invalid", result=None, error=reason, n_valid=0, agreement=None)

@@ -4,6 +4,7 @@ this."""
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,6 +18,7 @@ from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options, resolve_account
 from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
+from gemini_batch.coordinator.retry import STATUSES, Choice, retry
 from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
 from gemini_batch.cpu import InProcess, ProcessPool
 from gemini_batch.errors import BadInput
@@ -26,6 +28,8 @@ from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
 from gemini_batch.gemini.generation import generation_config
 from gemini_batch.gemini.remote import Remote
+from gemini_batch.inputs import read_text
+from gemini_batch.kinds import KINDS
 from gemini_batch.ledger.places import is_url, join, newest, open_store
 from gemini_batch.ledger.probe import probe
 from gemini_batch.ledger.run import RunFiles
@@ -301,6 +305,54 @@ def diagnose(options: Options) -> dict[str, Any]:
         return diagnosis_of(visit.go(), options.runs)
     except OSError as error:
         raise BadInput(f"{_said(options.runs, error)}; is that where the runs are (--runs)?") from None
+
+
+def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
+    """Plan a round of rows of a finished run, for a driver to carry out. Returns how many it buys.
+
+    Args:
+        options: generation options given now hold for these rows.
+
+    Raises:
+        BadInput: the run has not finished or is another project's; a key names no row.
+    """
+    record = record_of(files)
+    if not options.broker:
+        refuse_stranger(record, resolve_account(options.project))
+    given = generation_config(options, None)
+    settings: dict[str, Any] = {}
+    if given:
+        settings["generation_config"] = {**record.asked.generation_config, **given}
+    if options.system_instruction is not None:
+        settings["system_instruction"] = options.system_instruction
+    return retry(files, record, limits_in_force(files, options), choice, settings)
+
+
+def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str) -> Choice:
+    """Which rows to buy again, as the command is told.
+
+    Args:
+        keys: a file of one key a line.
+        replace: path or URL of a manifest of rows with new content; its column `key`, or else `index`, names the rows.
+
+    Raises:
+        BadInput: an unknown status or kind; a file that cannot be read.
+    """
+    for option, given, known in (("--status", statuses, STATUSES), ("--kind", kinds, KINDS)):
+        if unknown := next((name for name in given if name not in known), None):
+            raise BadInput(f"{option} {unknown}: none of {', '.join(known)}")
+    named = None if keys is None else frozenset(filter(None, read_text("--keys", keys).splitlines()))
+    return Choice(frozenset(statuses), frozenset(kinds), named, _replacing(replace, key) if replace else None)
+
+
+def _replacing(source: str, key: str) -> Manifest:
+    manifest = open_source(source, Columns(key=key))
+    if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
+        return manifest
+    try:
+        return open_source(source, Columns(key="index"))
+    except BadInput:
+        raise BadInput(f"--replace {source}: it needs a column {key!r} or 'index' that names the rows") from None
 
 
 def limits_in_force(files: RunFiles, options: Options) -> Limits:

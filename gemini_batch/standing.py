@@ -47,6 +47,7 @@ def read_status(
         list(files.last_records(plan)) if records is None else records,
         finished=files.is_finished(),
         now=clock.now(),
+        limits=files.limits(run),
         waiting=drivers.waiting,
         desk_says=drivers.desk_says,
         stopped=why_stopped(files),

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from gemini_batch.records import FORMAT, RunRecord, ShardPlan, ShardRecord, ShardState
+from gemini_batch.coordinator.repair import passing, wanting
+from gemini_batch.records import FORMAT, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
 Status = dict[str, Any]
 
@@ -21,6 +22,7 @@ def summarise(
     finished: bool,
     now: datetime,
     *,
+    limits: Limits | None = None,
     waiting: Mapping[int, str] | None = None,
     desk_says: str | None = None,
     stopped: str | None = None,
@@ -33,6 +35,7 @@ def summarise(
 
     Args:
         finished: `_SUCCESS` is there.
+        limits: in force now; by default those that the run began with.
         waiting: shard -> why it rests, from whoever drives the run; of other shards it is read off the record.
         desk_says: why other shards that have not begun do not.
         stopped: why the run cannot go on, if it cannot.
@@ -42,22 +45,18 @@ def summarise(
         looked_at: when the fleet last looked at the run; now, for a process that drives it itself.
     """
     states = Counter(record.state.value for record in records)
-    statuses = Counter[str]()
-    for record in records:
-        statuses.update(record.tally.by_status if record.tally else {})
-    collected = sum(statuses.values())
+    rows = _rows(run.asked.rows, plan, records, limits or run.limits)
     idle = not (finished or stopped or working)
     state = _state(finished, stopped, states, len(plan), driven=waiting is not None)
-    failed = collected - statuses["ok"]
     return {
         "format": FORMAT,
         "run": where,
         "run_id": run.run_id,
         "state": state,
         "reason": stopped,
-        "exit_code": _exit_code(state, failed),
+        "exit_code": _exit_code(state, rows["failed"]),
         "endpoint": run.asked.endpoint,
-        "rows": _rows(run.asked.rows, collected, statuses["ok"]),
+        "rows": rows,
         "shards": dict(states),
         "waiting": [
             {"reason": reason, "shards": shards, "until": None}
@@ -78,8 +77,21 @@ def _text(at: datetime | None) -> str | None:
     return at.isoformat() if at else None
 
 
-def _rows(total: int, collected: int, ok: int) -> dict[str, int]:
-    return {"total": total, "ok": ok, "failed": collected - ok, "pending": total - collected}
+def _rows(total: int, plan: list[ShardPlan], records: list[ShardRecord], limits: Limits) -> dict[str, int]:
+    """Rows of the manifest: one that failed and is bought again is pending until that has ended."""
+    ok = pending = 0
+    by_shard = {record.shard: record for record in records}
+    for entry in plan:
+        record = by_shard.get(entry.shard)
+        tally = record.tally if record else None
+        if tally is None:
+            pending += entry.rows if entry.unanswered is None else entry.unanswered
+        else:
+            ok += tally.mended if entry.round else tally.by_status.get("ok", 0)
+    unplanned = wanting(plan, by_shard, limits)
+    pending += sum(sum(failed.rows for failed in passing(record, limits)) for record in unplanned)
+    pending = min(pending, total - ok)
+    return {"total": total, "ok": ok, "failed": total - ok - pending, "pending": pending}
 
 
 def _jobs(records: list[ShardRecord], now: datetime) -> dict[str, int | None]:

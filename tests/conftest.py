@@ -114,8 +114,8 @@ class Emulator:
         stats = self.stats()
         return not stats["calls"] and not stats["creates"] and not stats["requests"]["bought_total"]
 
-    def fault(self, name: str, times: int | None = None, after: int | None = None) -> None:
-        given = {"name": name, "times": times, "after": after}
+    def fault(self, name: str, times: int | str | None = None, after: int | None = None, **when: Any) -> None:
+        given = {"name": name, "times": times, "after": after, **when}
         self._call("POST", "/admin/faults", {k: v for k, v in given.items() if v is not None})
 
     def pending_faults(self) -> list[str]:

@@ -25,7 +25,7 @@ from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import read_own_blocks, read_own_table
 from gemini_batch.records import Limits, RunRecord, ShardPlan
 
-OUTCOME = ("index", "status", "error", "attempts", "samples", "request_digest")
+OUTCOME = ("index", "status", "error", "attempts", "n_valid", "samples", "request_digest")
 """Columns of a part that say what became of a row."""
 
 NOT_OK = ("failed", "blocked", "truncated", "invalid")
@@ -37,7 +37,7 @@ class Chosen:
 
     sources: tuple[int, ...]
     blocks: Iterator[tuple[int, pa.RecordBatch]]
-    """Rows as shards freeze them, with `samples`, `attempts` and `was`, by the shard they are from."""
+    """Rows as shards freeze them, with what became of them, by the shard they are from."""
     max_requests: int
     refusals: int = 0
     settings: str | None = None
@@ -190,7 +190,8 @@ def marked(files: RunFiles, entry: ShardPlan, outcome: pa.Table) -> Iterator[pa.
     """Frozen rows of a shard, those of which `outcome` has one, with what became of them.
 
     Args:
-        outcome: `index`, `status`, `attempts`, and `wanted`, the samples to ask for; ordered as the shard's rows.
+        outcome: `index`, `status`, `attempts`, `n_valid`, and `wanted`, the samples to ask for; ordered as the shard's
+            rows.
     """
     place = 0
     with files.store.local(entry.frozen or rundir.rows_of(entry.shard)) as path:
@@ -205,8 +206,10 @@ def marked(files: RunFiles, entry: ShardPlan, outcome: pa.Table) -> Iterator[pa.
 
 def _marked(rows: pa.RecordBatch, said: pa.Table) -> pa.RecordBatch:
     was: Any = said["status"].combine_chunks()
+    valid: Any = said["n_valid"].combine_chunks()
     if "was" in rows.schema.names:  # a later round's part knows only the samples that it bought
         was = pc.if_else(pc.equal(rows.column("was"), "ok"), "ok", was)
+        valid = pc.add(valid, rows.column("valid"))
     fixed = ("index", "key", "prompt", "parts", "system_instruction")
     return pa.record_batch(
         {
@@ -214,6 +217,7 @@ def _marked(rows: pa.RecordBatch, said: pa.Table) -> pa.RecordBatch:
             "samples": said["wanted"].combine_chunks(),
             "attempts": said["attempts"].combine_chunks().cast(pa.int32()),
             "was": was,
+            "valid": valid.cast(pa.int32()),
         }
     )
 

@@ -25,6 +25,7 @@ from gemini_batch.gemini.remote import Listing, Seen
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.prepare import prepare
+from gemini_batch.jobs.refusal import refusal
 from gemini_batch.jobs.shop import STAYS_TRUE, Shop, still_fits
 from gemini_batch.jobs.twins import end_twins
 from gemini_batch.records import Send, ShardRecord, ShardState, Upload
@@ -258,14 +259,11 @@ class _Advance:
         return events.JobLearned(job)
 
     def _refused(self, send: Send, error: Refused) -> events.Event:
-        last = self._record.refusals + 1 >= lifecycle.MAX_REFUSALS
-        if error.code == 404 and not (last and not self._shop.proven()):
-            return events.UploadGone(send.number, str(error))
-        if not self._shop.proven():
-            # The pilot: what the service finds wrong here it will most likely find in every shard.
+        meant = refusal(self._shop, self._record, send, error)
+        if isinstance(meant, RunStopped):
             self._save(events.SendFailed(send.number, str(error)))
-            raise RunStopped(f"the service refused the first job of the run, nothing was bought: {error}")
-        return events.SendRefused(send.number, str(error))
+            raise meant
+        return meant
 
     # --- what became of it
 

@@ -40,7 +40,7 @@ def collect(shop: Shop, record: ShardRecord) -> Tally:
             n_samples=asked.n_samples,
             min_valid=asked.min_valid,
             round=shop.plan[shard].round,
-            bought=record.job is not None,
+            bought=record.refused is None,  # one that a lost upload ended counts too, or it were tried for ever
             price=_price(asked.model, record),
         )
         tally = shop.pool.run(parse, task)
@@ -111,8 +111,10 @@ def _download(shop: Shop, file_name: str, target: Path) -> Packed:
 def _no_answer(record: ShardRecord, raw: str | None) -> NoAnswer:
     """Why a row that was sent has no answer."""
     job = record.job
+    if job is None and record.refused:
+        return NoAnswer("invalid_argument", record.refused)
     if job is None:
-        return NoAnswer("invalid_argument", record.problem or "the service refused the request")
+        return NoAnswer("transient", record.problem or "nothing was sent")
     if raw is not None:
         return NoAnswer("missing", f"the results of {job.name} have no line for this row")
     kind = "cancelled" if job.state.endswith("CANCELLED") else "transient"

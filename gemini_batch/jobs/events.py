@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from gemini_batch.records import Job, Send, Tally, Upload
+from gemini_batch.records import Job, LeftOut, Send, Tally, Upload
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,12 @@ class UploadGone:
 
 @dataclass(frozen=True)
 class SendRefused:
-    """The service read the create of send `number` and will never take it."""
+    """The service read the create of send `number` and will never take it, or not with the row that is to be left
+    out."""
 
     number: int
     why: str
+    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True)

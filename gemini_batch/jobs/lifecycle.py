@@ -4,6 +4,7 @@ No clock, disk, network or dice. `command` reads a record and says the one thing
 and returns the next snapshot. An event that a state does not know raises `IllegalTransition`.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -28,7 +29,7 @@ from gemini_batch.jobs.events import (
     Settled,
     UploadGone,
 )
-from gemini_batch.records import Absence, Job, ShardRecord, ShardState
+from gemini_batch.records import Absence, Job, LeftOut, ShardRecord, ShardState
 
 S = ShardState
 
@@ -53,7 +54,16 @@ UPLOAD_LIFE = timedelta(hours=24)
 MAX_REFUSALS = 3
 """Creates refused because the uploaded file was gone, before the shard is given up."""
 
+MAX_LEFT_OUT = 20
+"""Creates of a shard that may be refused for a line, each of which is left out then."""
+
+FIRST_LINES = 3
+"""When so many creates were refused for whatever line was the first, it is not a row that is at fault."""
+
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"})
+LINE = re.compile(r"\bline (\d{1,9})\b", re.IGNORECASE)
+NUMBER = re.compile(r"\d+")
+
 GONE = "GONE"
 """Our word for a recorded job that the service has forgotten."""
 
@@ -129,17 +139,22 @@ def _learn(record: ShardRecord, job: Job) -> dict[str, object]:
 
 def _not_created(record: ShardRecord, event: Event, why: str) -> dict[str, object]:
     refusals = record.refusals + 1
+    anew: dict[str, object] = {
+        "state": S.PLANNED,
+        "upload": None,
+        "requests": None,
+        "refusals": refusals,
+        "problem": why,
+    }
     match event:
         case SendFailed():  # a day of 429 must not make every record longer
             return {"state": S.READY, "sends": record.sends[:-1], "problem": why}
         case UploadGone() if refusals < MAX_REFUSALS:
-            return {
-                "state": S.PLANNED,
-                "upload": None,
-                "requests": None,
-                "refusals": refusals,
-                "problem": why,
-            }
+            return anew
+        case SendRefused(left_out=LeftOut() as row) if refusals < MAX_LEFT_OUT:
+            return anew | {"left_out": (*record.left_out, row)}
+        case SendRefused():
+            return {"state": S.ENDED, "refusals": refusals, "problem": why, "refused": why}
     return {"state": S.ENDED, "refusals": refusals, "problem": why}
 
 
@@ -282,6 +297,21 @@ def reconcile(record: ShardRecord, listed: dict[str, Job], at: datetime, settle:
         return Settled()
     # Under `wait` a record per listing would grow for ever; the first few say all there is to say.
     return Absent(at) if seen.times < SETTLE_LISTINGS else None
+
+
+def named_line(message: str) -> int | None:
+    """The line of the request file that a refusal names: `Error on line N: invalid JSON, …` (inspect_ai #3257)."""
+    found = LINE.search(message)
+    return int(found[1]) if found else None
+
+
+def is_of_all(left_out: tuple[LeftOut, ...]) -> bool:
+    """Whether what was refused is not a row's: the first line was, whichever row it held, for the same reason."""
+    return (
+        len(left_out) >= FIRST_LINES
+        and all(row.line == 1 for row in left_out)
+        and len({NUMBER.sub("#", row.why) for row in left_out}) == 1
+    )
 
 
 def is_live(job: Job) -> bool:

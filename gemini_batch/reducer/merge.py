@@ -4,7 +4,6 @@ In: a run whose shards are all COLLECTED. Out: `dataset/part-….parquet`, `repo
 lists what readers may trust. May be repeated after any crash.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,14 +12,15 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gemini_batch import rundir
 from gemini_batch.clock import Clock
 from gemini_batch.dataset import dataset_schema
-from gemini_batch.errors import RunStopped
 from gemini_batch.ledger.store import Store
-from gemini_batch.parquet import UNREADABLE, Writer, read_blocks
+from gemini_batch.parquet import Writer
 from gemini_batch.records import RunRecord, ShardPlan, ShardRecord
+from gemini_batch.reducer.assemble import Parts, file_sha256
 
 FILE_ROWS = 1_000_000
 """Shards are put together up to this many rows a file: few enough files to handle, small enough to rewrite one."""
@@ -28,7 +28,7 @@ FILE_ROWS = 1_000_000
 
 def merge(store: Store, run: RunRecord, plan: list[ShardPlan], records: list[ShardRecord], clock: Clock) -> None:
     """Write the dataset, the report and `_SUCCESS`. Touches nothing once `_SUCCESS` is there: one that was suspended
-    in the middle may wake up after another has finished.
+    in the middle may wake up after another has finished. Files that no later round changes stay as they are.
 
     Raises:
         RunStopped: a part is damaged.
@@ -36,26 +36,32 @@ def merge(store: Store, run: RunRecord, plan: list[ShardPlan], records: list[Sha
     """
     began = clock.boottime()
     digests = {record.shard: record.tally.part_sha256 for record in records if record.tally}
-    files = [_write_file(store, run, number, group, digests) for number, group in enumerate(_groups(plan))]
-    report = make_report(run, plan, records, clock.boottime() - began)
-    with store.scratch(rundir.REPORT) as scratch:
-        scratch.write_bytes(_json(report))
-        _publish(store, rundir.REPORT, scratch)
+    parts, known = Parts(store, run, plan, digests), _merged_before(store)
+    files = [
+        _reused(store, known.get(rundir.dataset_file(number)), parts.made_of(group))
+        or _write_file(store, run, number, group, parts)
+        for number, group in enumerate(groups_of(plan))
+    ]
+    report = make_report(run, plan, records, files, clock.boottime() - began)
+    _publish_json(store, rundir.REPORT, report)
     success = {
         "format": run.format,
         "run_id": run.run_id,
-        "round": 0,
+        "round": plan[-1].round,
         "endpoint": run.asked.endpoint,
         "files": files,
     }
+    _publish_json(store, rundir.MERGED, success)
     store.create(rundir.SUCCESS, _json(success))
 
 
-def _groups(plan: list[ShardPlan]) -> Iterator[list[ShardPlan]]:
-    """Which shards share a dataset file; depends on the plan alone."""
+def groups_of(plan: list[ShardPlan]) -> Iterator[list[ShardPlan]]:
+    """Which shards of round 0 share a dataset file; depends on the plan alone."""
     group: list[ShardPlan] = []
     rows = 0
     for shard in plan:
+        if shard.round:
+            break
         if group and rows + shard.rows > FILE_ROWS:
             yield group
             group, rows = [], 0
@@ -64,59 +70,69 @@ def _groups(plan: list[ShardPlan]) -> Iterator[list[ShardPlan]]:
     yield group
 
 
-def _write_file(
-    store: Store, run: RunRecord, number: int, group: list[ShardPlan], digests: dict[int, str]
-) -> dict[str, Any]:
+def _merged_before(store: Store) -> dict[str, dict[str, Any]]:
+    """What an earlier round said of the files that it made, by name."""
+    merged = read_json(store, rundir.MERGED) or {}
+    return {file["name"]: file for file in merged.get("files", ())}
+
+
+def _reused(store: Store, before: dict[str, Any] | None, made_of: str) -> dict[str, Any] | None:
+    """A file as an earlier round left it, if it is made of the same parts and whole."""
+    if before is None or before["made_of"] != made_of or not store.exists(before["name"]):
+        return None
+    with store.local(before["name"]) as path:
+        return before if file_sha256(path) == before["sha256"] else None
+
+
+def _write_file(store: Store, run: RunRecord, number: int, group: list[ShardPlan], parts: Parts) -> dict[str, Any]:
     name = rundir.dataset_file(number)
+    statuses, kinds = Counter[str](), Counter[str]()
     with store.scratch(f"dataset-{number:06d}.parquet") as scratch:
         with Writer(scratch, dataset_schema(run.asked.response_schema)) as writer:
             for shard in group:
-                _append(writer, store, shard, digests[shard.shard])
-        digest = _sha256(scratch)
+                for block in parts.rows_of(shard):
+                    statuses.update(_counted(block.column("status")))
+                    kinds.update(_counted(pc.struct_field(block.column("error"), "kind")))
+                    writer.write(block)
+        digest = file_sha256(scratch)
         _publish(store, name, scratch)
-    return {"name": name, "rows": writer.rows, "sha256": digest}
+    return {
+        "name": name,
+        "rows": writer.rows,
+        "sha256": digest,
+        "made_of": parts.made_of(group),
+        "by_status": dict(statuses),
+        "failed": dict(kinds),
+    }
 
 
-def _append(writer: Writer, store: Store, shard: ShardPlan, digest: str) -> None:
-    """Copy a part, holding it to what was recorded of it and to its place: the rows of the shard, in order."""
-    name = rundir.part_of(shard.shard)
-    part = f"{store.url}/{name}"
-    mend = f"delete {part} and resume: it is made again from the raw results"
-    following = shard.first_index
-    try:
-        with store.local(name) as path:
-            if _sha256(path) != digest:
-                raise RunStopped(f"{part} is not the file that was recorded; {mend}")
-            for block in read_blocks(path):
-                index = block.column("index")
-                if index != pa.array(range(following, following + len(index)), pa.int64()):
-                    raise RunStopped(f"{part} does not hold rows {following} and on; {mend}")
-                following += len(index)
-                writer.write(block)
-    except UNREADABLE as error:
-        raise RunStopped(f"{part} is damaged ({error}); {mend}") from None
-    if following != shard.first_index + shard.rows:
-        raise RunStopped(f"{part} ends at row {following}, not at {shard.first_index + shard.rows}; {mend}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _counted(column: pa.Array) -> dict[str, int]:
+    counts = pc.value_counts(column.drop_null())
+    return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
 
 
 def make_report(
-    run: RunRecord, plan: list[ShardPlan], records: list[ShardRecord], merge_seconds: float
+    run: RunRecord,
+    plan: list[ShardPlan],
+    records: list[ShardRecord],
+    files: list[dict[str, Any]],
+    merge_seconds: float,
 ) -> dict[str, Any]:
-    """`report.json`: what was asked, bought and answered."""
+    """`report.json`: what was asked, bought and answered.
+
+    Args:
+        files: of the dataset, as `_SUCCESS` lists them.
+    """
     tallies = [record.tally for record in records if record.tally]
     statuses, kinds = Counter[str](), Counter[str]()
-    for tally in tallies:
-        statuses.update(tally.by_status)
-        kinds.update(tally.by_kind)
+    for file in files:
+        statuses.update(file["by_status"])
+        kinds.update(file["failed"])
     tokens = {
         name: sum(getattr(tally, f"{name}_tokens") for tally in tallies) for name in ("prompt", "output", "thoughts")
     }
     estimated = sum(shard.tokens for shard in plan)
+    unpriced = sum(tally.unpriced for tally in tallies)
     lines = {
         name: sum(getattr(tally, name) for tally in tallies)
         for name in ("received", "missing", "duplicate", "conflicting", "foreign", "broken")
@@ -133,12 +149,13 @@ def make_report(
         "shards": len(plan),
         "jobs": sum(record.job is not None for record in records),
         "twins": sum(len(record.twins) for record in records),
-        "rounds": 1,
+        "rounds": plan[-1].round + 1,
         "requests_bought": sum(_lines_bought(record) for record in records),
         "tokens": tokens,
         "estimate_error": estimated / tokens["prompt"] - 1 if tokens["prompt"] else None,
         "lines": lines,
-        "cost_usd": None,
+        "cost_usd": round(sum(tally.cost_usd for tally in tallies), 6),
+        "lines_of_unknown_cost": unpriced,
         "seconds": {"jobs": _seconds(run.created_at, records), "merge": round(merge_seconds, 3)},
     }
 
@@ -157,6 +174,12 @@ def read_json(store: Store, name: str) -> dict[str, Any] | None:
     """A JSON object of the run directory, None when it is not there."""
     body = store.read(name)
     return None if body is None else orjson.loads(body)
+
+
+def _publish_json(store: Store, name: str, value: dict[str, Any]) -> None:
+    with store.scratch(name) as scratch:
+        scratch.write_bytes(_json(value))
+        _publish(store, name, scratch)
 
 
 def publish_json(store: Store, name: str, value: dict[str, Any]) -> None:

@@ -134,6 +134,16 @@ def test_picture_rows_never_weigh_less_than_their_line(asked, tmp_path, media, r
     assert len(body) <= size
 
 
+def test_a_row_weighs_all_its_samples(asked, tmp_path):
+    """Each is a line of its own, paid with all its tokens."""
+    one, three = (Scale(asked(n_samples=n), NONCE, (), 10**9).weigh(block(["fine", None]), 9).weights for n in (1, 3))
+    _, body = encoded_lines(tmp_path, asked(n_samples=3), block(["fine", None]), 9)
+    assert list(three.request_bytes) == [len(body), 0]
+    assert list(three.tokens) == [3 * tokens for tokens in one.tokens]
+    assert (one.samples, three.samples) == (1, 3)
+    assert list(Scale(asked(n_samples=3), NONCE, (), 200).weigh(block(["fine"]), 0).weights.request_bytes) == [0]
+
+
 def test_a_row_over_the_line_limit_and_a_row_without_content_weigh_nothing(asked):
     """Nothing is sent for them, so they must not be counted as requests or tokens."""
     weights = Scale(asked(), NONCE, (), 200).weigh(block(["x" * 500, None, "", "fine"]), 0).weights

@@ -1,0 +1,42 @@
+"""A create that the service read and turned down: what is at fault, a row, the shard or the whole run.
+
+Nothing was bought, so what follows costs time only. A line that the service names is left out and the others are sent
+again; a shard refused without a word of where is halved by a later round; a fault of every line stops the run.
+"""
+
+from gemini_batch.errors import Refused, RunStopped
+from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs.sent import row_of_line
+from gemini_batch.jobs.shop import Shop
+from gemini_batch.records import LeftOut, Send, ShardRecord
+
+
+def refusal(shop: Shop, record: ShardRecord, send: Send, error: Refused) -> events.Event | RunStopped:
+    """What a refused create of the shard means; `RunStopped` when a person is needed.
+
+    Raises:
+        OSError: the store cannot be read now.
+    """
+    why = str(error)
+    if error.code == 404:
+        last = record.refusals + 1 >= lifecycle.MAX_REFUSALS
+        if not last or shop.proven():
+            return events.UploadGone(send.number, why)
+    elif row := _row_named(shop, record, send, why):
+        if lifecycle.is_of_all((*record.left_out, row)):
+            return RunStopped(f"the service refuses whatever line comes first, so the settings are at fault: {why}")
+        return events.SendRefused(send.number, why, row)
+    if not shop.proven():
+        # The pilot: what the service finds wrong here it will most likely find in every shard.
+        return RunStopped(f"the service refused the first job of the run, nothing was bought: {why}")
+    return events.SendRefused(send.number, why)
+
+
+def _row_named(shop: Shop, record: ShardRecord, send: Send, why: str) -> LeftOut | None:
+    line = lifecycle.named_line(why)
+    if line is None:
+        return None
+    store = shop.files.store
+    with store.local(shop.rows(record.shard)) as rows, store.local(send.requests) as requests:
+        found = row_of_line(rows, requests, shop.run.asked.n_samples, line)
+    return LeftOut(index=found[0], line=line, why=why) if found else None
