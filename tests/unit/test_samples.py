@@ -297,3 +297,10 @@ def test_the_row_of_a_line_is_found_from_the_files(tmp_path, own):
     write_requests(tmp_path / "requests", rows)
     found = [row_of_line(tmp_path / "rows", tmp_path / "requests", 2, line) for line in range(1, 6)]
     assert found == ([(8, 1)] if own else [(8, 0), (8, 1)]) + [(70, 0), (70, 1)] + [None] * (2 if own else 1)
+
+
+def test_one_sample_and_one_valid_do_not_change_what_a_run_is(asked):
+    """A release that adds an option must not make yesterday's question a new one."""
+    assert asked().identity() == asked(n_samples=1, min_valid=1).identity()
+    assert "min_valid" not in asked().identity()
+    assert asked(n_samples=2).identity() != asked().identity() != asked(min_valid=2).identity()
