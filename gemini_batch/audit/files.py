@@ -7,19 +7,21 @@ code that made the part, whose mistakes would otherwise be made here again.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from gemini_batch.audit.compare import differing, file_sha256, indices, more, or_damaged, read_small
 from gemini_batch.audit.facts import Files, Lines, Part, Remade, Requests, Rows, Spot, Unreadable
 from gemini_batch.gemini.wire import Answer, line_key, read_answer
 from gemini_batch.jobs.encode import EncodeTask, encode
+from gemini_batch.jobs.sent import asked_samples
 from gemini_batch.parquet import read_blocks
 from gemini_batch.records import Asked, ShardPlan
 
@@ -43,11 +45,24 @@ class FilesTask:
     part: Path | None
     scratch: Path
     """An empty folder."""
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    """Index -> why, of rows that were not to be sent."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The shard's rows."""
+
+    indices: pa.Array
+    keys: pa.Array | None
+    """None where the rows cannot be read."""
+    samples: list[Sequence[int]]
+    """What each asks for."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a row's line says, its text as a hash."""
+    """What a sample's line says, its text as a hash."""
 
     status: str
     text: int
@@ -55,17 +70,18 @@ class Said:
 
 def examine(task: FilesTask) -> Files:
     """Read everything that a shard has left."""
-    rows, keys = _pair(_if_there(task.rows, lambda path: _rows(task.plan, path)))
-    requests, record = _pair(_if_there(task.requests, lambda path: _requests(task.plan, path)))
+    rows, frozen = _pair(_if_there(task.rows, lambda path: _rows(task, path)))
+    frozen = _as_planned(task) if frozen is None else frozen
+    requests, record = _pair(_if_there(task.requests, lambda path: _requests(frozen, path)))
     if isinstance(requests, Requests) and isinstance(rows, Rows):
-        remade = or_damaged(lambda: _remade(task, record))
+        remade = or_damaged(lambda: _remade(task, frozen, record))
         if isinstance(remade, Unreadable):
             rows = remade
         else:
             requests = replace(requests, remade=remade[0], unlike=remade[1])
+    lines, said = _pair(None if record is None else or_damaged(lambda: _lines(task, frozen, record)))
     digests = None if record is None else record["request_digest"]
-    lines, said = _pair(None if digests is None else or_damaged(lambda: _lines(task, digests)))
-    part = _if_there(task.part, lambda path: _PartReading(task, keys, digests, said).read(path))
+    part = _if_there(task.part, lambda path: _PartReading(task, frozen, digests, said).read(path))
     return Files(rows, requests, lines, part)
 
 
@@ -81,19 +97,35 @@ def _if_there(path: Path | None, read: Callable[[Path], R]) -> R | Unreadable | 
 # --- rows and requests ------------------------------------------------------------------------------------------------
 
 
-def _rows(plan: ShardPlan, path: Path) -> tuple[Rows, pa.Array]:
-    table = read_small(path, ["index", "key"])
-    misplaced = more(Spot(), differing(table["index"], indices(plan.first_index, table.num_rows)), plan.first_index)
-    return Rows(table.num_rows, misplaced), table["key"]
+def _rows(task: FilesTask, path: Path) -> tuple[Rows, Frozen]:
+    """Those of round 0 follow one another; later ones are any, rising from the first."""
+    there = set(pq.read_schema(path).names)
+    table = read_small(path, [name for name in ("index", "key", "samples") if name in there])
+    plan = task.plan
+    index, count = table["index"], table.num_rows
+    if plan.round == 0:
+        amiss = differing(index, indices(plan.first_index, count))
+    else:
+        before = pa.concat_arrays([pa.array([plan.first_index - 1], pa.int64()), index.slice(0, count - 1)])
+        amiss = pc.or_(pc.less_equal(index, before), differing(index.slice(0, 1), indices(plan.first_index, count)))
+    frozen = Frozen(index, table["key"], asked_samples(table, task.asked.n_samples))
+    return Rows(count, more(Spot(), amiss, plan.first_index)), frozen
 
 
-def _requests(plan: ShardPlan, path: Path) -> tuple[Requests, pa.RecordBatch]:
-    table, first = read_small(path), plan.first_index
-    misplaced = more(Spot(), differing(table["index"], indices(first, table.num_rows)), first)
-    return Requests(table.num_rows, table["error_kind"].null_count, misplaced), table
+def _as_planned(task: FilesTask) -> Frozen:
+    """What can be said of rows that cannot be read."""
+    plan = task.plan
+    return Frozen(indices(plan.first_index, plan.rows), None, [range(task.asked.n_samples)] * plan.rows)
 
 
-def _remade(task: FilesTask, stored: pa.RecordBatch) -> tuple[Remade | None, Spot]:
+def _requests(frozen: Frozen, path: Path) -> tuple[Requests, pa.RecordBatch]:
+    table = read_small(path)
+    index, sent = table["index"], table["error_kind"].is_null().to_pylist()
+    lines = sum(len(samples) for samples, was_sent in zip(frozen.samples, sent, strict=False) if was_sent)
+    return Requests(table.num_rows, lines, more(Spot(), differing(index, frozen.indices), index)), table
+
+
+def _remade(task: FilesTask, frozen: Frozen, stored: pa.RecordBatch) -> tuple[Remade | None, Spot]:
     """The request lines, encoded again; None where pictures are in the way."""
     if task.rows is None or _names_pictures(task.rows):
         return None, Spot()
@@ -108,13 +140,14 @@ def _remade(task: FilesTask, stored: pa.RecordBatch) -> tuple[Remade | None, Spo
             lines=Path(os.devnull),
             requests=requests,
             media=task.scratch / "media",
+            left_out=task.left_out,
         )
     )
     if encoded.to_upload:
         return None, Spot()
     again = read_small(requests)
     differs = [differing(stored[name], again[name]) for name in ("request_digest", "error_kind")]
-    unlike = more(Spot(), pc.or_(*differs), task.plan.first_index)
+    unlike = more(Spot(), pc.or_(*differs), stored["index"])
     return Remade(encoded.sha256, encoded.size_bytes, encoded.lines), unlike
 
 
@@ -130,13 +163,18 @@ def _names_pictures(rows: Path) -> bool:
 # --- raw --------------------------------------------------------------------------------------------------------------
 
 
-def _lines(task: FilesTask, digests: pa.Array) -> tuple[Lines, dict[int, Said]]:
-    """Count the lines, and say what the first one of each row says."""
-    nonce, first = task.nonce.encode(), task.plan.first_index
-    sent = digests.is_valid().to_pylist()
-    expected = {line_key(nonce, first + place, 0).decode(): place for place, was in enumerate(sent) if was}
+Line = tuple[int, int]
+"""Place of the row in the shard, and sample."""
+
+
+def _lines(task: FilesTask, frozen: Frozen, record: pa.RecordBatch) -> tuple[Lines, dict[Line, Said]]:
+    """Count the lines, and say what the first one of each sample says."""
+    nonce, index = task.nonce.encode(), record["index"].to_pylist()
+    sent = zip(frozen.samples, record["error_kind"].is_null().to_pylist(), strict=False)
+    lines = [(place, sample) for place, (samples, was) in enumerate(sent) if was for sample in samples]
+    expected = {line_key(nonce, index[line[0]], line[1]).decode(): line for line in lines}
     digest = hashlib.sha256()
-    counts, said, kept = Counter[str](), dict[int, Said](), dict[int, bytes]()
+    counts, said, kept = Counter[str](), dict[Line, Said](), dict[Line, bytes]()
     for line in _raw_lines(task.raw, digest.update) if task.raw else ():
         counts["received"] += 1
         entry = _parsed(line)
@@ -175,7 +213,7 @@ def _parsed(line: bytes) -> dict[str, object] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def _place(entry: dict[str, object], expected: dict[str, int]) -> int | None:
+def _place(entry: dict[str, object], expected: dict[str, Line]) -> Line | None:
     key = entry.get("key")
     return expected.get(key) if isinstance(key, str) else None
 
@@ -190,17 +228,17 @@ def _said(answer: Answer) -> Said:
 
 # --- part -------------------------------------------------------------------------------------------------------------
 
-COLUMNS = ("index", "key", "status", "text", "error", "usage", "request_digest")
+COLUMNS = ("index", "key", "status", "text", "error", "usage", "request_digest", "samples")
 
 
 class _PartReading:
     """One pass over a part, held against whatever of the rest could be read."""
 
     def __init__(
-        self, task: FilesTask, keys: pa.Array | None, digests: pa.Array | None, said: dict[int, Said] | None
+        self, task: FilesTask, frozen: Frozen, digests: pa.Array | None, said: dict[Line, Said] | None
     ) -> None:
-        self._first = task.plan.first_index
-        self._keys = keys
+        self._one = task.asked.n_samples == 1
+        self._frozen = frozen
         self._digests = digests
         self._said = said
         self._rows = 0
@@ -226,29 +264,51 @@ class _PartReading:
         )
 
     def _take(self, block: pa.RecordBatch) -> None:
-        at, count = self._first + self._rows, block.num_rows
-        statuses = block.column("status").to_pylist()
-        self._statuses.update(statuses)
+        count, own, frozen = block.num_rows, block.column("index"), self._frozen
+        self._statuses.update(block.column("status").to_pylist())
         self._kinds.update(kind for kind in pc.struct_field(block.column("error"), "kind").to_pylist() if kind)
         self._tokens.update(_tokens(block.column("usage")))
-        misplaced = differing(block.column("index"), indices(at, count))
-        if self._keys is not None:
-            misplaced = pc.or_(misplaced, differing(block.column("key"), self._keys.slice(self._rows, count)))
-        self._misplaced = more(self._misplaced, misplaced, at)
+        misplaced = differing(own, frozen.indices.slice(self._rows, count))
+        if frozen.keys is not None:
+            misplaced = pc.or_(misplaced, differing(block.column("key"), frozen.keys.slice(self._rows, count)))
+        self._misplaced = more(self._misplaced, misplaced, own)
         if self._digests is not None:
             differs = differing(block.column("request_digest"), self._digests.slice(self._rows, count))
-            self._unlike_request = more(self._unlike_request, differs, at)
+            self._unlike_request = more(self._unlike_request, differs, own)
         if self._said is not None:
-            self._hold_against_lines(statuses, block.column("text").to_pylist(), self._said)
+            self._hold_against_lines(block, self._said)
         self._rows += count
 
-    def _hold_against_lines(self, statuses: list[str], texts: list[str | None], said: dict[int, Said]) -> None:
-        lines = [said.get(place) for place in range(self._rows, self._rows + len(statuses))]
-        without = [status == "ok" and line is None for status, line in zip(statuses, lines, strict=True)]
-        other = [_says_other(*row) for row in zip(statuses, texts, lines, strict=True)]
-        at = self._first + self._rows
-        self._without_line = more(self._without_line, pa.array(without), at)
-        self._unlike_line = more(self._unlike_line, pa.array(other), at)
+    def _hold_against_lines(self, block: pa.RecordBatch, said: dict[Line, Said]) -> None:
+        held = _single(block) if self._one else _several(block)
+        without, other = list[bool](), list[bool]()
+        for place, samples in enumerate(held, self._rows):
+            lines = [said.get((place, number)) for number, _, _ in samples]
+            pairs = list(zip(samples, lines, strict=True))
+            without.append(any(status == "ok" and line is None for (_, status, _), line in pairs))
+            other.append(any(_says_other(status, text, line) for (_, status, text), line in pairs))
+        index = block.column("index")
+        self._without_line = more(self._without_line, pa.array(without), index)
+        self._unlike_line = more(self._unlike_line, pa.array(other), index)
+
+
+Held = tuple[int, str, str | None]
+"""A sample of a row: its number, status and text."""
+
+
+def _single(block: pa.RecordBatch) -> list[list[Held]]:
+    rows = zip(block.column("status").to_pylist(), block.column("text").to_pylist(), strict=True)
+    return [[(0, status, text)] for status, text in rows]
+
+
+def _several(block: pa.RecordBatch) -> list[list[Held]]:
+    """The row's own text is one of theirs, which is looked at as if it were a sample that no line answers."""
+    rows = zip(block.column("samples").to_pylist(), block.column("text").to_pylist(), strict=True)
+    held = [([(one["sample"], one["status"], one["text"]) for one in samples or ()], text) for samples, text in rows]
+    return [
+        samples if text is None or any(text == known for _, _, known in samples) else [*samples, (-1, "ok", text)]
+        for samples, text in held
+    ]
 
 
 def _says_other(status: str, text: str | None, line: Said | None) -> bool:

@@ -42,7 +42,7 @@ from gemini_batch.gemini.remote import Listing, Remote, list_whole
 from gemini_batch.jobs.shop import CpuPool
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.ledger.store import Store
-from gemini_batch.records import Job, RunRecord, ShardPlan, ShardRecord, ShardState
+from gemini_batch.records import Asked, Job, RunRecord, ShardPlan, ShardRecord, ShardState
 
 TRIES = 3
 """Looks at a shard that changes while it is looked at."""
@@ -243,16 +243,22 @@ class Walk:
             scratch = Path(here.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-audit-")))
             task = FilesTask(
                 plan=entry,
-                asked=self._run.asked,
+                asked=self._asked(entry),
                 nonce=self._run.nonce,
                 max_bytes=self._run.limits.max_bytes_per_shard,
-                rows=self._local(here, rundir.rows_of(entry.shard)),
+                rows=self._local(here, entry.frozen or rundir.rows_of(entry.shard)),
                 requests=self._local(here, record.requests),
                 raw=self._local(here, rundir.raw_of(entry.shard)),
                 part=self._local(here, rundir.part_of(entry.shard)),
                 scratch=scratch,
+                left_out={row.index: row.why for row in record.left_out},
             )
             return self._means.pool.run(examine, task)
+
+    def _asked(self, entry: ShardPlan) -> Asked:
+        """What was asked for a shard's rows: a later round may have other settings."""
+        asked = self._run.asked
+        return asked.model_copy(update=orjson.loads(entry.settings)) if entry.settings else asked
 
     def _local(self, here: ExitStack, name: str | None) -> Path | None:
         """The file, if it is there."""

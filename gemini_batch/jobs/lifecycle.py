@@ -139,7 +139,13 @@ def _learn(record: ShardRecord, job: Job) -> dict[str, object]:
 
 def _not_created(record: ShardRecord, event: Event, why: str) -> dict[str, object]:
     refusals = record.refusals + 1
-    anew: dict[str, object] = {"state": S.PLANNED, "upload": None, "requests": None, "refusals": refusals, "problem": why}
+    anew: dict[str, object] = {
+        "state": S.PLANNED,
+        "upload": None,
+        "requests": None,
+        "refusals": refusals,
+        "problem": why,
+    }
     match event:
         case SendFailed():  # a day of 429 must not make every record longer
             return {"state": S.READY, "sends": record.sends[:-1], "problem": why}
