@@ -367,7 +367,7 @@ def limits_in_force(files: RunFiles, options: Options) -> Limits:
         limits = options.changed(before)
         if limits == before and not stopped:
             return limits
-        version, cause = last.version + 1 if last else 1, "resumed" if limits == before else "limits"
+        version, cause = last.version + 1 if last else 1, "resumed" if stopped else "limits"
         said = ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=SystemClock().now(), limits=limits)
         if controls.append(said):
             return limits
