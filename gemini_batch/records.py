@@ -109,7 +109,10 @@ class Asked(Frozen):
         """
         asked = self.model_dump(exclude_defaults=True, exclude={"response_schema": {"result_schema"}})
         config = asked["generation_config"]
-        return {**asked, "generation_config": {name: config[name] for name in config if name != "responseSchema"}}
+        if self.response_schema is not None:  # what is sent of it is derived; in which field is not
+            config = {name: config[name] for name in config if name != "responseSchema"}
+            config |= {"responseJsonSchema": True} if "responseJsonSchema" in config else {}
+        return {**asked, "generation_config": config}
 
 
 class Limits(Frozen):
