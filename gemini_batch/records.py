@@ -64,6 +64,8 @@ class ShardPlan(Frozen):
     """Creates that the service turned down on the way here: of the shards that this one is a piece of."""
     settings: str | None = None
     """Fields of `Asked` that differ for it, as a JSON object."""
+    replaced: bool = False
+    """Whether its rows have content that a person gave in place of the manifest's."""
     unanswered: int | None = None
     """Rows of a later round's shard that had no answer before."""
 

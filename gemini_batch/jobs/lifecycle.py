@@ -310,8 +310,13 @@ def is_of_all(left_out: tuple[LeftOut, ...]) -> bool:
     return (
         len(left_out) >= FIRST_LINES
         and all(row.line == 1 for row in left_out)
-        and len({NUMBER.sub("#", row.why) for row in left_out}) == 1
+        and len({in_words(row.why) for row in left_out}) == 1
     )
+
+
+def in_words(why: str) -> str:
+    """What a refusal says, whichever line and column it names."""
+    return NUMBER.sub("#", why)
 
 
 def is_live(job: Job) -> bool:
