@@ -7,8 +7,8 @@ code that made the part, whose mistakes would otherwise be made here again.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,10 +16,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gemini_batch.audit.compare import differing, file_sha256, indices, more, or_damaged, read_small
-from gemini_batch.audit.facts import Files, Lines, Part, Remade, Requests, Rows, Spot, Unreadable
+from gemini_batch.audit.compare import differing, indices, more, or_damaged, read_small
+from gemini_batch.audit.facts import Files, Lines, Remade, Requests, Rows, Spot, Unreadable
+from gemini_batch.audit.part import Frozen, PartReading, Place, Said, Sent
 from gemini_batch.gemini.wire import Answer, line_key, read_answer
 from gemini_batch.jobs.encode import EncodeTask, encode
+from gemini_batch.jobs.sent import Samples, asked_samples
 from gemini_batch.parquet import read_blocks
 from gemini_batch.records import Asked, ShardPlan
 
@@ -35,6 +37,7 @@ class FilesTask:
 
     plan: ShardPlan
     asked: Asked
+    """Of this shard: a later round may have other settings."""
     nonce: str
     max_bytes: int
     rows: Path | None
@@ -43,29 +46,29 @@ class FilesTask:
     part: Path | None
     scratch: Path
     """An empty folder."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a row's line says, its text as a hash."""
-
-    status: str
-    text: int
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    """Index -> why, of rows that were not sent because a create had been refused for them."""
+    was_bought: bool = True
+    """Whether the service took the shard's create, as far as its rows are told."""
 
 
 def examine(task: FilesTask) -> Files:
     """Read everything that a shard has left."""
-    rows, keys = _pair(_if_there(task.rows, lambda path: _rows(task.plan, path)))
-    requests, record = _pair(_if_there(task.requests, lambda path: _requests(task.plan, path)))
+    rows, frozen = _pair(_if_there(task.rows, lambda path: _rows(task, path)))
+    requests, record = _pair(_if_there(task.requests, lambda path: _requests(task.plan, path, frozen)))
     if isinstance(requests, Requests) and isinstance(rows, Rows):
         remade = or_damaged(lambda: _remade(task, record))
         if isinstance(remade, Unreadable):
             rows = remade
         else:
             requests = replace(requests, remade=remade[0], unlike=remade[1])
-    digests = None if record is None else record["request_digest"]
-    lines, said = _pair(None if digests is None else or_damaged(lambda: _lines(task, digests)))
-    part = _if_there(task.part, lambda path: _PartReading(task, keys, digests, said).read(path))
+    sent = None if record is None else Sent(record["request_digest"], _sent(frozen, record))
+    indices = None if frozen is None else frozen.index.to_pylist()
+    lines, said = _pair(None if sent is None or indices is None else or_damaged(lambda: _lines(task, indices, sent)))
+    part = _if_there(
+        task.part,
+        lambda path: PartReading(task.asked, task.was_bought, task.plan.first_index, frozen, sent, said).read(path),
+    )
     return Files(rows, requests, lines, part)
 
 
@@ -81,16 +84,52 @@ def _if_there(path: Path | None, read: Callable[[Path], R]) -> R | Unreadable | 
 # --- rows and requests ------------------------------------------------------------------------------------------------
 
 
-def _rows(plan: ShardPlan, path: Path) -> tuple[Rows, pa.Array]:
-    table = read_small(path, ["index", "key"])
-    misplaced = more(Spot(), differing(table["index"], indices(plan.first_index, table.num_rows)), plan.first_index)
-    return Rows(table.num_rows, misplaced), table["key"]
+def _rows(task: FilesTask, path: Path) -> tuple[Rows, Frozen]:
+    plan, table = task.plan, read_small(path, ["index", "key"], ["samples", "attempts", "was", "valid"])
+    index, asked = table["index"], asked_samples(table, task.asked.n_samples)
+    misplaced = more(Spot(), _misplaced(plan, task.asked.rows, index), plan.first_index)
+    misasked = pa.array([not _are_samples(samples, task.asked.n_samples) for samples in asked], pa.bool_())
+    was = None if plan.round == 0 else table["was"].to_pylist()
+    unanswered = None if was is None else sum(status != "ok" for status in was)
+    frozen = Frozen(index, table["key"], asked, _before(table, "attempts"), was, _before(table, "valid"))
+    return Rows(table.num_rows, misplaced, more(Spot(), misasked, plan.first_index), unanswered), frozen
 
 
-def _requests(plan: ShardPlan, path: Path) -> tuple[Requests, pa.RecordBatch]:
+def _misplaced(plan: ShardPlan, rows: int, index: pa.Array) -> pa.Array:
+    """Rows of a plan of round 0 follow one another; later ones are any of the manifest, each once."""
+    if plan.round == 0:
+        return differing(index, indices(plan.first_index, len(index)))
+    seen, wrong = set[int](), list[bool]()
+    for place, number in enumerate(index.to_pylist()):
+        known = number is not None and 0 <= number < rows and number not in seen
+        wrong.append(not known or (place == 0 and number != plan.first_index))
+        seen.add(number)
+    return pa.array(wrong, pa.bool_())
+
+
+def _are_samples(samples: Samples, count: int) -> bool:
+    return bool(samples) and list(samples) == sorted({sample for sample in samples if 0 <= sample < count})
+
+
+def _before(table: pa.RecordBatch, name: str) -> list[int]:
+    """What a column of later rounds says; 0 where there is none."""
+    return table[name].to_pylist() if name in table.schema.names else [0] * table.num_rows
+
+
+def _requests(plan: ShardPlan, path: Path, frozen: Frozen | None) -> tuple[Requests, pa.RecordBatch]:
     table, first = read_small(path), plan.first_index
-    misplaced = more(Spot(), differing(table["index"], indices(first, table.num_rows)), first)
-    return Requests(table.num_rows, table["error_kind"].null_count, misplaced), table
+    places = indices(first, table.num_rows) if plan.round == 0 else frozen and frozen.index
+    misplaced = more(Spot(), differing(table["index"], places), first) if places else Spot()
+    samples = _sent(frozen, table)
+    return Requests(table.num_rows, None if samples is None else sum(map(len, samples)), misplaced), table
+
+
+def _sent(frozen: Frozen | None, requests: pa.RecordBatch) -> list[Samples] | None:
+    """Samples that have a line, of each row."""
+    if frozen is None:
+        return None
+    kinds = [*requests["error_kind"].to_pylist(), *[""] * len(frozen.samples)]
+    return [() if kind is not None else samples for samples, kind in zip(frozen.samples, kinds, strict=False)]
 
 
 def _remade(task: FilesTask, stored: pa.RecordBatch) -> tuple[Remade | None, Spot]:
@@ -108,6 +147,7 @@ def _remade(task: FilesTask, stored: pa.RecordBatch) -> tuple[Remade | None, Spo
             lines=Path(os.devnull),
             requests=requests,
             media=task.scratch / "media",
+            left_out=task.left_out,
         )
     )
     if encoded.to_upload:
@@ -130,13 +170,15 @@ def _names_pictures(rows: Path) -> bool:
 # --- raw --------------------------------------------------------------------------------------------------------------
 
 
-def _lines(task: FilesTask, digests: pa.Array) -> tuple[Lines, dict[int, Said]]:
-    """Count the lines, and say what the first one of each row says."""
-    nonce, first = task.nonce.encode(), task.plan.first_index
-    sent = digests.is_valid().to_pylist()
-    expected = {line_key(nonce, first + place, 0).decode(): place for place, was in enumerate(sent) if was}
-    digest = hashlib.sha256()
-    counts, said, kept = Counter[str](), dict[int, Said](), dict[int, bytes]()
+def _lines(task: FilesTask, index: list[int], sent: Sent) -> tuple[Lines, dict[Place, Said]]:
+    """Count the lines, and say what the first one of each sample says."""
+    nonce, digest = task.nonce.encode(), hashlib.sha256()
+    expected = {
+        line_key(nonce, index[row], sample).decode(): (row, sample)
+        for row, samples in enumerate(sent.samples or ())
+        for sample in samples
+    }
+    counts, said, kept = Counter[str](), dict[Place, Said](), dict[Place, bytes]()
     for line in _raw_lines(task.raw, digest.update) if task.raw else ():
         counts["received"] += 1
         entry = _parsed(line)
@@ -175,7 +217,7 @@ def _parsed(line: bytes) -> dict[str, object] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def _place(entry: dict[str, object], expected: dict[str, int]) -> int | None:
+def _place(entry: dict[str, object], expected: dict[str, Place]) -> Place | None:
     key = entry.get("key")
     return expected.get(key) if isinstance(key, str) else None
 
@@ -186,78 +228,3 @@ def _hash(line: bytes) -> bytes:
 
 def _said(answer: Answer) -> Said:
     return Said(answer.status, hash(answer.text))
-
-
-# --- part -------------------------------------------------------------------------------------------------------------
-
-COLUMNS = ("index", "key", "status", "text", "error", "usage", "request_digest")
-
-
-class _PartReading:
-    """One pass over a part, held against whatever of the rest could be read."""
-
-    def __init__(
-        self, task: FilesTask, keys: pa.Array | None, digests: pa.Array | None, said: dict[int, Said] | None
-    ) -> None:
-        self._first = task.plan.first_index
-        self._keys = keys
-        self._digests = digests
-        self._said = said
-        self._rows = 0
-        self._statuses, self._kinds, self._tokens = Counter[str](), Counter[str](), Counter[str]()
-        self._misplaced, self._unlike_request = Spot(), Spot()
-        self._without_line, self._unlike_line = Spot(), Spot()
-
-    def read(self, path: Path) -> Part:
-        for block in read_blocks(path, COLUMNS):
-            self._take(block)
-        return Part(
-            sha256=file_sha256(path),
-            rows=self._rows,
-            by_status=dict(self._statuses),
-            by_kind=dict(self._kinds),
-            prompt_tokens=self._tokens["prompt_tokens"],
-            output_tokens=self._tokens["output_tokens"],
-            thoughts_tokens=self._tokens["thoughts_tokens"],
-            misplaced=self._misplaced,
-            unlike_request=self._unlike_request,
-            without_line=self._without_line,
-            unlike_line=self._unlike_line,
-        )
-
-    def _take(self, block: pa.RecordBatch) -> None:
-        at, count = self._first + self._rows, block.num_rows
-        statuses = block.column("status").to_pylist()
-        self._statuses.update(statuses)
-        self._kinds.update(kind for kind in pc.struct_field(block.column("error"), "kind").to_pylist() if kind)
-        self._tokens.update(_tokens(block.column("usage")))
-        misplaced = differing(block.column("index"), indices(at, count))
-        if self._keys is not None:
-            misplaced = pc.or_(misplaced, differing(block.column("key"), self._keys.slice(self._rows, count)))
-        self._misplaced = more(self._misplaced, misplaced, at)
-        if self._digests is not None:
-            differs = differing(block.column("request_digest"), self._digests.slice(self._rows, count))
-            self._unlike_request = more(self._unlike_request, differs, at)
-        if self._said is not None:
-            self._hold_against_lines(statuses, block.column("text").to_pylist(), self._said)
-        self._rows += count
-
-    def _hold_against_lines(self, statuses: list[str], texts: list[str | None], said: dict[int, Said]) -> None:
-        lines = [said.get(place) for place in range(self._rows, self._rows + len(statuses))]
-        without = [status == "ok" and line is None for status, line in zip(statuses, lines, strict=True)]
-        other = [_says_other(*row) for row in zip(statuses, texts, lines, strict=True)]
-        at = self._first + self._rows
-        self._without_line = more(self._without_line, pa.array(without), at)
-        self._unlike_line = more(self._unlike_line, pa.array(other), at)
-
-
-def _says_other(status: str, text: str | None, line: Said | None) -> bool:
-    """Whether a row says something else than its line. What no schema accepts is `invalid`, whatever the line says."""
-    if line is None:
-        return text is not None
-    return hash(text) != line.text or (status != line.status and (status, line.status) != ("invalid", "ok"))
-
-
-def _tokens(usage: pa.Array) -> dict[str, int]:
-    names = ("prompt_tokens", "output_tokens", "thoughts_tokens")
-    return {name: pc.sum(pc.struct_field(usage, name)).as_py() or 0 for name in names}

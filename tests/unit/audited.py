@@ -8,7 +8,7 @@ from datetime import timedelta
 from shops import Clock, Inline, make_shop
 from test_paying import Service
 
-from gemini_batch.audit.facts import Part, RunFacts, ShardFacts
+from gemini_batch.audit.facts import RunFacts, ShardFacts
 from gemini_batch.audit.judge import judge_run, judge_shard
 from gemini_batch.audit.walk import Means, Walk
 from gemini_batch.errors import Refused, RunStopped, Throttled, Unavailable
@@ -76,9 +76,8 @@ def means_of(shop):
 def look_at(shop) -> tuple[RunFacts, list[ShardFacts]]:
     walk = Walk(shop.files, means_of(shop))
     facts = walk.see_run()
-    shards = list(walk.see_shards(list(facts.plan)))
-    sound = {shard.plan.shard for shard in shards if isinstance(shard.files.part, Part)}
-    return walk.see_dataset(facts, list(facts.plan), sound), shards
+    shards = list(walk.see_shards(facts))
+    return walk.see_dataset(facts), shards
 
 
 def findings_in(shop):

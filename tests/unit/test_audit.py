@@ -200,7 +200,7 @@ def test_a_job_of_a_send_that_the_ledger_does_not_know_is_bought_and_unrecorded(
     for word in ("batches/again", "2 rows", "batches/1", "repeated on the way"):
         assert word in finding.what
     assert "resume" in finding.fix
-    assert account_of(facts[0])["bought_more_than_once"]["rows"] == 2
+    assert account_of(run, facts[0])["bought_more_than_once"]["rows"] == 2
 
 
 def test_a_job_under_the_runs_name_that_no_send_made_is_named_and_left_alone(clean):
@@ -218,12 +218,12 @@ def test_a_recorded_twin_is_a_finding_with_its_rows_and_the_reason(original, tmp
     job = shop.last(0).job
     again = Job(name="batches/again", display_name=job.display_name, created_at=job.created_at)
     shop.save(shop.last(0), events.JobLearned(again))
-    (_, shards) = look = look_at(shop)
+    (run, shards) = look = look_at(shop)
     (finding,) = findings_of(*look)
     assert (finding.kind, finding.shard) == ("bought_twice", 0)
     for word in ("2 rows", "batches/again", "batches/1", "one send made both"):
         assert word in finding.what
-    account = account_of(shards[0])
+    account = account_of(run, shards[0])
     assert account["jobs"] | {"created": 2, "twins": 1} == account["jobs"]
     assert account["lines"]["sent"] == 4
     assert account["bought_more_than_once"]["rows"] == 2
@@ -234,7 +234,7 @@ def test_an_old_job_that_is_no_longer_listed_is_no_finding(clean):
     run, shards = clean
     facts = [replace(shard, listed=()) for shard in shards]
     assert findings_of(run, facts) == []
-    assert sum(account_of(shard)["jobs"]["no_longer_listed"] for shard in facts) == 4
+    assert sum(account_of(run, shard)["jobs"]["no_longer_listed"] for shard in facts) == 4
 
 
 def test_a_live_job_that_the_service_does_not_know_is_a_finding(clean):

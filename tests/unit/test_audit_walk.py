@@ -244,7 +244,7 @@ def test_a_shard_that_moves_on_while_it_is_looked_at_is_looked_at_again(shop, tm
 
     walk = Walk(shop.files, Means(shop.remote, MovesOn(), shop.clock))
     facts = walk.see_run()
-    (first, *_) = walk.see_shards(list(facts.plan))
+    (first, *_) = walk.see_shards(facts)
     assert len(first.history) == 6
     assert list(judge_shard(facts, first)) == []
 
