@@ -105,7 +105,7 @@ class Looking:
         return Again(
             unfinished,
             sources=tuple(found.sources),
-            refused=bool(found.sources) and all(self._is(source).is_refused for source in found.sources),
+            refused=bool(found.sources) and not asked and all(self._is(source).is_refused for source in found.sources),
             bought=sum(row.attempts > 0 for row in rows.values()),
             were=dict(found.were),
             unknown=_spot(rows.keys() - found.known),

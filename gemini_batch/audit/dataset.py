@@ -74,7 +74,7 @@ def see_files(
     for file in success.files:
         shards = [shard for shard in plan if not shard.round and first <= shard.first_index < first + file.rows]
         seen = _see(store, file.name, first, shards, parts, sound)
-        if isinstance(seen, Seen) and all(sound.is_recorded(shard) for shard in shards):
+        if isinstance(seen, Seen) and shards and all(sound.is_recorded(shard) for shard in shards):
             seen = replace(seen, made_of=parts.made_of(shards))
         yield replace(file, seen=seen)
         first += file.rows

@@ -110,9 +110,7 @@ class Part:
     thoughts_tokens: int = 0
     failed: tuple[Failed, ...] = ()
     mended: int | None = None
-    """None where there is no telling, for want of the rows; so is `bought`."""
-    bought: int | None = None
-    """Rows of this shard's purchase, by their attempts."""
+    """None where there is no telling, for want of the rows; nor is `unpriced` counted then."""
     requests: int = 0
     """Samples that its rows are of."""
     cost_usd: float = 0.0
@@ -155,7 +153,7 @@ class Again:
     sources: tuple[int, ...] = ()
     """Shards that the rows are from."""
     refused: bool = False
-    """The creates of all of them were refused."""
+    """They are pieces of shards whose creates were refused."""
     bought: int = 0
     """Rows that had been bought before."""
     were: dict[str, int] = field(default_factory=dict)

@@ -176,7 +176,7 @@ def _counts(tally: Tally, lines: Lines | Unreadable | None, part: Part) -> Itera
     if differing := [name for name in COUNTED if name in held and getattr(tally, name) != held[name]]:
         words = ", ".join(f"{name} {getattr(tally, name)}, is {held[name]}" for name in differing)
         yield "miscounted", f"the ledger's count is not what the files hold: {words}", RESTORE
-    if part.bought is not None and not _is_priced(tally, part):
+    if part.mended is not None and not _is_priced(tally, part):
         what = f"the ledger says that the shard cost {tally.cost_usd} USD and {tally.unpriced} lines of unknown cost"
         yield "miscounted", f"{what}; its rows say {part.cost_usd} and {part.unpriced}", RESTORE
 
@@ -291,6 +291,8 @@ def _success(facts: RunFacts) -> Iterator[Words]:
 def _whole(facts: RunFacts, success: Success) -> Iterator[Words]:
     if (success.run_id, success.endpoint) != (facts.run.run_id, facts.run.asked.endpoint):
         yield "dataset", "_SUCCESS is of another run", REMAKE_DATASET
+    if isinstance(facts.plan, tuple) and not facts.plan_faults and success.round > len(facts.rounds):
+        yield "plan", f"_SUCCESS is of round {success.round}, and the plans end with {len(facts.rounds)}", RESTORE
     if len({file.name for file in success.files}) != len(success.files):
         yield "dataset", "_SUCCESS lists a file twice", REMAKE_DATASET
     if (rows := sum(file.rows for file in success.files)) != facts.run.asked.rows:

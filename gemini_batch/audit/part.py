@@ -83,7 +83,7 @@ class PartReading:
     ) -> None:
         self._asked, self._was_bought, self._first = asked, was_bought, first
         self._frozen, self._sent, self._said = frozen, sent, said
-        self._rows = self._mended = self._bought = self._unpriced = self._requests = 0
+        self._rows = self._mended = self._unpriced = self._requests = 0
         self._cost_usd = 0.0
         self._statuses, self._kinds, self._tokens = Counter[str](), Counter[str](), Counter[str]()
         self._failed_rows, self._failed_requests = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
@@ -107,7 +107,6 @@ class PartReading:
             thoughts_tokens=self._tokens["thoughts_tokens"],
             failed=failed,
             mended=self._mended if self._frozen else None,
-            bought=self._bought if self._frozen else None,
             requests=self._requests,
             cost_usd=self._cost_usd,
             unpriced=self._unpriced,
@@ -184,7 +183,6 @@ class PartReading:
             self._cost_usd += row["cost_usd"] or 0.0
             if self._frozen is None or place >= len(self._frozen.samples):
                 continue
-            self._bought += row["attempts"] > self._frozen.attempts[place]
             self._unpriced += row["attempts"] > self._frozen.attempts[place] and row["cost_usd"] is None
             self._mended += self._is_mended(self._frozen, place, row["n_valid"])
             if self._sent is not None and self._sent.samples is not None:

@@ -90,10 +90,8 @@ def _are_settings(said: str | None) -> bool:
 def _again(run: RunFacts, plan: tuple[ShardPlan, ...], entry: ShardPlan, facts: ShardFacts) -> Iterator[Words]:
     again = facts.again or Again()
     if again.unfinished:
-        first = again.unfinished[0]
-        what = (
-            f"buys rows of shard {first:06d} again, whose end is not recorded ({len(again.unfinished):,} such shards)"
-        )
+        first, count = again.unfinished[0], len(again.unfinished)
+        what = f"buys rows of shard {first:06d} again, whose end is not recorded ({count:,} such shards)"
         yield ("bought_twice", what, LEAVE) if facts.record.job else ("plan", what, RESTORE)
     if again.unseen:
         return
@@ -101,11 +99,8 @@ def _again(run: RunFacts, plan: tuple[ShardPlan, ...], entry: ShardPlan, facts: 
         yield "plan", f"the plan says that the rows are of shards {_few(entry)}, which they are not", RESTORE
     expected = 1 + max((plan[source].refusals for source in again.sources), default=0) if again.refused else 0
     if entry.refusals != expected:
-        yield (
-            "plan",
-            f"the plan counts {entry.refusals} refused creates on the way to the shard, not {expected}",
-            RESTORE,
-        )
+        what = f"the plan counts {entry.refusals} refused creates on the way to the shard, not {expected}"
+        yield "plan", what, RESTORE
     if again.unknown.count:
         yield "plan", f"the plan has rows that its sources do not have{at(again.unknown)}", RESTORE
     if again.unlike.count:

@@ -33,7 +33,7 @@ from gemini_batch.audit.facts import (
 )
 from gemini_batch.audit.files import FilesTask, examine
 from gemini_batch.audit.judge import judge_run, judge_shard
-from gemini_batch.audit.plans import Plans, read_plans
+from gemini_batch.audit.plans import read_plans
 from gemini_batch.audit.replay import left_out_of
 from gemini_batch.clock import Clock
 from gemini_batch.coordinator.start import identity_digest
@@ -138,7 +138,7 @@ class Walk:
             run=self._run,
             plan=plans.shards if plans.why is None else Unreadable(plans.why),
             rounds=plans.rounds,
-            plan_faults=(*plans.faults, *_beyond(success, plans)),
+            plan_faults=plans.faults,
             is_of_question=plans.identity in (None, identity_digest(self._run.asked)),
             may_resubmit="resubmit" in controls,
             success=success,
@@ -292,12 +292,6 @@ def _asked(run: RunRecord, entry: ShardPlan) -> Asked:
         return run.asked
     found = or_damaged(lambda: Asked.model_validate({**run.asked.model_dump(), **orjson.loads(entry.settings or "")}))
     return run.asked if isinstance(found, Unreadable) else found
-
-
-def _beyond(success: Success | Unreadable | None, plans: Plans) -> Iterator[str]:
-    """A plan that is missing at the end shows in a dataset that was made of it."""
-    if isinstance(success, Success) and success.round > len(plans.rounds) and plans.is_whole:
-        yield f"_SUCCESS is of round {success.round}, and the plans end with round {len(plans.rounds)}"
 
 
 def _strays(here: list[str], planned: set[int], success: Success | Unreadable | None) -> Iterator[str]:
