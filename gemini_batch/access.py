@@ -12,6 +12,22 @@ from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import RunRecord
 from gemini_batch.schema.check import checker
 
+PLAIN_TYPES = frozenset(
+    {
+        "builtins:bool",
+        "builtins:dict",
+        "builtins:float",
+        "builtins:int",
+        "builtins:list",
+        "builtins:str",
+        "datetime:date",
+        "datetime:datetime",
+        "decimal:Decimal",
+        "uuid:UUID",
+    }
+)
+"""Schemas that bring no code of anybody's: every worker may check by them."""
+
 
 def record_of(files: RunFiles) -> RunRecord:
     """What a run asks.
@@ -56,7 +72,7 @@ def refuse_schema(record: RunRecord, allowed: Sequence[str] | None) -> None:
         BadInput: answers cannot be checked here as the run asks; what cannot be checked here must not be bought.
     """
     spec = record.asked.response_schema
-    if spec and spec.validate_by == "model" and spec.ref and allowed is not None:
+    if spec and spec.validate_by == "model" and spec.ref and allowed is not None and spec.ref not in PLAIN_TYPES:
         name = spec.ref.replace(":", ".")
         if not any(fnmatchcase(name, pattern) for pattern in allowed):
             raise BadInput(

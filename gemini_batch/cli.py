@@ -194,6 +194,27 @@ def status(run: RunName = None, config: Config = None, as_json: AsJson = False, 
 
 
 @app.command()
+@with_options(frozenset({"runs"}))
+def explain(
+    run: Annotated[str, typer.Argument(help="path, URL or id")],
+    index: Annotated[int, typer.Argument(help="of the row, from 0")],
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """All that is known of a row: what was sent, in which jobs, what came back, how it was read, what it cost."""
+    from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.access import record_of  # noqa: PLC0415
+    from gemini_batch.explain import explain as explain_row  # noqa: PLC0415
+    from gemini_batch.explain import explanation_in_words  # noqa: PLC0415
+
+    files = runs.find(run, resolve(options).runs)
+    found = explain_row(files, record_of(files), index)
+    for text in [json.dumps(found, default=str)] if as_json else explanation_in_words(found):
+        typer.echo(_printable(text))
+
+
+@app.command()
 @with_options(frozenset({"runs", "project"}))
 def audit(
     run: RunName = None,

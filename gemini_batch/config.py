@@ -50,6 +50,9 @@ class Options(BaseModel):
     schema_: str | None = Field(
         None, alias="schema", description="pydantic model as module:Name, or a JSON Schema file"
     )
+    schema_field: Literal["responseSchema", "responseJsonSchema"] = Field(
+        "responseSchema", description="how the service is told the schema: its own subset, or JSON Schema"
+    )
     model: str = Field("gemini-2.5-flash", description="model that answers", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]*$")
     n_samples: int = Field(1, ge=1, le=MAX_SAMPLES, description="answers to ask for each prompt; the majority is kept")
     min_valid: int = Field(1, ge=1, description="samples that have to be valid for a row to be answered")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, TypeAdapter
 
 from gemini_batch import rundir, runs
-from gemini_batch.config import OPERATIONAL, Options, resolve, resolve_account
+from gemini_batch.config import GENERATION, OPERATIONAL, Options, resolve, resolve_account
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.ledger.places import is_url
 from gemini_batch.ledger.run import RunFiles
@@ -125,12 +125,14 @@ class Run:
         Raises:
             BadInput: the run has not finished, or a key names no row.
         """
-        settings = how_given({**self._shared, **options})
+        how = {name: value for name, value in options.items() if name not in GENERATION | {"key_column"}}
+        how_given({**self._shared, **how})
+        settings = resolve({**self._shared, **options})
         place = None if replace is None else str(replace)
         choice = runs.read_choice(list(status), list(kind), None, place, settings.key_column)
         chosen = choice if keys is None else dataclasses.replace(choice, keys=frozenset(keys))
         runs.retry_rows(self._files, settings, chosen)
-        return self.resume(**options)
+        return self.resume(**how)
 
     def wait(self, timeout: float | None = None) -> Status:
         """Block until the run has finished, or for `timeout` seconds. KeyboardInterrupt detaches: `resume` goes on.

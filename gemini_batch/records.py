@@ -64,6 +64,8 @@ class ShardPlan(Frozen):
     """Creates that the service turned down on the way here: of the shards that this one is a piece of."""
     settings: str | None = None
     """Fields of `Asked` that differ for it, as a JSON object."""
+    replaced: bool = False
+    """Whether its rows have content that a person gave in place of the manifest's."""
     unanswered: int | None = None
     """Rows of a later round's shard that had no answer before."""
 
@@ -109,7 +111,10 @@ class Asked(Frozen):
         """
         asked = self.model_dump(exclude_defaults=True, exclude={"response_schema": {"result_schema"}})
         config = asked["generation_config"]
-        return {**asked, "generation_config": {name: config[name] for name in config if name != "responseSchema"}}
+        if self.response_schema is not None:  # what is sent of it is derived; in which field is not
+            config = {name: config[name] for name in config if name != "responseSchema"}
+            config |= {"responseJsonSchema": True} if "responseJsonSchema" in config else {}
+        return {**asked, "generation_config": config}
 
 
 class Limits(Frozen):

@@ -4,6 +4,7 @@ this."""
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace as with_fields
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -325,7 +326,8 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
         settings["generation_config"] = {**record.asked.generation_config, **given}
     if options.system_instruction is not None:
         settings["system_instruction"] = options.system_instruction
-    return retry(files, record, limits_in_force(files, options), choice, settings)
+    limits = options.changed(files.limits(record))  # recorded by the driver: a refused retry changes nothing
+    return retry(files, record, limits, choice, settings)
 
 
 def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str) -> Choice:
@@ -342,15 +344,16 @@ def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replac
         if unknown := next((name for name in given if name not in known), None):
             raise BadInput(f"{option} {unknown}: none of {', '.join(known)}")
     named = None if keys is None else frozenset(filter(None, read_text("--keys", keys).splitlines()))
-    return Choice(frozenset(statuses), frozenset(kinds), named, replace and _replacing(replace, key))
+    choice = Choice(frozenset(statuses), frozenset(kinds), named)
+    return choice if replace is None else _replacing(choice, replace, key)
 
 
-def _replacing(source: str, key: str) -> Manifest:
+def _replacing(choice: Choice, source: str, key: str) -> Choice:
     manifest = open_source(source, Columns(key=key))
     if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
-        return manifest
+        return with_fields(choice, replace=manifest)
     try:
-        return open_source(source, Columns(key="index"))
+        return with_fields(choice, replace=open_source(source, Columns(key="index")), replace_by="index")
     except BadInput:
         raise BadInput(f"--replace {source}: it needs a column {key!r} or 'index' that names the rows") from None
 
@@ -364,7 +367,7 @@ def limits_in_force(files: RunFiles, options: Options) -> Limits:
         limits = options.changed(before)
         if limits == before and not stopped:
             return limits
-        version, cause = last.version + 1 if last else 1, "resumed" if limits == before else "limits"
+        version, cause = last.version + 1 if last else 1, "resumed" if stopped else "limits"
         said = ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=SystemClock().now(), limits=limits)
         if controls.append(said):
             return limits

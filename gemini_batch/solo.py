@@ -164,8 +164,10 @@ class Solo:
         records = list(shop.records.values())
         where, now = shop.files.store.url, self._clock.now()
         waiting = dict(self._waiting)
-        said = {"limits": shop.limits, "waiting": waiting, "stopped": self._stopped}
-        return summarise(where, shop.run, shop.plan, records, finished, now, **said)
+        return summarise(
+            where, shop.run, shop.plan, records, finished, now,
+            limits=shop.limits, waiting=waiting, stopped=self._stopped,
+        )  # fmt: skip
 
     @contextmanager
     def _alone(self, watch: Watch | None) -> Iterator[None]:

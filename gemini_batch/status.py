@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from gemini_batch.coordinator.repair import passing, wanting
+from gemini_batch.coordinator.repair import rows_wanted, wanting
 from gemini_batch.records import FORMAT, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
 Status = dict[str, Any]
@@ -89,7 +89,7 @@ def _rows(total: int, plan: list[ShardPlan], records: list[ShardRecord], limits:
         else:
             ok += tally.mended if entry.round else tally.by_status.get("ok", 0)
     unplanned = wanting(plan, by_shard, limits)
-    pending += sum(sum(failed.rows for failed in passing(record, limits)) for record in unplanned)
+    pending += sum(rows_wanted(record, limits) for record in unplanned)
     pending = min(pending, total - ok)
     return {"total": total, "ok": ok, "failed": total - ok - pending, "pending": pending}
 

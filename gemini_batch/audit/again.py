@@ -148,7 +148,7 @@ class Looking:
         """Hold the rows against one source; `asked` is that a person asked for them."""
         taken = set[int]()
         doubled = set[tuple[int, int]]() if asked else self._taken_by_others(entry, source)
-        same = self._plan[source].settings == entry.settings
+        same = self._plan[source].settings == entry.settings and not entry.replaced
         for outcome in _outcomes(part):
             row = rows[outcome.index]
             if row.key != outcome.key or not (asked or _is_for(outcome.failed, row)):
@@ -157,7 +157,7 @@ class Looking:
             kinds = {outcome.failed.get(sample) for sample in row.samples}
             digests = {row.digest, outcome.digest} - {None}
             if (outcome.attempts != row.attempts if not asked else outcome.attempts > row.attempts) or (
-                same and not asked and len(digests) > 1
+                same and len(digests) > 1
             ):
                 found.unlike.add(outcome.index)
             if asked:

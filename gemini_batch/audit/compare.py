@@ -54,12 +54,14 @@ def differing(ours: pa.Array, theirs: pa.Array) -> pa.Array:
     return pc.and_not(pc.fill_null(pc.not_equal(ours, theirs), True), both_null)
 
 
-def more(spot: Spot, differs: pa.Array, first: int) -> Spot:
-    """What was found so far, and what differs in the rows from `first` on."""
+def more(spot: Spot, differs: pa.Array, first: int | pa.Array) -> Spot:
+    """What was found so far, and what differs in the rows from `first` on, or in those of these indices."""
     count = differs.true_count
     if not count:
         return spot
-    return Spot(spot.count + count, first + differs.index(True).as_py() if spot.first is None else spot.first)
+    at = differs.index(True).as_py()
+    index = first + at if isinstance(first, int) else first[at].as_py()
+    return Spot(spot.count + count, index if spot.first is None else spot.first)
 
 
 def file_sha256(path: Path) -> str:

@@ -54,7 +54,7 @@ class Rows:
 
     count: int
     misplaced: Spot = Spot()
-    """Rows that are not of the plan: in round 0 out of order, later outside of the manifest or there twice."""
+    """Rows that are not of the plan: in round 0 out of order, later not rising, or outside of the manifest."""
     misasked: Spot = Spot()
     """Rows that ask for samples that the run does not have."""
     unanswered: int | None = None

@@ -85,24 +85,21 @@ def _if_there(path: Path | None, read: Callable[[Path], R]) -> R | Unreadable | 
 def _rows(task: FilesTask, path: Path) -> tuple[Rows, Frozen]:
     plan, table = task.plan, read_small(path, ["index", "key"], ["samples", "attempts", "was", "valid"])
     index, asked = table["index"], asked_samples(table, task.asked.n_samples)
-    misplaced = more(Spot(), _misplaced(plan, task.asked.rows, index), plan.first_index)
+    misplaced = more(Spot(), _misplaced(plan, task.asked.rows, index), index)
     misasked = pa.array([not _are_samples(samples, task.asked.n_samples) for samples in asked], pa.bool_())
     was = None if plan.round == 0 else table["was"].to_pylist()
     unanswered = None if was is None else sum(status != "ok" for status in was)
     frozen = Frozen(index, table["key"], asked, _before(table, "attempts"), was, _before(table, "valid"))
-    return Rows(table.num_rows, misplaced, more(Spot(), misasked, plan.first_index), unanswered), frozen
+    return Rows(table.num_rows, misplaced, more(Spot(), misasked, index), unanswered), frozen
 
 
 def _misplaced(plan: ShardPlan, rows: int, index: pa.Array) -> pa.Array:
-    """Rows of a plan of round 0 follow one another; later ones are any of the manifest, each once."""
+    """Rows of a plan of round 0 follow one another; later ones are any of the manifest, rising from the first."""
     if plan.round == 0:
         return differing(index, indices(plan.first_index, len(index)))
-    seen, wrong = set[int](), list[bool]()
-    for place, number in enumerate(index.to_pylist()):
-        known = number is not None and 0 <= number < rows and number not in seen
-        wrong.append(not known or (place == 0 and number != plan.first_index))
-        seen.add(number)
-    return pa.array(wrong, pa.bool_())
+    before = pa.concat_arrays([pa.array([plan.first_index - 1], pa.int64()), index.slice(0, len(index) - 1)])
+    first = differing(index, pa.concat_arrays([pa.array([plan.first_index], pa.int64()), index.slice(1)]))
+    return pc.or_(first, pc.or_(pc.less_equal(index, before), pc.greater_equal(index, rows)))
 
 
 def _are_samples(samples: Samples, count: int) -> bool:
@@ -117,7 +114,7 @@ def _before(table: pa.RecordBatch, name: str) -> list[int]:
 def _requests(plan: ShardPlan, path: Path, frozen: Frozen | None) -> tuple[Requests, pa.RecordBatch]:
     table, first = read_small(path), plan.first_index
     places = indices(first, table.num_rows) if plan.round == 0 else frozen and frozen.index
-    misplaced = more(Spot(), differing(table["index"], places), first) if places else Spot()
+    misplaced = more(Spot(), differing(table["index"], places), table["index"]) if places else Spot()
     samples = _sent(frozen, table)
     return Requests(table.num_rows, None if samples is None else sum(map(len, samples)), misplaced), table
 
@@ -152,7 +149,7 @@ def _remade(task: FilesTask, stored: pa.RecordBatch) -> tuple[Remade | None, Spo
         return None, Spot()
     again = read_small(requests)
     differs = [differing(stored[name], again[name]) for name in ("request_digest", "error_kind")]
-    unlike = more(Spot(), pc.or_(*differs), task.plan.first_index)
+    unlike = more(Spot(), pc.or_(*differs), stored["index"])
     return Remade(encoded.sha256, encoded.size_bytes, encoded.lines), unlike
 
 

@@ -69,14 +69,15 @@ def judge_entry(run: RunFacts, facts: ShardFacts) -> Iterator[Words]:
     """What is wrong with a shard's line of the plan, and with its being bought."""
     entry = facts.plan
     if entry.round == 0:
-        if (entry.frozen, entry.sources, entry.refusals, entry.settings) != (None, (), 0, None):
+        said = (entry.frozen, entry.sources, entry.refusals, entry.settings, entry.replaced)
+        if said != (None, (), 0, None, False):
             yield "plan", "the plan of round 0 says of the shard what only later rounds have", RESTORE
         return
     if not entry.frozen or not re.fullmatch(rf"shards/{entry.shard:06d}-[0-9a-f]{{12}}\.parquet", entry.frozen):
         yield "plan", f"the plan names {entry.frozen}, which cannot hold the rows of the shard", RESTORE
     if not _are_settings(entry.settings):
         yield "plan", f"the plan has settings for the shard that nobody can ask for: {entry.settings}", RESTORE
-    if facts.again is not None and isinstance(run.plan, tuple):
+    if facts.again is not None and isinstance(run.plan, tuple) and entry.round <= len(run.rounds):
         yield from _again(run, run.plan, entry, facts)
 
 
@@ -101,6 +102,8 @@ def _again(run: RunFacts, plan: tuple[ShardPlan, ...], entry: ShardPlan, facts: 
     if entry.refusals != expected:
         what = f"the plan counts {entry.refusals} refused creates on the way to the shard, not {expected}"
         yield "plan", what, RESTORE
+    if entry.replaced and run.rounds[entry.round - 1].cause != "retry":
+        yield "plan", "the plan says that rows have new content, and nobody asked for that", RESTORE
     if again.unknown.count:
         yield "plan", f"the plan has rows that its sources do not have{at(again.unknown)}", RESTORE
     if again.unlike.count:

@@ -58,12 +58,12 @@ class Scale:
     def weigh(self, block: pa.RecordBatch, first_index: int) -> Measured:
         keys = _values(block, "key")
         systems = _values(block, "system_instruction") or [None] * block.num_rows
-        prompts = _values(block, "prompt")
-        if prompts is not None:
-            sized = [self._text(text, system) for text, system in zip(prompts, systems, strict=True)]
-        else:
-            parts = block.column("parts").to_pylist()
-            sized = [self._parts(row, system) for row, system in zip(parts, systems, strict=True)]
+        prompts = _values(block, "prompt") or [None] * block.num_rows
+        parts = _values(block, "parts") or [None] * block.num_rows  # frozen rows have both columns
+        sized = [
+            self._text(text, system) if row is None else self._parts(row, system)
+            for text, row, system in zip(prompts, parts, systems, strict=True)
+        ]
         identity = [content for _, _, content in sized]
         if keys:
             identity = [orjson.dumps(key) + content for key, content in zip(keys, identity, strict=True)]
@@ -83,8 +83,8 @@ class Scale:
         request = self._encoder.request(b"[" + part + b"]", system)
         return len(request), self._system_tokens(system) + _text_tokens(part), request
 
-    def _parts(self, parts: list[dict[str, Any] | None] | None, system: str | None) -> tuple[int, int, bytes]:
-        if parts is None or not have_content(parts):
+    def _parts(self, parts: list[dict[str, Any] | None], system: str | None) -> tuple[int, int, bytes]:
+        if not have_content(parts):
             return 0, 0, b"null"
         size, tokens = len(self._encoder.request(b"[]", system)), self._system_tokens(system)
         for part in parts:

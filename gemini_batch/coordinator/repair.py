@@ -49,11 +49,15 @@ class Pick:
 class Batch:
     """Rows that are packed into shards together."""
 
-    sources: tuple[int, ...]
-    pick: Pick
+    picks: tuple[tuple[int, Pick], ...]
+    """Shards, and what is taken of each."""
     max_requests: int
     refusals: int = 0
     settings: str | None = None
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        return tuple(shard for shard, _ in self.picks)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def next_round(
     refused = [record for record in waiting if record.refused]
     if halt := _alike(refused, plan, records, resumed_at):
         return halt
-    halves = tuple(_halves(record, plan[record.shard]) for record in refused)
+    halves = tuple(_halves(run, record, plan[record.shard]) for record in refused)
     others = [record for record in waiting if not record.refused]
     if not _due(others, records, limits, now):
         return halves
@@ -108,11 +112,19 @@ def passing(record: ShardRecord, limits: Limits) -> Iterator[Failed]:
         yield from (failed for failed in record.tally.failed if may_pass(failed.kind, failed.attempts, limits))
 
 
+def rows_wanted(record: ShardRecord, limits: Limits) -> int:
+    """How many rows of a shard among `wanting` are bought again; one that failed for two reasons counts twice."""
+    return _refused_rows(record) if record.refused else sum(failed.rows for failed in passing(record, limits))
+
+
 def _splittable(record: ShardRecord, entry: ShardPlan) -> bool:
-    if not record.refused or record.tally is None or entry.refusals + 1 >= MAX_REFUSALS:
-        return False
-    rows = sum(failed.rows for failed in record.tally.failed if failed.kind == "invalid_argument")
-    return rows - len(record.left_out) > 1
+    return bool(record.refused) and entry.refusals + 1 < MAX_REFUSALS and _refused_rows(record) > 1
+
+
+def _refused_rows(record: ShardRecord) -> int:
+    """Rows that were sent when the create of their shard was refused for good."""
+    failed = record.tally.failed if record.tally else ()
+    return sum(one.rows for one in failed if one.kind == "invalid_argument") - len(record.left_out)
 
 
 def _due(waiting: list[ShardRecord], records: Mapping[int, ShardRecord], limits: Limits, now: datetime) -> bool:
@@ -133,31 +145,34 @@ def _due(waiting: list[ShardRecord], records: Mapping[int, ShardRecord], limits:
 
 def _batches(run: RunRecord, waiting: list[ShardRecord], plan: Sequence[ShardPlan], limits: Limits) -> Iterator[Batch]:
     """Those of lost jobs by themselves, in halves; those that need other settings by settings; the rest together."""
-    together: dict[str | None, list[tuple[int, tuple[str, int]]]] = {}
+    together: dict[str | None, dict[int, set[tuple[str, int]]]] = {}
     for record in waiting:
+        before = plan[record.shard].settings
         picked = [(failed.kind, failed.attempts) for failed in passing(record, limits)]
         if _lost(record):
-            requests = sum(failed.requests for failed in passing(record, limits))
-            pick = Pick(frozenset(picked))
-            half = max(1, min(limits.max_requests_per_shard, (requests + 1) // 2))
-            yield Batch((record.shard,), pick, half, settings=plan[record.shard].settings)
+            half = min(limits.max_requests_per_shard, _half(run, rows_wanted(record, limits)))
+            yield Batch(((record.shard, Pick(frozenset(picked))),), half, settings=before)
             continue
         for kind in picked:
-            settings = _settings(run, plan[record.shard].settings, kind[0])
-            together.setdefault(settings, []).append((record.shard, kind))
+            members = together.setdefault(_settings(run, before, kind[0]), {})
+            members.setdefault(record.shard, set()).add(kind)
     for settings, members in together.items():
-        sources = tuple(dict.fromkeys(shard for shard, _ in members))
-        pick = Pick(frozenset(kind for _, kind in members))
-        yield Batch(sources, pick, limits.max_requests_per_shard, settings=settings)
+        picks = tuple((shard, Pick(frozenset(kinds))) for shard, kinds in members.items())
+        yield Batch(picks, limits.max_requests_per_shard, settings=settings)
 
 
 def _lost(record: ShardRecord) -> bool:
     return bool(record.job and record.tally and not record.tally.received and record.job.state.endswith(LOST_JOBS))
 
 
-def _halves(record: ShardRecord, entry: ShardPlan) -> Batch:
-    requests = record.sends[-1].lines if record.sends else entry.requests
-    return Batch((record.shard,), Pick(refused=True), max(1, (requests + 1) // 2), entry.refusals + 1, entry.settings)
+def _halves(run: RunRecord, record: ShardRecord, entry: ShardPlan) -> Batch:
+    pick = ((record.shard, Pick(refused=True)),)
+    return Batch(pick, _half(run, _refused_rows(record)), entry.refusals + 1, entry.settings)
+
+
+def _half(run: RunRecord, rows: int) -> int:
+    """Requests of half the rows. The packing keeps room for every sample of a row, asked for or not."""
+    return (rows + 1) // 2 * run.asked.n_samples
 
 
 def _settings(run: RunRecord, before: str | None, kind: str) -> str | None:

@@ -6,24 +6,29 @@ is merged.
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gemini_batch.clock import new_nonce
 from gemini_batch.coordinator.freeze import frozen
 from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.rounds import Chosen, marked, plan_round
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.parquet import read_own_table
+from gemini_batch.parquet import read_own_blocks, read_own_table
 from gemini_batch.records import Limits, RunRecord, ShardPlan
 
 STATUSES = ("ok", "failed", "blocked", "truncated", "invalid")
 
 COLUMNS = ["index", "key", "status", "error", "attempts", "n_valid", "samples"]
+CONTENT = ("prompt", "parts", "system_instruction")
+
+Name = Literal["key", "index"]
+"""What a row is called by."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Choice:
     kinds: frozenset[str] = frozenset()
     keys: frozenset[str] | None = None
     replace: Manifest | None = None
-    """Rows with new content, by key; where the run has no keys of its own, its rows' index is their key."""
+    """Rows with new content; its column `key` holds what they are called by."""
+    replace_by: Name = "key"
 
 
 def retry(
@@ -53,66 +59,129 @@ def retry(
     """
     if not files.is_finished():
         raise BadInput(f"{files.store.url} has not finished; resume it first, then retry what failed")
-    replacements = _Replacements(choice.replace) if choice.replace else None
+    replacements = _replacements(choice)
     chosen = _choose(files, choice, replacements)
-    _refuse_strangers(choice, replacements, chosen)
     if not chosen.num_rows:
         return 0
-    plan = [entry for entry in files.reread_plan() if entry.round == 0]
-    sources = _sources(plan, chosen)
-    said = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode() if settings else None
-    blocks = _blocks(files, plan, sources, chosen, replacements)
-    batch = Chosen(tuple(sources), blocks, limits.max_requests_per_shard, settings=said)
+    plan = files.reread_plan()
+    contents = [content for content in (_earlier(files, plan, chosen["index"]), replacements) if content]
+    first_round = [entry for entry in plan if entry.round == 0]
+    sources = _sources(first_round, chosen)
+    batch = Chosen(
+        tuple(sources),
+        _blocks(files, first_round, sources, chosen, contents),
+        limits.max_requests_per_shard,
+        settings=orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode() if settings else None,
+        replaced=bool(contents),
+        mark=new_nonce(),  # another retry may choose other rows of the same shards
+    )
     if not plan_round(files, run, limits, [batch], "retry"):
         raise BadInput(f"{files.store.url}: another retry was first; resume the run, then retry again")
     return int(chosen.num_rows)
 
 
-class _Replacements:
-    """New content of rows, by key; held in memory."""
+# --- content ----------------------------------------------------------------------------------------------------------
 
-    def __init__(self, manifest: Manifest) -> None:
-        blocks = [frozen(block, 0) for block in manifest.blocks()]
-        if not blocks:
-            raise BadInput(f"--replace {manifest.name} has no rows")
-        self.rows = pa.Table.from_batches(blocks)
-        self.keys = self.rows["key"].to_pylist()
-        self._place = {key: place for place, key in enumerate(self.keys)}
-        if len(self._place) < len(self.keys):
-            twice = next(key for place, key in enumerate(self.keys) if self._place[key] != place)
-            raise BadInput(f"--replace {manifest.name}: key {twice!r} occurs twice")
+
+class _Contents:
+    """What rows hold in place of what the manifest says, held in memory; of a row named twice the last."""
+
+    def __init__(self, rows: pa.Table, by: Name, names: list[str]) -> None:
+        self.by, self.names = by, names
+        self._rows = rows.combine_chunks()
+        self._place = {name: place for place, name in enumerate(names)}
+
+    def twice(self) -> str | None:
+        """A name that occurs more than once."""
+        return next((name for place, name in enumerate(self.names) if self._place[name] != place), None)
 
     def put_into(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Rows of a shard with their new content."""
-        places = pa.array([self._place[key] for key in rows.column("key").to_pylist()])
-        new = self.rows.take(places).combine_chunks()
-        for name in ("prompt", "parts", "system_instruction"):
-            at = rows.schema.get_field_index(name)
-            rows = rows.set_column(at, rows.schema.field(name), new[name].combine_chunks())
+        """Rows of a shard with their new content; those without any stay."""
+        names = rows.column(self.by).cast(pa.string()).to_pylist()
+        places = [self._place.get(name) for name in names]
+        order = pa.array(at if place is None else place + rows.num_rows for at, place in enumerate(places))
+        for name in CONTENT:
+            own, new = rows.column(name), self._rows[name].combine_chunks()
+            both = pa.concat_arrays([own, new.cast(own.type)])
+            rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), both.take(order))
         return rows
 
 
-def _choose(files: RunFiles, choice: Choice, replacements: _Replacements | None) -> pa.Table:
+def _replacements(choice: Choice) -> _Contents | None:
+    if choice.replace is None:
+        return None
+    blocks = [frozen(block, 0) for block in choice.replace.blocks()]
+    if not blocks:
+        raise BadInput(f"--replace {choice.replace.name} has no rows")
+    rows = pa.Table.from_batches(blocks)
+    made = _Contents(rows, choice.replace_by, rows["key"].to_pylist())
+    if twice := made.twice():
+        raise BadInput(f"--replace {choice.replace.name}: {choice.replace_by} {twice!r} occurs twice")
+    return made
+
+
+def _earlier(files: RunFiles, plan: list[ShardPlan], indices: pa.ChunkedArray) -> _Contents | None:
+    """What earlier retries put into rows."""
+    found = []
+    for entry in plan:
+        if entry.replaced and entry.frozen:
+            with files.store.local(entry.frozen) as path:
+                for block in read_own_blocks(path):
+                    rows = pa.table({name: block.column(name) for name in ("index", *CONTENT)})
+                    found.append(rows.filter(pc.is_in(rows["index"], value_set=indices)))
+    if not found:
+        return None
+    rows = pa.concat_tables(found)
+    return _Contents(rows, "index", rows["index"].cast(pa.string()).to_pylist())
+
+
+# --- which rows -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Named:
+    """Rows that a person names, and which of them there are."""
+
+    option: str
+    by: Name
+    names: frozenset[str]
+    seen: set[str] = field(default_factory=set)
+
+    def match(self, table: pa.Table) -> pa.ChunkedArray:
+        names = table[self.by].cast(pa.string())
+        match = pc.is_in(names, value_set=pa.array(sorted(self.names), pa.string()))
+        self.seen.update(names.filter(match).to_pylist())
+        return match
+
+    def refuse_strangers(self) -> None:
+        if strangers := self.names - self.seen:
+            raise BadInput(f"{self.option}: no row has the {self.by} {min(strangers)!r} ({len(strangers):,} such)")
+
+
+def _choose(files: RunFiles, choice: Choice, replacements: _Contents | None) -> pa.Table:
     """The chosen rows of the dataset: `index`, `status`, `attempts`, and the samples that are `wanted`."""
-    keys = choice.keys if choice.keys is not None else (frozenset(replacements.keys) if replacements else None)
-    every = bool(keys is not None and not choice.statuses and not choice.kinds)
+    named = [] if choice.keys is None else [_Named("--keys", "key", choice.keys)]
+    if replacements:
+        named.append(_Named("--replace", replacements.by, frozenset(replacements.names)))
     found = []
     for name in files.store.names("dataset"):
         with files.store.local(f"dataset/{name}") as path:
             table = read_own_table(path, COLUMNS)
-        wanted = pa.array([True] * table.num_rows) if every else _is_chosen(table, choice)
-        if keys is not None:
-            wanted = pc.and_(wanted, pc.is_in(table["key"], value_set=pa.array(sorted(keys), pa.string())))
+        wanted = _is_chosen(table, choice, any_status=bool(named))
+        for one in named:
+            wanted = pc.and_(wanted, one.match(table))
         table = table.filter(wanted)
         samples = [_samples(row, bool(replacements)) for row in table.select(["status", "samples"]).to_pylist()]
-        columns = table.select(["index", "key", "status", "attempts", "n_valid"])
+        columns = table.select(["index", "status", "attempts", "n_valid"])
         found.append(columns.append_column("wanted", pa.array(samples, pa.list_(pa.int32()))))
+    for one in named:
+        one.refuse_strangers()
     return pa.concat_tables(found).combine_chunks()
 
 
-def _is_chosen(table: pa.Table, choice: Choice) -> Any:
+def _is_chosen(table: pa.Table, choice: Choice, any_status: bool) -> Any:
     if not choice.statuses and not choice.kinds:
-        return pc.not_equal(table["status"], "ok")
+        return pc.or_(pc.not_equal(table["status"], "ok"), any_status)
     chosen = pa.chunked_array([pa.array([True] * table.num_rows, pa.bool_())])
     if choice.statuses:
         chosen = pc.and_(chosen, pc.is_in(table["status"], value_set=pa.array(sorted(choice.statuses))))
@@ -129,16 +198,6 @@ def _samples(row: dict[str, Any], replaced: bool) -> list[int] | None:
     return [number for number, sample in enumerate(row["samples"]) if sample["status"] != "ok"] or None
 
 
-def _refuse_strangers(choice: Choice, replacements: _Replacements | None, chosen: pa.Table) -> None:
-    named = {"--keys": choice.keys or frozenset(), "--replace": frozenset(replacements.keys if replacements else ())}
-    if choice.statuses or choice.kinds:
-        return
-    there = set(chosen["key"].to_pylist())
-    for option, keys in named.items():
-        if strangers := keys - there:
-            raise BadInput(f"{option}: no row has the key {min(strangers)!r} ({len(strangers):,} such)")
-
-
 def _sources(plan: list[ShardPlan], chosen: pa.Table) -> list[int]:
     """Shards of round 0 that hold the rows."""
     firsts = [entry.first_index for entry in plan]
@@ -146,11 +205,14 @@ def _sources(plan: list[ShardPlan], chosen: pa.Table) -> list[int]:
 
 
 def _blocks(
-    files: RunFiles, plan: list[ShardPlan], sources: list[int], chosen: pa.Table, replacements: _Replacements | None
+    files: RunFiles, plan: list[ShardPlan], sources: list[int], chosen: pa.Table, contents: list[_Contents]
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     for source in sources:
         entry = plan[source]
         end = entry.first_index + entry.rows
         inside = pc.and_(pc.greater_equal(chosen["index"], entry.first_index), pc.less(chosen["index"], end))
         for block in marked(files, entry, chosen.filter(inside)):
-            yield source, replacements.put_into(block) if replacements else block
+            rows = block
+            for content in contents:  # the newest last
+                rows = content.put_into(rows)
+            yield source, rows

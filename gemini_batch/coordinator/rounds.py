@@ -41,6 +41,10 @@ class Chosen:
     max_requests: int
     refusals: int = 0
     settings: str | None = None
+    replaced: bool = False
+    """Whether their content is not the manifest's."""
+    mark: str = ""
+    """What tells the rows from others of the same sources."""
 
 
 def plan_batches(files: RunFiles, run: RunRecord, limits: Limits, batches: tuple[Batch, ...]) -> bool:
@@ -101,9 +105,15 @@ class _Packing:
             self.shards.append(self._entry(entry, filled, names[-1], batch))
             filled = _Filled()
 
+        last_index = -1
         with Freezer(self._files.store, name_of) as freezer:
             for source, block in batch.blocks:
-                weights = scale.weigh(block, block.column("index")[-1].as_py()).weights
+                first_index, before = block.column("index")[0].as_py(), last_index
+                last_index = block.column("index")[-1].as_py()
+                if first_index <= before and (last := splitter.finish()):
+                    freezer.close()  # the rows of a shard rise: no row is in it twice
+                    close(last)
+                weights = scale.weigh(block, last_index).weights
                 for cut in splitter.feed(weights):
                     rows = block.slice(cut.start, cut.stop - cut.start)
                     filled.add(source, rows)
@@ -118,7 +128,7 @@ class _Packing:
     def _digest(self, batch: Chosen) -> str:
         """The same for whoever plans the same round of the same rows."""
         limits = self._limits.model_dump()
-        said = [self.round, batch.sources, batch.max_requests, batch.refusals, batch.settings, limits]
+        said = [self.round, batch.sources, batch.max_requests, batch.refusals, batch.settings, batch.mark, limits]
         return hashlib.sha256(orjson.dumps(said)).hexdigest()[:12]
 
     def _entry(self, entry: ShardPlan, filled: "_Filled", name: str, batch: Chosen) -> ShardPlan:
@@ -131,6 +141,7 @@ class _Packing:
                 "sources": tuple(filled.sources),
                 "refusals": batch.refusals,
                 "settings": batch.settings,
+                "replaced": batch.replaced,
                 "unanswered": filled.unanswered,
             }
         )
@@ -165,8 +176,8 @@ class _Filled:
 
 
 def _taken(files: RunFiles, plan: list[ShardPlan], batch: Batch) -> Iterator[tuple[int, pa.RecordBatch]]:
-    for source in batch.sources:
-        for block in rows_again(files, plan[source], batch.pick):
+    for source, pick in batch.picks:
+        for block in rows_again(files, plan[source], pick):
             yield source, block
 
 

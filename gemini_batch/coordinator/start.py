@@ -43,6 +43,7 @@ PLANNED = pa.schema(
         ("sources", pa.list_(pa.int32())),
         ("refusals", pa.int32()),
         ("settings", pa.string()),
+        ("replaced", pa.bool_()),
         ("unanswered", pa.int64()),
     ]
 )

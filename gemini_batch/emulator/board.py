@@ -132,14 +132,22 @@ class FaultBoard:
             self._drop_spent()
         return LineFaults(fixed, self._looker(looking) if looking or self._chaos else None)
 
-    def _looker(self, looking: list[_Armed]) -> Callable[[int, str], str | None]:
+    def take_input_lines(self, job: str, model: str) -> Callable[[int, str], str | None] | None:
+        """(position, key) of a line -> the fault for which its create is refused; None while none is armed."""
+        with self._lock:
+            self._drop_spent()
+            of_input = [one for one in self._armed if one.spec.fault.point is Point.INPUT_LINE]
+        looking = [one for one in of_input if one.spec.applies_to_job(job, model)]
+        return self._looker(looking, Point.INPUT_LINE) if looking else None
+
+    def _looker(self, looking: list[_Armed], point: Point = Point.LINE) -> Callable[[int, str], str | None]:
         def look(position: int, key: str) -> str | None:
             met: str | None = None
             with self._lock:
                 for one in looking:
                     if one.spec.applies_to_line(position, key) and one.meets(self._falls(one.spec), met is None):
                         met = one.spec.name
-                met = met or next(iter(self._chaos_at(Point.LINE, "")), None)
+                met = met or next(iter(self._chaos_at(point, "")), None)
                 if met is not None:
                     self.fired[met] += 1
             return met
@@ -158,7 +166,7 @@ class FaultBoard:
         if point is Point.CALL:
             return {f"{call}_{SURVIVABLE_ANSWERS[dice.below(len(SURVIVABLE_ANSWERS))]}": CHAOS_SECONDS}
         names = [name for name, one in FAULTS.items() if one.point is point and one.is_survivable]
-        return {names[dice.below(len(names))]: CHAOS_SECONDS}
+        return {names[dice.below(len(names))]: CHAOS_SECONDS} if names else {}
 
     def _dice(self, of: str) -> Dice:
         """New ones for each roll of a kind: what one kind meets does not depend on how often others roll."""

@@ -33,6 +33,7 @@ Subject = tuple[str | None, str | None]
 class Point(Enum):
     CALL = "a call, before anything is done"
     CREATED = "a create that made a job"
+    INPUT_LINE = "a line that a create is to read, in input order"
     JOB = "a job, chosen at its create"
     LINE = "a result line, chosen at the create of its job, in input order"
     GET = "a batches.get"
@@ -48,6 +49,9 @@ class Point(Enum):
 _ONE_REPLY = frozenset({Point.CALL, Point.CREATED, Point.GET, Point.CHUNK, Point.DOWNLOAD})
 """A fault of these is the whole of the reply."""
 
+OF_LINES = frozenset({Point.INPUT_LINE, Point.LINE})
+"""What has a key and a position."""
+
 _OF_NO_JOB = frozenset({Point.LIST, Point.LIST_WITH_MORE, Point.LIST_OF_REST, Point.CHUNK, Point.FILE})
 _CALLS_OF_NO_JOB = frozenset({"upload_start", "upload", "file_list", "list", "model_list"})
 
@@ -56,7 +60,7 @@ _CALLS_OF_NO_JOB = frozenset({"upload_start", "upload", "file_list", "list", "mo
 class Fault:
     point: Point
     effect: str
-    default_times: int = 1
+    default_times: float = 1
     seconds: float = 0.0
     """How long or how late, where the fault has a duration and none is given."""
     is_survivable: bool = True
@@ -75,6 +79,11 @@ def _line(effect: str, is_survivable: bool = False) -> Fault:
     return Fault(Point.LINE, effect, is_survivable=is_survivable)
 
 
+def _input_line(effect: str) -> Fault:
+    """What is wrong with a line is so whenever it is sent; of a create the first such line counts."""
+    return Fault(Point.INPUT_LINE, effect, default_times=math.inf, is_survivable=False)
+
+
 def _job(effect: str, seconds: float = 0.0, is_survivable: bool = True) -> Fault:
     return Fault(Point.JOB, effect, seconds=seconds, is_survivable=is_survivable)
 
@@ -88,6 +97,8 @@ FAULTS = {
     "create_500_after_commit": Fault(Point.CREATED, "500 although the job exists"),
     "create_503_after_commit": Fault(Point.CREATED, "503 although the job exists"),
     "create_hangs_after_commit": Fault(Point.CREATED, "no reply for `seconds`, though the job exists", seconds=60),
+    "create_line_refused": _input_line("400 that names the line"),
+    "create_line_refused_unnamed": _input_line("400 that does not name the line"),
     "create_late": _job("the connection closes at once; the job comes to be `seconds` later", 30),
     "list_lag": _job("in no list before `seconds` have passed", 120),
     "get_lag": _job("404 on get before `seconds` have passed", 120),
@@ -194,7 +205,7 @@ class FaultSpec(BaseModel):
         fault = find_fault(self.name)
         if fault is None:
             raise ValueError(unknown_fault(self.name))
-        if (self.key is not None or self.row is not None) and fault.point is not Point.LINE:
+        if (self.key is not None or self.row is not None) and fault.point not in OF_LINES:
             raise ValueError(f"{self.name} happens to {fault.point.value}: it has no key and no row")
         if (self.job is not None or self.model is not None) and not fault.is_about_a_job:
             raise ValueError(f"{self.name} happens to {fault.point.value}: it has no job and no model")

@@ -14,7 +14,7 @@ from gemini_batch.emulator.answers import response_schema
 from gemini_batch.emulator.dice import canonical
 from gemini_batch.emulator.proto import BadLineError, check_embed, check_generate, check_metadata, expected_object
 from gemini_batch.emulator.sampler import compile_schema
-from gemini_batch.emulator.wire import Json, key_of, member, snake_case
+from gemini_batch.emulator.wire import Json, invalid, key_of, member, snake_case
 
 _LINES_BETWEEN_LOOKS = 1024
 _INLINE_MEMBERS = {"request", "metadata"}
@@ -40,14 +40,17 @@ def survey_lines(
     count_tokens: Callable[[Json], int],
     note: Callable[[int, int, str], None],
     wanted: Callable[[], bool],
+    fault: Callable[[int, str], str | None] | None = None,
 ) -> Survey:
     """Reads each line once.
 
     Args:
         note: gets the digests of (key, body) and of the body, and the key of each line.
+        fault: (position, key) of each line -> the fault for which it is refused, if any.
 
     Raises:
         BadLineError: the first line to refuse.
+        ApiError: a fault refuses them without naming the line.
         AbandonedError: `wanted()` has become false.
     """
     number = tokens = 0
@@ -58,6 +61,8 @@ def survey_lines(
             line = checked(raw, embeds, inline)
             request = line["request"]
             body = digest(canonical(request))
+            if fault and (name := fault(number - 1, key_of(line))):
+                raise _refusal(name)
         except BadLineError as e:
             raise e.located(number, raw) from None
         except orjson.JSONEncodeError:
@@ -66,6 +71,12 @@ def survey_lines(
         note(digest(key.encode("utf-8", "replace") + body.to_bytes(8, "little", signed=True)), body, key)
         tokens += count_tokens(request)
     return Survey(number, tokens)
+
+
+def _refusal(fault: str) -> Exception:
+    if fault == "create_line_refused":
+        return BadLineError("no such field: 'x'", "request")
+    return invalid("Request contains an invalid argument.", reason=f"fault {fault}")
 
 
 def checked(raw: bytes, embeds: bool = False, inline: bool = False) -> Json:

@@ -172,7 +172,8 @@ class Service:
         purchase = self.bought.begin()
         try:
             self._stage(order, source)
-            survey = self._survey(order, source, purchase.note)
+            fault = self.faults.take_input_lines(order.display_name, order.model)
+            survey = self._survey(order, source, purchase.note, fault)
             job, line_faults = self._make(order, job_id, survey)
             self._buy(job, purchase)
         except BaseException:
@@ -205,7 +206,13 @@ class Service:
         except OSError:  # no hard links on this file system
             shutil.copyfile(self.files.path_of(file), source)
 
-    def _survey(self, order: Order, source: Path, note: Callable[[int, int, str], None]) -> Survey:
+    def _survey(
+        self,
+        order: Order,
+        source: Path,
+        note: Callable[[int, int, str], None],
+        fault: Callable[[int, str], str | None] | None = None,
+    ) -> Survey:
         respondent = self.respondent(order.owner, order.model)
         count = respondent.count_embedded if order.embeds else respondent.count
         with source.open("rb", buffering=1 << 20) as lines:
@@ -216,6 +223,7 @@ class Service:
                 count_tokens=count,
                 note=note,
                 wanted=lambda: not self._closing,
+                fault=fault,
             )
         if not survey.n_lines:
             raise invalid("The batch has no requests.")

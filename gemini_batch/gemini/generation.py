@@ -5,7 +5,7 @@ from typing import Any
 from gemini_batch.config import Options
 from gemini_batch.inputs import read_json_object
 from gemini_batch.records import SchemaSpec
-from gemini_batch.schema.openapi import response_schema
+from gemini_batch.schema.openapi import response_json_schema, response_schema
 
 FIELDS = {
     "temperature": "temperature",
@@ -15,6 +15,9 @@ FIELDS = {
     "max_output_tokens": "maxOutputTokens",
     "media_resolution": "mediaResolution",
 }
+
+SCHEMA_FIELDS = {"responseSchema": response_schema, "responseJsonSchema": response_json_schema}
+"""Where a schema may stand; the service takes one of them."""
 
 
 def generation_config(options: Options, spec: SchemaSpec | None) -> dict[str, Any]:
@@ -31,8 +34,7 @@ def generation_config(options: Options, spec: SchemaSpec | None) -> dict[str, An
     if given := {name: value for name, value in thinking.items() if value is not None}:
         config["thinkingConfig"] = given
     if spec is not None:
-        config |= {
-            "responseMimeType": "application/json",
-            "responseSchema": response_schema(spec.json_schema),
-        }
+        config = {name: value for name, value in config.items() if name not in SCHEMA_FIELDS}
+        made = SCHEMA_FIELDS[options.schema_field](spec.json_schema)
+        config |= {"responseMimeType": "application/json", options.schema_field: made}
     return config

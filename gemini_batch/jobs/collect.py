@@ -26,7 +26,7 @@ def collect(shop: Shop, record: ShardRecord) -> Tally:
     store, shard = shop.files.store, record.shard
     if record.requests is None:
         raise AssertionError("ENDED without a record of requests")
-    raw, asked = _keep_raw(shop, record), shop.run.asked
+    raw, asked = _keep_raw(shop, record), shop.asked(shard)
     with ExitStack() as files:
         part = files.enter_context(store.scratch(f"{shard:06d}.part"))
         task = ParseTask(

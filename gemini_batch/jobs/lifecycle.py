@@ -139,7 +139,13 @@ def _learn(record: ShardRecord, job: Job) -> dict[str, object]:
 
 def _not_created(record: ShardRecord, event: Event, why: str) -> dict[str, object]:
     refusals = record.refusals + 1
-    anew = {"state": S.PLANNED, "upload": None, "requests": None, "refusals": refusals, "problem": why}
+    anew: dict[str, object] = {
+        "state": S.PLANNED,
+        "upload": None,
+        "requests": None,
+        "refusals": refusals,
+        "problem": why,
+    }
     match event:
         case SendFailed():  # a day of 429 must not make every record longer
             return {"state": S.READY, "sends": record.sends[:-1], "problem": why}
@@ -304,8 +310,13 @@ def is_of_all(left_out: tuple[LeftOut, ...]) -> bool:
     return (
         len(left_out) >= FIRST_LINES
         and all(row.line == 1 for row in left_out)
-        and len({NUMBER.sub("#", row.why) for row in left_out}) == 1
+        and len({in_words(row.why) for row in left_out}) == 1
     )
+
+
+def in_words(why: str) -> str:
+    """What a refusal says, whichever line and column it names."""
+    return NUMBER.sub("#", why)
 
 
 def is_live(job: Job) -> bool:

@@ -6,7 +6,7 @@ The rows are any rows of the manifest; of those that were bought before, only wh
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def parse(task: ParseTask) -> Tally:
     """
     shard = _Shard(task)
     digest = hashlib.sha256()
-    lines = _lines(task.raw, digest) if task.raw else ()
+    lines = read_lines(task.raw, digest.update) if task.raw else ()
     aligned = align(lines, task.nonce, shard.indices, shard.sent)
     rows, costs = shard.answered(aligned)
     made = RowMaker(task.response_schema, task.n_samples, task.min_valid).make(rows)
@@ -217,11 +217,19 @@ def _failed(asked: Sequence[Samples], answers: Sequence[Answer], attempts: Seque
     )
 
 
-def _lines(raw: Path, digest: Any) -> Iterator[bytes]:
-    """Lines of a packed result file, split at line feeds only: texts may hold U+2028."""
+def read_lines(raw: Path, seen: Callable[[bytes], object] = bool) -> Iterator[bytes]:
+    """Lines of a packed result file, split at line feeds only: texts may hold U+2028.
+
+    Args:
+        seen: is given every byte, in order.
+
+    Raises:
+        RunStopped: it is damaged.
+        OSError: not now.
+    """
     rest = b""
     for chunk in _unpacked(raw):
-        digest.update(chunk)
+        seen(chunk)
         *whole, rest = (rest + chunk).split(b"\n")
         yield from whole
     yield rest

@@ -30,7 +30,7 @@ def prepare(shop: Shop, record: ShardRecord) -> events.Event:
     shard = record.shard
     requests = rundir.requests_of(shard, record.nonce)
     with ExitStack() as scratch:
-        task = _encode_task(shop, shard, scratch)
+        task = _encode_task(shop, record, scratch)
         encoded = _encode(shop, shard, task)
         stored = _upload(shop, shard, task.lines, encoded) if encoded.lines else None
         shop.files.store.publish(requests, task.requests)
@@ -55,8 +55,8 @@ def _upload(shop: Shop, shard: int, lines: Path, encoded: Encoded) -> StoredFile
     return stored
 
 
-def _encode_task(shop: Shop, shard: int, scratch: ExitStack) -> EncodeTask:
-    store = shop.files.store
+def _encode_task(shop: Shop, record: ShardRecord, scratch: ExitStack) -> EncodeTask:
+    store, shard = shop.files.store, record.shard
     return EncodeTask(
         asked=shop.asked(shard),
         nonce=shop.run.nonce,
@@ -66,7 +66,7 @@ def _encode_task(shop: Shop, shard: int, scratch: ExitStack) -> EncodeTask:
         lines=scratch.enter_context(store.scratch(f"{shard:06d}.jsonl")),
         requests=scratch.enter_context(store.scratch(f"{shard:06d}.requests")),
         media=scratch.enter_context(store.scratch(f"{shard:06d}.media")),
-        left_out={row.index: row.why for row in shop.records[shard].left_out},
+        left_out={row.index: row.why for row in record.left_out},
     )
 
 

@@ -26,10 +26,25 @@ def refusal(shop: Shop, record: ShardRecord, send: Send, error: Refused) -> even
         if lifecycle.is_of_all((*record.left_out, row)):
             return RunStopped(f"the service refuses whatever line comes first, so the settings are at fault: {why}")
         return events.SendRefused(send.number, why, row)
-    if not shop.proven():
-        # The pilot: what the service finds wrong here it will most likely find in every shard.
-        return RunStopped(f"the service refused the first job of the run, nothing was bought: {why}")
+    if not shop.proven() and not _may_be_a_row(shop, record, why):
+        # The pilot: what the service finds wrong here it will most likely find in every shard. Once a person has said
+        # to go on, a second shard is the proof.
+        return RunStopped(
+            f"the service refused the first job of the run, nothing was bought: {why}. "
+            "If a row is at fault, and not the settings, resume: it is looked for by halves"
+        )
     return events.SendRefused(send.number, why)
+
+
+def _may_be_a_row(shop: Shop, record: ShardRecord, why: str) -> bool:
+    """Whether a person has seen the run stopped and said to go on, and no shard beside this one was refused alike
+    since."""
+    said = shop.files.controls().last()
+    if said is None or said.at is None or said.cause != "resumed":
+        return False
+    peers = (one for one in shop.all_records() if shop.plan[one.shard].round == shop.plan[record.shard].round)
+    since = (one for one in peers if one.refused and one.at and one.at > said.at)
+    return all(lifecycle.in_words(one.refused or "") != lifecycle.in_words(why) for one in since)
 
 
 def _row_named(shop: Shop, record: ShardRecord, send: Send, why: str) -> LeftOut | None:

@@ -18,7 +18,8 @@ from gemini_batch.errors import RunStopped
 from gemini_batch.ledger.store import Store
 from gemini_batch.parquet import UNREADABLE, read_blocks
 from gemini_batch.records import RunRecord, ShardPlan
-from gemini_batch.reducer.rows import RowMaker, Rows, patched, read_rows
+from gemini_batch.reducer.rounds import patched, read_rows
+from gemini_batch.reducer.rows import RowMaker, Rows
 
 OPEN_PARTS = 4
 """Parts of later rounds that are held in memory; each has the rows of many shards, which come one after the other."""

@@ -9,7 +9,7 @@ that occur equally often the one of the earliest sample wins.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -19,6 +19,9 @@ TieBreaker = Callable[[Path, Sequence[Any]], Any]
 _PLAIN = frozenset({str, int, type(None)})
 """Types whose values can be compared as they are."""
 
+_SCALARS = frozenset({int, float, bool, type(None)})
+_OBJECTS = {dict}
+
 COUNT = "#count"
 """Last step of the path under which the length of a list is voted on."""
 
@@ -26,8 +29,9 @@ COUNT = "#count"
 # --- one row of a dataset ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(NamedTuple):
+    """What the samples of a row come to."""
+
     value: Any
     """Each field is that of some sample; all of it is when the samples are no objects."""
     agreement: float
@@ -44,7 +48,7 @@ def vote(samples: Sequence[Any], fieldwise: bool = True) -> Vote:
     Args:
         fieldwise: whether objects are voted on by field, and not each as one value.
     """
-    if fieldwise and all(type(sample) is dict for sample in samples):
+    if fieldwise and set(map(type, samples)) == _OBJECTS:
         return _by_field(samples)
     place, count = _poll([_comparable(sample) for sample in samples])
     return Vote(samples[place], count / len(samples), [], place)
@@ -52,16 +56,18 @@ def vote(samples: Sequence[Any], fieldwise: bool = True) -> Vote:
 
 def _by_field(samples: Sequence[dict[str, Any]]) -> Vote:
     first, count = samples[0], len(samples)
-    names = first if all(sample.keys() == first.keys() for sample in samples) else _names(samples)
-    agreeing, places, differing = 0, dict[str, int](), dict[str, list[Any]]()
+    names = _names(samples)
+    votes, places, differing = 0, dict[str, int](), dict[str, list[Any]]()
     for name in names:
-        values = [
-            value if type(value) in _PLAIN else _comparable(value) for value in [sample.get(name) for sample in samples]
-        ]
-        places[name], votes = _poll(values)
-        agreeing += votes
-        if votes < count:
-            differing[name] = values
+        values = [sample.get(name) for sample in samples]
+        if values.count(values[0]) == count and _alike(values):
+            votes += count
+            continue
+        values = [_comparable(value) for value in values]
+        place, most = _poll(values)
+        votes += most
+        if most < count:
+            places[name], differing[name] = place, values
     if not differing:
         return Vote(first, 1.0, [], 0)
     agreed = [
@@ -71,13 +77,24 @@ def _by_field(samples: Sequence[dict[str, Any]]) -> Vote:
     if agreed[winner] == len(differing):
         value = samples[winner]
     else:
-        value = {name: samples[place][name] for name, place in places.items() if name in samples[place]}
-    return Vote(value, agreeing / (count * len(places)), list(differing), winner)
+        sources = {name: samples[places.get(name, 0)] for name in names}
+        value = {name: source[name] for name, source in sources.items() if name in source}
+    return Vote(value, votes / (count * len(names)), list(differing), winner)
 
 
-def _names(samples: Sequence[Mapping[str, Any]]) -> dict[str, None]:
+def _alike(values: list[Any]) -> bool:
+    """Whether what Python calls equal here is equal; where it is not certain, no."""
+    kind = type(values[0])
+    return kind is str or (kind in _SCALARS and len(set(map(type, values))) == 1)
+
+
+def _names(samples: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Of all fields, in the order in which they appear."""
-    return dict.fromkeys(name for sample in samples for name in sample)
+    names = samples[0].keys()
+    for sample in samples:
+        if sample.keys() != names:
+            return dict.fromkeys(name for sample in samples for name in sample)
+    return samples[0]
 
 
 def _poll(values: list[Any]) -> tuple[int, int]:

@@ -94,7 +94,7 @@ def _by_model(spec: SchemaSpec, ref: str) -> Check:
 
     def check(text: str) -> Any:
         try:
-            return adapter.dump_python(adapter.validate_json(text), mode="json", by_alias=True)
+            return adapter.dump_python(adapter.validate_json(text), mode="json", by_alias=True, warnings=False)
         except ValidationError as error:
             if _is_no_json(error):
                 for found in the_only(text, check, Invalid):

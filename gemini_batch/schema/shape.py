@@ -10,7 +10,7 @@ A Decimal is a string as a model serialises it, and a union of number and string
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pyarrow as pa
@@ -51,10 +51,14 @@ def alternatives(node: Json) -> list[Json] | None:
     branches = node.get("anyOf") or node.get("oneOf")
     if branches is None and isinstance(node.get("type"), list):
         branches = [{**node, "type": kind} for kind in node["type"]]
-    return None if branches is None else [branch for branch in branches if branch.get("type") != "null"]
+    return (
+        None if branches is None else [branch for branch in branches if branch is True or branch.get("type") != "null"]
+    )
 
 
-def _shape(node: Json, root: Json, within: tuple[str, ...]) -> Shape:
+def _shape(node: Json | Literal[True], root: Json, within: tuple[str, ...]) -> Shape:
+    if node is True:  # any value at all
+        return _JSON
     if ref := node.get("$ref"):
         return _JSON if ref in within else _shape(resolve_ref(root, ref), root, (*within, ref))
     if len(node.get("allOf", ())) == 1:
@@ -65,7 +69,7 @@ def _shape(node: Json, root: Json, within: tuple[str, ...]) -> Shape:
     match node.get("type"):
         case "object" if node.get("properties"):
             return _struct(node["properties"], root, within)
-        case "array" if isinstance(node.get("items"), dict) and "prefixItems" not in node:
+        case "array" if isinstance(node.get("items"), dict | bool) and "prefixItems" not in node:
             return _list(_shape(node["items"], root, within))
         case "string":
             return _STRINGS.get(node.get("format", ""), _STRING)
@@ -75,8 +79,8 @@ def _shape(node: Json, root: Json, within: tuple[str, ...]) -> Shape:
 
 
 def _of_values(node: Json) -> Shape:
-    """A schema without a type: its enum or const tells."""
-    values = node.get("enum", [node["const"]] if "const" in node else [])
+    """A schema without a type: its enum or const tells. Every column takes null."""
+    values = [value for value in node.get("enum", [node["const"]] if "const" in node else []) if value is not None]
     if values and all(isinstance(value, str) for value in values):
         return _STRING
     if values and all(type(value) is int for value in values):

@@ -103,7 +103,7 @@ def test_twenty_kills_and_resumes_change_nothing_and_buy_nothing_twice(
             threading.Event().wait(seconds := dice.uniform(0.2, 1.5))
             moment = f"{seconds:.2f} s"
         else:  # while it talks to the service
-            calls, more = _calls(emulator), dice.randint(1, 25)
+            calls, more = _calls(emulator), dice.randint(1, 500 // KILLS)
             look.until(lambda: _calls(emulator) >= calls + more or not started.running, f"{more} calls", 60)  # noqa: B023
             moment = f"{more} calls"
         assert started.kill(), f"kill {len(moments) + 1} came too late: {started.said}"

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from google.genai import errors
-from sdk_calls import MODEL, TransportError, finished, upload
+from sdk_calls import MODEL, TransportError, finished, request_of, upload
 from six_prompts import submit_all, upload_all
 
 from gemini_batch.emulator.faults import ANSWERS, CALLS
@@ -127,6 +127,54 @@ def test_a_cancel_that_is_refused_cancels_nothing(client, http, arm):
 
 
 # creating
+
+
+@pytest.fixture
+def refused(client, http):
+    """Creates a job of r0 to r5 that must be refused, and gives the words."""
+
+    def words(name: str = "j") -> str:
+        before = http.get("/admin/stats").json()["creates_rejected"]
+        with pytest.raises(errors.ClientError) as error:
+            submit_all(client, name)
+        assert (error.value.code, error.value.status) == (400, "INVALID_ARGUMENT")
+        stats = http.get("/admin/stats").json()
+        assert (stats["creates"], stats["creates_rejected"]) == (0, before + 1)
+        assert stats["requests"]["bought_total"] == 0
+        return str(error.value.message)
+
+    return words
+
+
+@pytest.mark.parametrize("narrowed", [{"key": "r[24]"}, {"row": 2}, {"key": "r2", "row": 2, "job": "j*"}])
+def test_a_line_that_is_refused_is_named_as_often_as_it_is_sent(refused, arm, narrowed):
+    arm("create_line_refused", **narrowed)
+    for _ in range(3):
+        assert refused() == "Error on line 3: invalid JSON, near column 15: no such field: 'x'"
+
+
+def test_a_line_may_be_refused_without_a_word_of_where(refused, arm):
+    arm("create_line_refused_unnamed", key="r4")
+    assert [refused(), refused()] == ["Request contains an invalid argument."] * 2
+
+
+def test_a_create_that_does_not_send_the_refused_line_is_taken(client, http, arm, refused):
+    arm("create_line_refused", key="r9")
+    arm("create_line_refused_unnamed", key="r1", job="other*")
+    assert submit_all(client).name
+    http.post("/admin/reset")
+    arm("create_line_refused", key="r9")
+    arm("create_line_refused_unnamed", key="r1", job="other*")
+    refused("other job")
+    inline = [request_of("x") | {"metadata": {"key": "r9"}}]
+    with pytest.raises(errors.ClientError, match="no such field: 'x'"):
+        client.batches.create(model=MODEL, src=inline)
+
+
+def test_a_refused_line_that_is_not_narrowed_is_the_first_whatever_it_holds(client, arm, refused):
+    arm("create_line_refused", times=2, after=1)
+    assert [refused()[:15], refused()[:15]] == ["Error on line 2", "Error on line 1"]
+    assert submit_all(client).name
 
 
 @pytest.mark.parametrize("fault", ["create_400", "create_429", "create_503", "create_reset"])

@@ -25,6 +25,12 @@ def test_the_stages_are_measured_and_their_shares_sum_up():
     assert 95 <= sum(int(share.strip(" %")) for _, _, share in rows) <= 105
 
 
+def test_a_vote_is_measured():
+    """A script that only people run rots unseen."""
+    names = [row[0].strip() for row in measured("vote.py", "--rows", "300", "--repeat", "1") if row]
+    assert names == ["vote", "read the samples' JSON"]
+
+
 def test_the_start_of_the_emulator_is_measured():
     """A script that only people run rots unseen."""
     assert [row[0].strip() for row in measured("emulator_start.py", "--repeat", "1")] == ["start", "stop"]

@@ -1,6 +1,7 @@
 """docs/emulator.md is for people who have nothing else: what it shows runs, and what it lists is all there is."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -293,7 +294,8 @@ def fault_table() -> str:
 
 def _effect(fault: Fault) -> str:
     effect = fault.effect.replace("`seconds`", f"`seconds` ({fault.seconds:g})")
-    return effect if fault.default_times == 1 else f"{effect} ({fault.default_times} times)"
+    often = {1: "", math.inf: " (always)"}.get(fault.default_times, f" ({fault.default_times} times)")
+    return effect + often
 
 
 def test_the_table_of_faults_is_that_of_the_code() -> None:

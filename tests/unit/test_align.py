@@ -5,11 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.gemini.wire import line_key, read_answer
-from gemini_batch.jobs.align import align
+from gemini_batch.jobs import align as tested
 
 
 def key(nonce, index, sample=0):
     return line_key(nonce.encode(), index, sample).decode()
+
+
+def align(lines, nonce, first, sent):
+    """Rows that follow one another and have one sample each: `answers` has one entry per row."""
+    indices = range(first, first + len(sent))
+    found = tested.align(lines, nonce, indices, [(0,) if was_sent else () for was_sent in sent])
+    found.answers = [row[0] if row else None for row in found.answers]
+    return found
 
 
 NONCE, OTHER = "00c0ffee00c0ffee", "00c0ffee00c0ffef"

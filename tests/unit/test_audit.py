@@ -60,7 +60,7 @@ WORDS = {"problem", "at", "owner", "nonce", "created_at", "ended_at", "began_at"
 ESTIMATES = {"requests", "request_bytes", "tokens", "first_index"}
 """Of a shard's plan; where its rows are is held against its files by those who read them."""
 
-OF_AN_ENTRY = {"refusals", "unanswered", "settings", "frozen", "sources"}
+OF_AN_ENTRY = {"replaced", "refusals", "unanswered", "settings", "frozen", "sources"}
 """Of a plan's line: held against the shard's files with the shard; the run as a whole only has to number its shards
 and, in round 0, rows."""
 
@@ -80,6 +80,8 @@ def is_free(facts, path):
         case ["plan", name] if isinstance(facts, RunFacts):
             later = name == "rows" and facts.plan[path[1]].round
             return name in ESTIMATES | OF_AN_ENTRY or later
+        case ["plan", "replaced"]:
+            return facts.plan.settings is not None  # no request need be another for its content then
         case ["plan", name]:
             return name in ESTIMATES
         case ["listed", name]:

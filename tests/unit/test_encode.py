@@ -33,13 +33,15 @@ ROWS = pa.schema(
         ("system_instruction", pa.string()),
     ]
 )
+OWN = {"samples": pa.list_(pa.int32()), "attempts": pa.int32(), "was": pa.string()}
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
 
 
-def run(folder, asked, rows, first=0, roots=(), max_bytes=10**9, uris=None):
+def run(folder, asked, rows, first=0, roots=(), max_bytes=10**9, uris=None, left_out=None):
     """Encode rows; returns the outcome, the request objects and the record of rows."""
+    own = [pa.field(name, kind) for name, kind in OWN.items() if any(name in row for row in rows)]
     table = pa.Table.from_pylist(
-        [{"index": first + at, "key": str(first + at), **row} for at, row in enumerate(rows)], ROWS
+        [{"index": first + at, "key": str(first + at), **row} for at, row in enumerate(rows)], pa.schema([*ROWS, *own])
     )
     pq.write_table(table, folder / "rows")
     task = EncodeTask(
@@ -52,6 +54,7 @@ def run(folder, asked, rows, first=0, roots=(), max_bytes=10**9, uris=None):
         folder / "requests",
         folder / "media",
         uris or {},
+        left_out or {},
     )
     made = encode(task)
     body = (folder / "lines").read_bytes()
@@ -242,3 +245,58 @@ def test_a_bad_row_has_its_reason_and_no_line_and_its_neighbours_are_sent(asked,
 def test_a_shard_of_bad_rows_is_an_empty_file(asked, tmp_path):
     made, lines, record = run(tmp_path, asked(), [{"prompt": None}] * 3)
     assert (made.lines, made.size_bytes, lines, len(record)) == (0, 0, [], 3)
+
+
+# --- samples, and rows that are bought again --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seed", "seeds"), [(None, [0, 1, 2]), (7, [7, 8, 9]), (2**31 - 2, [2**31 - 2, 2**31 - 1, -(2**31)])]
+)
+def test_each_sample_is_a_line_with_a_seed_of_its_own(asked, tmp_path, seed, seeds):
+    """With one seed a model would say the same three times."""
+    config = {"topK": 1} | ({} if seed is None else {"seed": seed})
+    made, lines, record = run(
+        tmp_path, asked(n_samples=3, generation_config=config), [{"prompt": "a"}, {"prompt": None}], 5
+    )
+    assert [line["key"] for line in lines] == [key(NONCE, 5, sample) for sample in range(3)]
+    assert [line["request"]["generationConfig"] for line in lines] == [{"topK": 1, "seed": own} for own in seeds]
+    assert made.lines == 3
+    _, _, single = run(tmp_path, asked(generation_config=config), [{"prompt": "a"}], 5)
+    assert record[0]["request_digest"] == single[0]["request_digest"]
+
+
+def test_one_sample_is_asked_with_the_settings_as_they_are(asked, tmp_path):
+    """What was asked yesterday must be the same bytes today."""
+    for config in ({}, {"seed": 2**40}, {"seed": "x"}):
+        _, (line,), _ = run(tmp_path, asked(generation_config=config), [{"prompt": "a"}])
+        assert line["request"].get("generationConfig", {}) == config
+    _, lines, _ = run(tmp_path, asked(generation_config={"seed": "x"}, n_samples=2), [{"prompt": "a"}])
+    assert [line["request"]["generationConfig"] for line in lines] == [{"seed": "x"}] * 2
+
+
+def test_a_later_round_asks_any_rows_for_the_samples_that_are_missing(asked, tmp_path):
+    rows = [
+        {"index": 4, "prompt": "a", "samples": [1], "attempts": 1, "was": "failed"},
+        {"index": 900, "prompt": "b", "samples": None, "attempts": 2, "was": "ok"},
+    ]
+    _, lines, record = run(tmp_path, asked(n_samples=2), rows)
+    assert [line["key"] for line in lines] == [key(NONCE, 4, 1), key(NONCE, 900, 0), key(NONCE, 900, 1)]
+    assert [line["request"]["generationConfig"]["seed"] for line in lines] == [1, 0, 1]
+    assert [row["index"] for row in record] == [4, 900]
+
+
+def test_a_row_that_is_left_out_says_why_and_has_no_line(asked, tmp_path):
+    """A create that names a line must not be refused for it again."""
+    made, lines, record = run(
+        tmp_path, asked(n_samples=2), [{"prompt": "a"}, {"prompt": "b"}], 8, left_out={8: "said so"}
+    )
+    assert [line["key"] for line in lines] == [key(NONCE, 9, 0), key(NONCE, 9, 1)]
+    assert (record[0]["error_kind"], record[0]["error_message"], made.lines) == ("invalid_argument", "said so", 2)
+
+
+def test_all_samples_of_a_row_have_room_or_none_is_sent(asked, tmp_path):
+    """Samples of a row share a shard."""
+    _, lines, record = run(tmp_path, asked(n_samples=3), [{"prompt": "x" * 200}, {"prompt": "y"}], max_bytes=700)
+    assert [outcome["error_kind"] for outcome in record] == ["oversized", None]
+    assert len(lines) == 3

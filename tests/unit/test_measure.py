@@ -24,6 +24,7 @@ CONFIG = st.fixed_dictionaries(
     optional={
         "temperature": st.floats(0, 2),
         "stopSequences": st.lists(TEXT, max_size=3),
+        "seed": st.integers(-(2**31), 2**31 - 1) | TEXT,
         "responseSchema": st.dictionaries(TEXT, TEXT, max_size=3),
     },
 )
@@ -92,14 +93,15 @@ def test_text_rows_weigh_exactly_their_encoded_line(asked, tmp_path_factory, row
 
 @given(
     index=st.integers(0, 10**9),
-    sample=st.just(0),
+    samples=st.integers(1, 12),
     request=st.binary(max_size=40),
     config=CONFIG,
 )
-def test_line_bytes_is_the_length_of_the_line(asked, index, sample, request, config):
-    """A size computed without building the line must be the size of the line."""
-    encoder = Encoder(asked(generation_config=config), NONCE)
-    assert encoder.line_bytes(index, len(request)) == len(encoder.line(index, sample, request))
+def test_row_bytes_is_the_length_of_the_rows_lines(asked, index, samples, request, config):
+    """A size computed without building the lines must be the size of the lines."""
+    encoder = Encoder(asked(generation_config=config, n_samples=samples), NONCE)
+    lines = [encoder.line(index, sample, request) for sample in range(samples)]
+    assert encoder.row_bytes(index, len(request)) == len(b"".join(lines))
 
 
 @given(parts=st.lists(st.lists(TEXT, min_size=1, max_size=4), min_size=1, max_size=4), system=st.none() | TEXT)
@@ -130,6 +132,16 @@ def test_picture_rows_never_weigh_less_than_their_line(asked, tmp_path, media, r
     uri = "https://generativelanguage.googleapis.com/v1beta/files/" + "x" * 40
     _, body = encoded_lines(tmp_path, what, rows, 0, uris={item.sha256: uri for item in made.to_upload})
     assert len(body) <= size
+
+
+def test_a_row_weighs_all_its_samples(asked, tmp_path):
+    """Each is a line of its own, paid with all its tokens."""
+    one, three = (Scale(asked(n_samples=n), NONCE, (), 10**9).weigh(block(["fine", None]), 9).weights for n in (1, 3))
+    _, body = encoded_lines(tmp_path, asked(n_samples=3), block(["fine", None]), 9)
+    assert list(three.request_bytes) == [len(body), 0]
+    assert list(three.tokens) == [3 * tokens for tokens in one.tokens]
+    assert (one.samples, three.samples) == (1, 3)
+    assert list(Scale(asked(n_samples=3), NONCE, (), 200).weigh(block(["fine"]), 0).weights.request_bytes) == [0]
 
 
 def test_a_row_over_the_line_limit_and_a_row_without_content_weigh_nothing(asked):

@@ -122,6 +122,20 @@ def test_a_row_over_the_token_limit_gets_a_shard_of_its_own(splitter):
     assert [shard.tokens for shard in shards] == [10, 400, 10]
 
 
+@given(rows=ROWS, bounds=BOUNDS, samples=st.integers(2, 5))
+def test_a_row_of_several_samples_takes_as_many_requests_and_is_never_cut(limits, rows, bounds, samples):
+    """A row whose samples lie in two shards could not be voted on by either."""
+    most = bounds[0]
+    splitter = Splitter(limits(max_requests_per_shard=most, max_bytes_per_shard=MAX_BYTES))
+    weights = Weights([size for size, _ in rows], [tokens for _, tokens in rows], samples)
+    shards = [cut.full for cut in splitter.feed(weights) if cut.full]
+    last = splitter.finish()
+    shards += [last] if last else []
+    assert sum(shard.rows for shard in shards) == len(rows)
+    assert sum(shard.requests for shard in shards) == samples * sum(size > 0 for size, _ in rows)
+    assert all(shard.requests <= most or shard.rows == 1 for shard in shards)
+
+
 def test_rows_that_cannot_be_sent_take_no_room(splitter):
     """A bad row has no line, so it may stand in a shard whose bytes are used up."""
     _, placed = feed(splitter(10, None), [(MAX_BYTES, 1), (0, 0), (0, 0), (1, 1)], [])

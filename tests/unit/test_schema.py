@@ -6,13 +6,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from many_types import Chain, Pet, Tree
 from pydantic import BaseModel, TypeAdapter
 
 from gemini_batch.errors import BadInput
 from gemini_batch.records import SchemaSpec
 from gemini_batch.schema.check import Invalid, checker
 from gemini_batch.schema.load import load_schema
-from gemini_batch.schema.openapi import response_schema
+from gemini_batch.schema.openapi import response_json_schema, response_schema
 from gemini_batch.schema.shape import shape_of
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
@@ -64,7 +65,7 @@ KNOWN = {
     "type", "description", "format", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength", "pattern",
     "enum", "properties", "propertyOrdering", "required", "items", "anyOf", "nullable",
 }  # fmt: skip
-TYPES = {"STRING", "INTEGER", "NUMBER", "BOOLEAN", "ARRAY", "OBJECT"}
+TYPES = {"STRING", "INTEGER", "NUMBER", "BOOLEAN", "ARRAY", "OBJECT", "NULL"}  # `types.Type` of google-genai
 
 
 def hold(node):
@@ -92,7 +93,7 @@ def test_nothing_is_sent_that_the_subset_does_not_know(name):
 def test_optional_is_nullable_and_bounds_and_descriptions_stay():
     sent = response_schema(load_schema("schemas:Bounded").json_schema)["properties"]
     assert sent["ratio"] == {"type": "NUMBER", "nullable": True, "minimum": 0, "maximum": 1}
-    assert sent["positive"] == {"type": "INTEGER", "description": "above zero"}
+    assert sent["positive"] == {"type": "INTEGER", "description": "above zero", "minimum": 1}
     assert sent["kind"] == {"type": "STRING", "enum": ["fixed"]}
 
 
@@ -102,11 +103,106 @@ def test_one_of_several_types_is_any_of_without_null():
     assert response_schema({"type": ["string", "null"]}) == {"type": "STRING", "nullable": True}
 
 
+@pytest.mark.parametrize(
+    ("values", "sent"),
+    [
+        (["a", "b"], {"type": "STRING", "enum": ["a", "b"]}),
+        ([1, 2, 3], {"type": "INTEGER", "minimum": 1, "maximum": 3}),
+        ([3, None, 2], {"type": "INTEGER", "minimum": 2, "maximum": 3, "nullable": True}),
+        (["a", None], {"type": "STRING", "enum": ["a"], "nullable": True}),
+        ([True], {"type": "BOOLEAN"}),
+        ([0.5], {"type": "NUMBER", "minimum": 0.5, "maximum": 0.5}),
+        (
+            [0, 10**15],
+            {
+                "anyOf": [{"type": "INTEGER", "minimum": n, "maximum": n} for n in (0, 10**15)],
+                "description": "One of 0, 1000000000000000",
+            },
+        ),
+        (
+            ["a", 1],
+            {"anyOf": [{"type": "STRING", "enum": ["a"]}, {"type": "INTEGER", "minimum": 1, "maximum": 1}]},
+        ),
+        (
+            [5, 1, 6],
+            {
+                "anyOf": [
+                    {"type": "INTEGER", "minimum": 1, "maximum": 1},
+                    {"type": "INTEGER", "minimum": 5, "maximum": 6},
+                ],
+                "description": "One of 5, 1, 6",
+            },
+        ),
+    ],
+)
+def test_only_strings_are_an_enum_and_numbers_are_ranges(values, sent):
+    """A number in an enum refuses the whole file: "enum: only allowed for STRING type" (OmniRoute #760)."""
+    assert response_schema({"enum": values}) == sent
+    hold(sent)
+
+
+def test_many_scattered_numbers_are_one_range_that_lists_them():
+    sent = response_schema({"enum": list(range(0, 100, 2)), "type": "integer", "description": "even"})
+    assert (sent["minimum"], sent["maximum"]) == (0, 98)
+    assert sent["description"].startswith("even. One of 0, 2, 4,")
+    assert "anyOf" not in sent
+
+
+def test_the_tag_of_a_union_is_always_asked_for():
+    """It may have a default, and then nobody could tell which of the models is meant."""
+    sent = response_schema(TypeAdapter(Pet).json_schema())
+    assert [branch["required"] for branch in sent["anyOf"]] == [["lives", "kind"], ["kind", "name"]]
+
+
+def test_recursion_is_written_out_some_levels_deep_and_ends_as_nothing():
+    """An object without properties is refused: "should be non-empty for OBJECT type" (browser-use #3786)."""
+    text = json.dumps(response_schema(TypeAdapter(Tree).json_schema()))
+    assert text.count('"value": {"type": "INTEGER"}') == 3
+    assert text.count('"maxItems": 0') == 1
+    text = json.dumps(response_schema(TypeAdapter(Chain).json_schema()))
+    assert text.count('"NULL"') == 1
+    assert '"type": "OBJECT"}' not in text
+    optional = response_schema(load_schema("schemas:Tree").json_schema)
+    assert json.dumps(optional).count("children") == 4
+    assert '{"type": "OBJECT"}' not in json.dumps(optional)
+
+
+def test_types_that_hold_one_another_are_written_out_as_deep_as_there_is_room():
+    """Three levels of five types in each other would be millions of nodes."""
+    names = "ABCDE"
+    fields = {name: {"type": "array", "items": {"$ref": f"#/$defs/{name}"}} for name in names}
+    definitions = {name: {"type": "object", "properties": {**fields, "own": {"type": "string"}}} for name in names}
+    sent = response_schema({"$ref": "#/$defs/A", "$defs": definitions})
+    hold(sent)
+    assert len(json.dumps(sent)) < 100_000
+
+
+def test_an_item_of_a_tuple_is_one_of_its_types():
+    """A list whose items nobody describes is refused."""
+    sent = response_schema(TypeAdapter(tuple[int, str, int]).json_schema())
+    assert sent["items"] == {"anyOf": [{"type": "INTEGER"}, {"type": "STRING"}]}
+    assert (sent["minItems"], sent["maxItems"]) == (3, 3)
+    assert response_schema(TypeAdapter(tuple[int, int]).json_schema())["items"] == {"type": "INTEGER"}
+
+
+def test_as_json_schema_the_schema_goes_out_as_it_is():
+    """But `const` is not among what the service knows, and nothing may stand beside a reference."""
+    schema = {
+        "properties": {"a": {"$ref": "#/$defs/A", "description": "d"}, "const": {"const": {"const": 1}}},
+        "$defs": {"A": {"exclusiveMinimum": 3, "default": {"$ref": "kept", "const": 2}}},
+    }
+    assert response_json_schema(schema) == {
+        "properties": {"a": {"$ref": "#/$defs/A"}, "const": {"enum": [{"const": 1}], "const": {"const": 1}}},
+        "$defs": schema["$defs"],
+    }
+
+
 NODE = st.recursive(
     st.sampled_from(
         [
             {"type": "string"}, {"type": "integer", "exclusiveMinimum": 0}, {"const": "a"}, {"const": 1},
-            {"enum": ["a"]},
+            {"enum": ["a"]}, {"enum": ["a", 1, None, 2.5, True]}, {"enum": [1, 7]}, {"type": "array"},
+            {"type": "array", "prefixItems": [{"type": "string"}, {"$ref": "#/$defs/A"}]},
             {"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}, {}, {"type": "object", "additionalProperties": False},
             {"type": "string", "format": "date-time", "default": None, "title": "t"},
         ]
@@ -120,7 +216,7 @@ NODE = st.recursive(
             lambda found: {
                 "type": "object",
                 "properties": found,
-                "required": sorted(found),
+                "required": [*sorted(found), "unlisted"],
                 "additionalProperties": False,
             }
         ),
@@ -156,7 +252,8 @@ def test_what_cannot_be_found_or_is_no_type_is_refused_by_its_name(source):
 @pytest.mark.parametrize(
     "body",
     [b"{", b"[]", b"1", b"\xff", b"", b'{"type": "nonsense"}', b'{"$ref": "#/$defs/absent"}', b'{"properties": 1}',
-     b'{"anyOf": 5}', b'{"type": "object", "properties": {"a": true}}', b"[" * 100_000],
+     b'{"anyOf": 5}', b'{"type": "object", "properties": {"a": false}}', b"[" * 100_000,
+     b'{"items": ' * 5000 + b"{}" + b"}" * 5000],
 )  # fmt: skip
 def test_a_file_that_is_no_usable_schema_is_refused_with_its_name(tmp_path, body):
     path = tmp_path / "schema.json"
