@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
 from gemini_batch import runs
 from gemini_batch.config import Options
 
@@ -38,6 +36,10 @@ FROZEN = re.compile(r"-[0-9a-f]{12}(?=\.parquet)")
 
 NOTHING = {".probe", "stopped.json"}
 """In a plain run nobody reads them."""
+
+
+class NotComeTo(AssertionError):
+    """Chance kept the runs away from an effect."""
 
 
 class At(NamedTuple):
@@ -276,7 +278,7 @@ class Lab:
             ended = [step() for step in steps]
             if all(one.code == DIED for one in ended):
                 return case
-        pytest.fail(f"{'; '.join(map(str, deaths))}: not come to in {TRIES} runs, {[(e.code, e.said) for e in ended]}")
+        raise NotComeTo(f"{'; '.join(map(str, deaths))}: in {TRIES} runs, {[(e.code, e.said) for e in ended]}")
 
     def trouble(self, told: Told, *deaths: At, torn: bool = False, pool: bool = False) -> list[str]:
         """What is wrong with a run that died there, once it has been resumed to its end."""
