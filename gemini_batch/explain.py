@@ -64,7 +64,7 @@ def _of_shard(files: RunFiles, run: RunRecord, entry: ShardPlan, index: int) -> 
     samples = list(asked_samples(row, run.asked.n_samples)[0])
     keys = {sample: line_key(run.nonce.encode(), index, sample).decode() for sample in samples}
     received = list(_received(files, entry, set(keys.values())))
-    sent, why_not = _sent(files, run, entry, record, row)
+    sent, not_sent, not_shown = _sent(files, run, entry, record, row)
     return {
         "round": entry.round,
         "shard": entry.shard,
@@ -73,7 +73,8 @@ def _of_shard(files: RunFiles, run: RunRecord, entry: ShardPlan, index: int) -> 
         "sends": [send.display_name for send in record.sends],
         "jobs": [job.model_dump(mode="json") for job in (record.job, *record.twins) if job],
         "key": row["key"][0].as_py(),
-        "not_sent": why_not,
+        "not_sent": not_sent,
+        "not_shown": not_shown,
         "samples": [
             {
                 "sample": sample,
@@ -98,8 +99,8 @@ def _frozen_row(files: RunFiles, entry: ShardPlan, index: int) -> pa.RecordBatch
 
 def _sent(
     files: RunFiles, run: RunRecord, entry: ShardPlan, record: ShardRecord, row: pa.RecordBatch
-) -> tuple[dict[str, str], str | None]:
-    """The row's lines by their key, and why there are none. Pictures that are uploaded lie under another name."""
+) -> tuple[dict[str, str], str | None, str | None]:
+    """The row's lines by their key; why there are none; why they are not known."""
     left_out = {out.index: out.why for out in record.left_out}
     asked = run.asked.model_copy(update=orjson.loads(entry.settings) if entry.settings else {})
     with ExitStack() as stack:
@@ -113,10 +114,10 @@ def _sent(
         )  # fmt: skip
         encoded = encode(task)
         if encoded.to_upload:
-            return {}, "pictures were uploaded and lie under names of the service; the line is not shown"
+            return {}, None, "its pictures were uploaded, and the line names them as the service did"
         lines = (folder / "lines").read_bytes().splitlines()
         outcome = next(iter(read_own_blocks(folder / "requests"))).to_pylist()[0]
-    return {orjson.loads(line)["key"]: line.decode() for line in lines}, outcome["error_message"]
+    return {orjson.loads(line)["key"]: line.decode() for line in lines}, outcome["error_message"], None
 
 
 def _received(files: RunFiles, entry: ShardPlan, keys: set[str]) -> Iterator[tuple[str, str]]:
@@ -168,6 +169,7 @@ def explanation_in_words(found: Explained) -> list[str]:
         said.append(f"round {one['round']}, shard {one['shard']}: {one['state']}" + _because(one["problem"]))
         said += [f"  job {job['name']}, {job['state']}, created as {job['display_name']}" for job in one["jobs"]]
         said += [f"  nothing was sent: {one['not_sent']}"] if one["not_sent"] else []
+        said += [f"  the line cannot be shown: {one['not_shown']}"] if one["not_shown"] else []
         for sample in one["samples"]:
             said.append(f"  sample {sample['sample']}, key {sample['line_key']}")
             said += [f"    sent      {_short(sample['sent'])}"] if sample["sent"] else []
@@ -188,9 +190,8 @@ def _row_in_words(row: Explained | None) -> list[str]:
     if row["samples"]:
         statuses = ", ".join(sample["status"] for sample in row["samples"])
         said.append(f"  {row['n_valid']} of {len(row['samples'])} samples voted ({statuses})")
-        said += [f"  agreement {row['agreement']:.2f}, divided over {', '.join(row['disagreements']) or 'nothing'}"] * (
-            row["agreement"] is not None
-        )
+        divided = f", divided over {', '.join(row['disagreements'])}" if row["disagreements"] else ""
+        said += [f"  agreement {row['agreement']:.2f}{divided}"] if row["agreement"] is not None else []
     cost = "not known" if row["cost_usd"] is None else f"{row['cost_usd']:.6f} USD"
     return [*said, f"  cost {cost}, {row['usage'] or 'no usage told'}"]
 

@@ -20,13 +20,13 @@ Account = dict[str, Any]
 RECEIVED = ("received", "missing", "duplicate", "conflicting", "foreign", "broken")
 
 
-def account_of(facts: ShardFacts) -> Account:
+def account_of(run: RunFacts, facts: ShardFacts) -> Account:
     """One shard: its jobs, its lines, what was bought more than once and why."""
     record, files = facts.record, facts.files
     is_told = record.state is ShardState.COLLECTED and record.job is not None
     lines = files.lines if is_told and isinstance(files.lines, Lines) else None
     part = files.part if isinstance(files.part, Part) else None
-    again = _again(facts, record)
+    twins, again = _twins(facts, record), _again(run, facts)
     return {
         "shard": facts.plan.shard,
         "state": record.state.value,
@@ -34,7 +34,11 @@ def account_of(facts: ShardFacts) -> Account:
         "by_status": part.by_status if part else {},
         "jobs": _jobs(facts, record),
         "lines": {"sent": _lines_sent(facts, record)} | {name: getattr(lines, name, 0) for name in RECEIVED},
-        "bought_more_than_once": {"rows": sum(entry["rows"] for entry in again), "jobs": again},
+        "bought_more_than_once": {
+            "rows": sum(one["rows"] for one in (*twins, again) if one),
+            "jobs": twins,
+            "again": again,
+        },
         "raw_sha256": lines.sha256 if lines else None,
         "part_sha256": part.sha256 if part else None,
     }
@@ -66,7 +70,17 @@ def _lines_sent(facts: ShardFacts, record: ShardRecord) -> int:
     return sum(rows_of(facts, job) for job in (record.job, *record.twins) if job)
 
 
-def _again(facts: ShardFacts, record: ShardRecord) -> list[dict[str, Any]]:
+def _again(run: RunFacts, facts: ShardFacts) -> dict[str, Any] | None:
+    """Of a later round's job: how many of its rows had been bought before, and what they were then."""
+    again = facts.again
+    if again is None or facts.record.job is None:
+        return None
+    number = facts.plan.round
+    by = run.rounds[number - 1].cause if 0 < number <= len(run.rounds) else None
+    return {"round": number, "by": by, "rows": again.bought, "why": again.were}
+
+
+def _twins(facts: ShardFacts, record: ShardRecord) -> list[dict[str, Any]]:
     """Jobs beside the shard's own that hold its rows: recorded as twins, or not at all."""
     listed = {job.name: job for job in facts.listed or ()}
     twins, ours = [listed.get(twin.name, twin) for twin in record.twins], sends_of(facts.history)
@@ -82,11 +96,12 @@ def total_of(accounts: Iterable[Account]) -> Account:
     """Sums over shards."""
     shards, rows = Counter[str](), 0
     groups = {name: Counter[str]() for name in ("by_status", "jobs", "lines")}
-    twice = 0
+    twice, why = 0, Counter[str]()
     for account in accounts:
         shards[account["state"]] += 1
         rows += account["rows"]
         twice += account["bought_more_than_once"]["rows"]
+        why.update((account["bought_more_than_once"]["again"] or {}).get("why", {}))
         for name, counts in groups.items():
             counts.update(account[name])
     return {
@@ -94,6 +109,7 @@ def total_of(accounts: Iterable[Account]) -> Account:
         "rows": rows,
         **{name: dict(counts) for name, counts in groups.items()},
         "rows_bought_more_than_once": twice,
+        "bought_again": dict(why),
     }
 
 
@@ -106,7 +122,7 @@ def audit_of(
         at: when it was made.
         unmade: shards whose request lines hold pictures and were not made again.
     """
-    finished = run.success is not None
+    finished = run.finished
     return {
         "format": FORMAT,
         "run": run.where,

@@ -1,7 +1,7 @@
 """Columns held against columns, for those who read files again."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,8 +32,12 @@ def in_a_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def read_small(path: Path, columns: list[str] | None = None) -> pa.RecordBatch:
-    """A table of a shard's rows in one piece. IndexError when it is empty, which no shard is."""
+def read_small(path: Path, columns: list[str] | None = None, perhaps: Sequence[str] = ()) -> pa.RecordBatch:
+    """A table of a shard's rows in one piece, with those of `perhaps` that it has. IndexError when it is empty, which
+    no shard is."""
+    if columns and perhaps:
+        there = set(pq.read_schema(path).names)
+        columns = [*columns, *(name for name in perhaps if name in there)]
     return pq.read_table(path, columns=columns, page_checksum_verification=True).combine_chunks().to_batches()[0]
 
 

@@ -6,7 +6,7 @@ Files come as None where they are absent and as `Unreadable` where they are dama
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gemini_batch.records import Job, RunRecord, ShardPlan, ShardRecord
+from gemini_batch.records import Failed, Job, RunRecord, ShardPlan, ShardRecord
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Rows:
 
     count: int
     misplaced: Spot = Spot()
+    """Rows that are not of the plan: in round 0 out of order, later not rising, or outside of the manifest."""
+    misasked: Spot = Spot()
+    """Rows that ask for samples that the run does not have."""
+    unanswered: int | None = None
+    """Of a later round: rows that had no answer before."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class Requests:
     """The record of what was sent for each row."""
 
     rows: int
-    lines: int
+    lines: int | None
+    """None where there is no telling, for want of the rows."""
     misplaced: Spot = Spot()
     remade: Remade | None = None
     """None where the lines hold pictures, which need not be there any more."""
@@ -102,8 +108,23 @@ class Part:
     prompt_tokens: int = 0
     output_tokens: int = 0
     thoughts_tokens: int = 0
+    failed: tuple[Failed, ...] = ()
+    mended: int | None = None
+    """None where there is no telling, for want of the rows; nor is `unpriced` counted then."""
+    requests: int = 0
+    """Samples that its rows are of."""
+    cost_usd: float = 0.0
+    """Of the rows that say what they cost."""
+    unpriced: int = 0
+    """Rows bought that do not."""
+    rounds: frozenset[int] = frozenset()
+    """That its rows say they are of."""
     misplaced: Spot = Spot()
     """Rows whose index or key is not that of the frozen row."""
+    misvoted: Spot = Spot()
+    """Rows that are not what their samples come to, or have other samples than were asked for."""
+    uncounted: Spot = Spot()
+    """Rows whose attempts are not those before and, if they were bought, one more."""
     unlike_request: Spot = Spot()
     """Rows whose digest is not that of the request that was sent for them."""
     without_line: Spot = Spot()
@@ -122,10 +143,38 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Again:
+    """The rows of a later round's shard, held against what the shards that they are from say of them."""
+
+    unfinished: tuple[int, ...] = ()
+    """Shards whose end had to be recorded before, and is not."""
+    unseen: tuple[int, ...] = ()
+    """Sources whose files cannot be read; nothing is held against them."""
+    sources: tuple[int, ...] = ()
+    """Shards that the rows are from."""
+    refused: bool = False
+    """They are pieces of shards whose creates were refused."""
+    bought: int = 0
+    """Rows that had been bought before."""
+    were: dict[str, int] = field(default_factory=dict)
+    """Those, by what they were: the kind of failure, or for a person who asked the status. A row may count twice."""
+    unknown: Spot = Spot()
+    """Rows that no source has under that index and key."""
+    unlike: Spot = Spot()
+    """Rows of other attempts, or with another request, than their source says."""
+    unasked: Spot = Spot()
+    """Rows with samples that have an answer, though no person asked for them."""
+    doubled: Spot = Spot()
+    """Rows with samples that another shard buys again for the same failure."""
+
+
+@dataclass(frozen=True)
 class ShardFacts:
     plan: ShardPlan
     history: tuple[Version, ...] = ()
     files: Files = Files()
+    again: Again | None = None
+    """None in round 0."""
     listed: tuple[Job, ...] | None = None
     """The jobs that the service lists under the shard's names; None when nobody asked."""
     gone: bool = False
@@ -142,6 +191,15 @@ class ShardFacts:
 
 
 @dataclass(frozen=True)
+class Round:
+    """A later plan."""
+
+    shards: int
+    cause: str
+    """`repair`, or `retry` when a person asked for it."""
+
+
+@dataclass(frozen=True)
 class DatasetFile:
     """A file that `_SUCCESS` lists: what was said of it, and what it is."""
 
@@ -149,12 +207,19 @@ class DatasetFile:
     rows: int
     sha256: str
     seen: "Seen | Unreadable | None"
+    made_of: str = ""
+    by_status: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Seen:
     rows: int
     sha256: str
+    made_of: str | None = None
+    """A digest of the parts that it must be made of; None where one was never recorded."""
+    by_status: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
     misplaced: Spot = Spot()
     """Rows whose index is not their place."""
     unlike_part: Spot = Spot()
@@ -167,6 +232,8 @@ class Success:
 
     run_id: str
     endpoint: str
+    round: int
+    """The last that it is made of."""
     files: tuple[DatasetFile, ...]
 
 
@@ -175,11 +242,18 @@ class RunFacts:
     where: str
     run: RunRecord
     plan: tuple[ShardPlan, ...] | Unreadable | None
+    """The shards of all rounds, up to a plan that cannot be read."""
+    rounds: tuple[Round, ...] = ()
+    """Beside the first."""
+    plan_faults: tuple[str, ...] = ()
+    """What is wrong with the files of later plans."""
     is_of_question: bool = True
     """The plan says that it was made for what `run.json` asks."""
     may_resubmit: bool = True
     """At some time a send that stayed absent was allowed to be made again."""
     success: Success | Unreadable | None = None
+    is_repeated: bool = True
+    """`merged.json` says what `_SUCCESS` does."""
     reported_rows: int | Unreadable | None = None
     """What `report.json` says."""
     strays: tuple[str, ...] = ()
@@ -191,3 +265,10 @@ class RunFacts:
     """Provider time of the job list; None when nobody looked."""
     nobodys: tuple[Job, ...] = field(default=())
     """Jobs under the run's name that name no shard of it."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the dataset is there and of the last round, as far as can be told."""
+        if isinstance(self.success, Success):
+            return self.success.round >= len(self.rounds)
+        return self.success is not None

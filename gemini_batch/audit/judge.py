@@ -5,7 +5,7 @@ the ledger is a finding, each with its one way to mend it.
 """
 
 from collections.abc import Iterator
-from itertools import accumulate
+from math import isclose
 
 from gemini_batch.audit.facts import (
     DatasetFile,
@@ -17,17 +17,16 @@ from gemini_batch.audit.facts import (
     Rows,
     RunFacts,
     ShardFacts,
-    Spot,
     Success,
     Unreadable,
 )
+from gemini_batch.audit.plan import RESTORE, Words, at, damage_of, judge_entry, judge_plan
 from gemini_batch.audit.replay import replay, sends_of, why_twice
 from gemini_batch.jobs import lifecycle
 from gemini_batch.records import Job, Send, ShardPlan, ShardRecord, ShardState, Tally
 
 S = ShardState
 
-RESTORE = "restore it from a copy of the run directory; do not resume before"
 REMAKE_PART = "delete it and _SUCCESS, then resume: it is made again from the raw results, and buys nothing"
 REFETCH = (
     "restore it; or, while the service still has the job's results, delete it, the part and _SUCCESS and resume: they "
@@ -46,18 +45,15 @@ def judge_shard(run: RunFacts, facts: ShardFacts) -> Iterator[Finding]:
     found = [
         *((kind, what, RESTORE) for kind, what in replay(run.run, shard, facts.history, run.may_resubmit)),
         *_unsettled(run, record),
+        *judge_entry(run, facts),
         *_files(facts.plan, record, sends_of(facts.history), facts.files),
         *_jobs(run, facts, record),
     ]
     return (Finding(kind, shard, what, fix) for kind, what, fix in found)
 
 
-Words = tuple[str, str, str]
-"""Kind, what, fix."""
-
-
 def _unsettled(run: RunFacts, record: ShardRecord) -> Iterator[Words]:
-    if run.success is not None and record.state is not S.COLLECTED:
+    if run.finished and record.state is not S.COLLECTED:
         yield "unsettled", f"the run has finished, and the ledger says {record.state}", RESUME
 
 
@@ -80,23 +76,28 @@ def _held(lines: Lines | Unreadable | None) -> object:
 
 def _rows(plan: ShardPlan, rows: Rows | Unreadable | None) -> Iterator[Words]:
     if not isinstance(rows, Rows):
-        yield "rows", f"the frozen rows are {_state_of(rows)}", RESTORE
+        yield "rows", f"the frozen rows are {damage_of(rows)}", RESTORE
     elif rows.count != plan.rows or rows.misplaced.count:
         wrong = rows.misplaced.count or abs(rows.count - plan.rows)
         yield "rows", f"the frozen rows are not those of the plan ({wrong:,} differ)", RESTORE
+    elif rows.misasked.count:
+        yield "rows", f"the frozen rows ask for samples that the run does not have{at(rows.misasked)}", RESTORE
+    elif rows.unanswered != plan.unanswered:
+        what = f"the plan says that {plan.unanswered} of them had no answer before, the frozen rows {rows.unanswered}"
+        yield "rows", what, RESTORE
 
 
 def _requests(
     plan: ShardPlan, record: ShardRecord, sent: Send | None, requests: Requests | Unreadable | None
 ) -> Iterator[Words]:
     if not isinstance(requests, Requests):
-        yield "requests", f"{record.requests} is {_state_of(requests)}", RESTORE
+        yield "requests", f"{record.requests} is {damage_of(requests)}", RESTORE
         return
     if requests.rows != plan.rows or requests.misplaced.count:
         yield "requests", f"{record.requests} does not hold the shard's rows", RESTORE
     if requests.unlike.count:
-        yield "requests", f"{record.requests} does not say what the frozen rows give{_at(requests.unlike)}", RESTORE
-    if sent is not None and sent.lines != requests.lines:
+        yield "requests", f"{record.requests} does not say what the frozen rows give{at(requests.unlike)}", RESTORE
+    if sent is not None and requests.lines is not None and sent.lines != requests.lines:
         what = f"{record.requests} has {requests.lines:,} lines, and the ledger says that {sent.lines:,} were sent"
         yield "requests", what, RESTORE
     yield from _remade(record, sent, requests)
@@ -128,7 +129,7 @@ def _collected(plan: ShardPlan, tally: Tally, files: Files) -> Iterator[Words]:
     if part is None:
         yield "part", "the part is missing; a dataset that is there holds its rows", REMAKE_PART
     elif isinstance(part, Unreadable):
-        yield "part", f"the part is {_state_of(part)}", REMAKE_PART
+        yield "part", f"the part is {damage_of(part)}", REMAKE_PART
     elif part.sha256 != tally.part_sha256:
         yield "part", "the part is not the file that was recorded (sha256)", REMAKE_PART
     else:
@@ -140,7 +141,7 @@ def _collected(plan: ShardPlan, tally: Tally, files: Files) -> Iterator[Words]:
 
 def _raw(tally: Tally, lines: Lines | Unreadable | None) -> Iterator[Words]:
     if isinstance(lines, Unreadable):
-        yield "raw", f"the raw results are {_state_of(lines)}", REFETCH
+        yield "raw", f"the raw results are {damage_of(lines)}", REFETCH
     elif lines is not None and lines.sha256 != tally.raw_sha256:
         if lines.sha256 is None:
             yield "raw", "the raw results are missing", REFETCH
@@ -150,27 +151,43 @@ def _raw(tally: Tally, lines: Lines | Unreadable | None) -> Iterator[Words]:
 
 def _part(plan: ShardPlan, part: Part) -> Iterator[Words]:
     if part.rows != plan.rows or part.misplaced.count:
-        yield "part", f"the part does not hold the shard's rows in order{_at(part.misplaced)}", REMAKE_PART
+        yield "part", f"the part does not hold the shard's rows in order{at(part.misplaced)}", REMAKE_PART
     if part.unlike_request.count:
-        yield "part", f"the part names requests that were not sent{_at(part.unlike_request)}", REMAKE_PART
+        yield "part", f"the part names requests that were not sent{at(part.unlike_request)}", REMAKE_PART
+    if part.misvoted.count:
+        yield "part", f"rows of the part are not what their samples come to{at(part.misvoted)}", REMAKE_PART
+    if part.uncounted.count or part.rounds != {plan.round}:
+        yield "part", f"rows of the part are of another round or of other attempts{at(part.uncounted)}", REMAKE_PART
 
 
 def _told_by_lines(part: Part) -> Iterator[Words]:
     if part.without_line.count:
-        yield "row_without_line", f"rows are ok that no raw line answers{_at(part.without_line)}", REMAKE_PART
+        yield "row_without_line", f"rows are ok that no raw line answers{at(part.without_line)}", REMAKE_PART
     if part.unlike_line.count:
-        yield "row_unlike_line", f"rows do not say what their raw line says{_at(part.unlike_line)}", REMAKE_PART
+        yield "row_unlike_line", f"rows do not say what their raw line says{at(part.unlike_line)}", REMAKE_PART
 
 
-COUNTED = [name for name in Tally.model_fields if not name.endswith("sha256")]
+COUNTED = [name for name in Tally.model_fields if not name.endswith(("sha256", "cost_usd", "unpriced"))]
 
 
 def _counts(tally: Tally, lines: Lines | Unreadable | None, part: Part) -> Iterator[Words]:
     """What was recorded of the shard, counted again."""
-    held = {name: value for found in (lines, part) if found for name, value in vars(found).items()}
+    held = {name: value for found in (lines, part) if found for name, value in vars(found).items() if value is not None}
     if differing := [name for name in COUNTED if name in held and getattr(tally, name) != held[name]]:
         words = ", ".join(f"{name} {getattr(tally, name)}, is {held[name]}" for name in differing)
         yield "miscounted", f"the ledger's count is not what the files hold: {words}", RESTORE
+    if part.mended is not None and not _is_priced(tally, part):
+        what = f"the ledger says that the shard cost {tally.cost_usd} USD and {tally.unpriced} lines of unknown cost"
+        yield "miscounted", f"{what}; its rows say {part.cost_usd} and {part.unpriced}", RESTORE
+
+
+def _is_priced(tally: Tally, part: Part) -> bool:
+    """A row with a line of unknown cost does not say what its other lines cost, so that with several samples a row
+    there are bounds only."""
+    same = isclose(tally.cost_usd, part.cost_usd, rel_tol=1e-9, abs_tol=1e-12)
+    if part.requests == part.rows or not part.unpriced:
+        return same and tally.unpriced == part.unpriced
+    return part.unpriced <= tally.unpriced <= part.requests and (same or part.cost_usd < tally.cost_usd)
 
 
 # --- its jobs ---------------------------------------------------------------------------------------------------------
@@ -234,7 +251,7 @@ def _unrecorded(run: RunFacts, facts: ShardFacts, record: ShardRecord, job: Job)
         return "unrecorded_job", what, "look at it at the service: nothing here touches it"
     twice = f", though {record.job.name} holds its rows: {reason(facts, job)}" if record.job else ""
     what = f"{job.name} ({state_of(job)}) holds {rows_of(facts, job):,} rows and is not in the ledger{twice}"
-    if run.success is not None:
+    if run.finished:
         return "unrecorded_job", what, "delete _SUCCESS, then resume: it is recorded, and cancelled if it still runs"
     return "unrecorded_job", what, f"gemini-batch-dist resume {run.where} records it, if no process does so already"
 
@@ -245,7 +262,7 @@ def _unrecorded(run: RunFacts, facts: ShardFacts, record: ShardRecord, job: Job)
 def judge_run(facts: RunFacts) -> Iterator[Finding]:
     """What is wrong with the run beside its shards."""
     found = [
-        *_plan(facts),
+        *judge_plan(facts),
         *(("control", what, RESTORE) for what in facts.control_faults),
         *(("stray_file", f"{name} is of nothing that was planned", "move it away") for name in facts.strays),
         *_success(facts),
@@ -254,38 +271,28 @@ def judge_run(facts: RunFacts) -> Iterator[Finding]:
     return (Finding(kind, None, what, fix) for kind, what, fix in found)
 
 
-def _plan(facts: RunFacts) -> Iterator[Words]:
-    plan = facts.plan
-    if not isinstance(plan, tuple):
-        yield "plan", f"the plan is {_state_of(plan)}", RESTORE
-        return
-    rows = [shard.rows for shard in plan]
-    starts = list(accumulate(rows, initial=0))
-    numbered = [(shard.shard, shard.first_index) for shard in plan] == list(enumerate(starts[:-1]))
-    if not numbered or starts[-1] != facts.run.asked.rows or len(plan) != facts.run.shards or 0 in rows:
-        yield "plan", "the plan does not hold the rows that run.json asks for, one after the other", RESTORE
-    if not facts.is_of_question:
-        yield "plan", "the plan was made for another question than run.json asks", RESTORE
-
-
 def _success(facts: RunFacts) -> Iterator[Words]:
     success = facts.success
     if success is None:
         return
     if isinstance(success, Unreadable):
-        yield "dataset", f"_SUCCESS is {_state_of(success)}", REMAKE_DATASET
+        yield "dataset", f"_SUCCESS is {damage_of(success)}", REMAKE_DATASET
         return
     yield from _whole(facts, success)
     for file in success.files:
         yield from _dataset_file(file)
+    if not facts.is_repeated:
+        yield "dataset", "merged.json does not say what _SUCCESS does", REMAKE_DATASET
     if facts.reported_rows != facts.run.asked.rows:
-        told = facts.reported_rows if isinstance(facts.reported_rows, int) else _state_of(facts.reported_rows)
+        told = facts.reported_rows if isinstance(facts.reported_rows, int) else damage_of(facts.reported_rows)
         yield "report", f"report.json is not of this run's rows ({told})", REMAKE_DATASET
 
 
 def _whole(facts: RunFacts, success: Success) -> Iterator[Words]:
     if (success.run_id, success.endpoint) != (facts.run.run_id, facts.run.asked.endpoint):
         yield "dataset", "_SUCCESS is of another run", REMAKE_DATASET
+    if isinstance(facts.plan, tuple) and not facts.plan_faults and success.round > len(facts.rounds):
+        yield "plan", f"_SUCCESS is of round {success.round}, and the plans end with {len(facts.rounds)}", RESTORE
     if len({file.name for file in success.files}) != len(success.files):
         yield "dataset", "_SUCCESS lists a file twice", REMAKE_DATASET
     if (rows := sum(file.rows for file in success.files)) != facts.run.asked.rows:
@@ -295,15 +302,19 @@ def _whole(facts: RunFacts, success: Success) -> Iterator[Words]:
 def _dataset_file(file: DatasetFile) -> Iterator[Words]:
     seen = file.seen
     if seen is None or isinstance(seen, Unreadable):
-        yield "dataset", f"{file.name} is {_state_of(seen)}", REMAKE_DATASET
+        yield "dataset", f"{file.name} is {damage_of(seen)}", REMAKE_DATASET
         return
     if seen.sha256 != file.sha256:
         yield "dataset", f"{file.name} is not the file that _SUCCESS lists (sha256)", REMAKE_DATASET
         return
     if seen.rows != file.rows or seen.misplaced.count:
-        yield "dataset", f"{file.name} does not hold its rows in order{_at(seen.misplaced)}", REMAKE_DATASET
+        yield "dataset", f"{file.name} does not hold its rows in order{at(seen.misplaced)}", REMAKE_DATASET
+    if (file.by_status, file.failed) != (seen.by_status, seen.failed):
+        yield "dataset", f"_SUCCESS counts other rows than {file.name} holds", REMAKE_DATASET
+    if seen.made_of is not None and seen.made_of != file.made_of:
+        yield "dataset", f"_SUCCESS says that {file.name} was made of other parts than the ledger", REMAKE_DATASET
     if seen.unlike_part.count:
-        yield "dataset", f"{file.name} holds other rows than the parts{_at(seen.unlike_part)}", REMAKE_DATASET
+        yield "dataset", f"{file.name} holds other rows than the parts{at(seen.unlike_part)}", REMAKE_DATASET
 
 
 def _looked(facts: RunFacts) -> Iterator[Words]:
@@ -313,11 +324,3 @@ def _looked(facts: RunFacts) -> Iterator[Words]:
     for job in facts.nobodys:
         what = f"{job.name} ({state_of(job)}) is named {job.display_name!r}, as no send of this run is"
         yield "unrecorded_job", what, "look at it at the service: nothing here touches it"
-
-
-def _state_of(found: object) -> str:
-    return f"damaged ({found.why})" if isinstance(found, Unreadable) else "missing"
-
-
-def _at(spot: Spot) -> str:
-    return f" ({spot.count:,}, the first is row {spot.first})" if spot.count else ""

@@ -41,6 +41,16 @@ def sends_of(history: Sequence[Version]) -> dict[str, Send]:
     return {send.display_name: send for version in history if version.record for send in version.record.sends}
 
 
+def left_out_of(history: Sequence[Version], requests: str | None) -> dict[int, str]:
+    """Index -> why, of the rows that were left out when these requests were made."""
+    made = [v.record for v in history if v.record and v.record.cause in MADE and v.record.requests == requests]
+    return {row.index: row.why for row in made[0].left_out} if made else {}
+
+
+MADE = ("Prepared", "NothingToSend")
+"""Causes of records that bring requests."""
+
+
 def _absent(number: int, version: Version) -> Fault:
     if version.why:
         return "ledger_damaged", f"version {number} cannot be read: {version.why}"
@@ -83,7 +93,6 @@ def _step(
 ANSWERS: dict[str, Callable[[int, str], events.Event]] = {
     "SendFailed": events.SendFailed,
     "UploadGone": events.UploadGone,
-    "SendRefused": events.SendRefused,
 }
 LOOKS: dict[str, Callable[[datetime], events.Event]] = {
     "Absent": events.Absent,
@@ -106,6 +115,9 @@ def event_between(before: ShardRecord, after: ShardRecord) -> events.Event | Non
             return events.Settled()
         case "OutcomeUnknown":
             return events.OutcomeUnknown(why)
+        case "SendRefused":
+            row = after.left_out[-1] if after.left_out != before.left_out and after.left_out else None
+            return events.SendRefused(before.sends[-1].number if before.sends else 0, why, row)
         case "Prepared" if after.upload and after.requests:
             return events.Prepared(after.upload, after.requests)
         case "NothingToSend" if after.requests:
@@ -153,6 +165,11 @@ def _unsound(
                 yield f"has requests ({event.requests}) that are not of the claim before it"
         case events.SendBegan(send):
             yield from _unsound_send(run, before, after, send)
+        case events.SendRefused(_, why, row) if row is not None:
+            if row.why != why or not 1 <= row.line <= before.sends[-1].lines:
+                yield f"leaves out row {row.index} for line {row.line}, which the refusal does not name"
+            elif row.index in {other.index for other in before.left_out}:
+                yield f"leaves out row {row.index}, which was left out before"
         case events.JobLearned(job):
             if job.display_name not in sends:
                 yield f"records {job.name}, whose name {job.display_name!r} is of no send"

@@ -16,7 +16,8 @@ def audit_in_words(audit: dict[str, Any]) -> list[str]:
     said.append("jobs: " + _counts(jobs, ("created", "adopted", "twins", "unrecorded")))
     said.append("lines: " + _counts(lines, ("sent", "received", "missing", "duplicate", "foreign", "broken")))
     if twice := totals["rows_bought_more_than_once"]:
-        said.append(f"bought more than once: {twice:,} rows")
+        why = ", ".join(f"{count:,} {kind}" for kind, count in sorted(totals["bought_again"].items()))
+        said.append(f"bought more than once: {twice:,} rows" + (f", which had been {why}" if why else ""))
     if audit["looked_at"]:
         said.append(f"the provider's jobs as of {audit['looked_at']}")
     said += audit["notes"]

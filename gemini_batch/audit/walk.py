@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow.parquet as pq
 
 from gemini_batch import rundir
 from gemini_batch.access import record_of
 from gemini_batch.audit.account import Account, account_of, as_file, audit_of
+from gemini_batch.audit.again import Looking
 from gemini_batch.audit.compare import or_damaged
-from gemini_batch.audit.dataset import read_success, see_files
+from gemini_batch.audit.dataset import Digest, read_success, see_files
 from gemini_batch.audit.facts import (
     Files,
     Finding,
-    Part,
     Requests,
     RunFacts,
     ShardFacts,
@@ -34,6 +33,8 @@ from gemini_batch.audit.facts import (
 )
 from gemini_batch.audit.files import FilesTask, examine
 from gemini_batch.audit.judge import judge_run, judge_shard
+from gemini_batch.audit.plans import read_plans
+from gemini_batch.audit.replay import left_out_of
 from gemini_batch.clock import Clock
 from gemini_batch.coordinator.start import identity_digest
 from gemini_batch.errors import NotFound, RemoteError, RunStopped
@@ -71,18 +72,15 @@ def audit(files: RunFiles, means: Means, watch: Watch | None = None) -> dict[str
     """
     walk = Walk(files, means)
     facts = walk.see_run()
-    plan = list(facts.plan) if isinstance(facts.plan, tuple) else []
-    accounts, findings, sound, unmade = list[Account](), list[Finding](), set[int](), 0
-    for shard in walk.see_shards(plan):
-        wrong = list(judge_shard(facts, shard))
-        findings += wrong
-        accounts.append(account_of(shard))
+    plan = plan_of(facts)
+    accounts, findings, unmade = list[Account](), list[Finding](), 0
+    for shard in walk.see_shards(facts):
+        findings += judge_shard(facts, shard)
+        accounts.append(account_of(facts, shard))
         unmade += _is_unmade(shard.files)
-        if isinstance(shard.files.part, Part) and not any(one.kind == "part" for one in wrong):
-            sound.add(shard.plan.shard)
         if watch:
             watch(len(accounts), len(plan))
-    facts = walk.see_dataset(facts, plan, sound)
+    facts = walk.see_dataset(facts)
     findings = [*judge_run(facts), *findings]
     now = means.clock.now()
     made = audit_of(facts, accounts, findings, now, unmade)
@@ -90,9 +88,14 @@ def audit(files: RunFiles, means: Means, watch: Watch | None = None) -> dict[str
     return audit_of(facts, accounts, [*findings, unwritten], now, unmade) if unwritten else made
 
 
+def plan_of(facts: RunFacts) -> list[ShardPlan]:
+    """The shards that can be looked at."""
+    return list(facts.plan) if isinstance(facts.plan, tuple) else []
+
+
 def _is_unmade(files: Files) -> bool:
     """Whether the shard's request lines could not be made again, for the pictures in them."""
-    return isinstance(files.requests, Requests) and files.requests.remade is None and files.requests.lines > 0
+    return isinstance(files.requests, Requests) and files.requests.remade is None and files.requests.lines != 0
 
 
 def _leave(store: Store, body: bytes) -> Finding | None:
@@ -116,6 +119,7 @@ class Walk:
         self._run: RunRecord = record_of(files)
         self._theirs: Mapping[int, list[Job]] = {}
         self._listing: Listing | None = None
+        self._digests: dict[int, Digest] = {}
 
     # --- the run
 
@@ -123,21 +127,24 @@ class Walk:
         """What there is beside the shards, and what `_SUCCESS` lists; its files come last, by `see_dataset`."""
         success = read_success(self._store)
         unseen = self._look()
-        plan = self._plan()
-        is_planned = isinstance(plan, tuple)
-        planned = {shard.shard for shard in plan} if isinstance(plan, tuple) else set[int]()
+        here = self._here()  # before the plans: a round that begins meanwhile is no stray
+        plans = read_plans(self._store)
+        planned, is_whole = {shard.shard for shard in plans.shards or ()}, plans.is_whole
         controls, faults = self._controls()
         listing = self._listing
-        self._theirs, nobodys = _by_shard(self._run.run_id, listing, planned) if listing and is_planned else ({}, ())
+        self._theirs, nobodys = _by_shard(self._run.run_id, listing, planned, is_whole) if listing else ({}, ())
         return RunFacts(
             where=self._store.url,
             run=self._run,
-            plan=plan,
-            is_of_question=is_planned and self._is_of_question(),
+            plan=plans.shards if plans.why is None else Unreadable(plans.why),
+            rounds=plans.rounds,
+            plan_faults=plans.faults,
+            is_of_question=plans.identity in (None, identity_digest(self._run.asked)),
             may_resubmit="resubmit" in controls,
             success=success,
+            is_repeated=success is None or self._is_repeated(),
             reported_rows=self._reported() if success else None,
-            strays=tuple(self._strays(planned, success)) if is_planned else (),
+            strays=tuple(_strays(here, planned, success)) if is_whole else (),
             control_faults=tuple(faults),
             unseen=unseen,
             looked_at=listing.at if listing else None,
@@ -153,17 +160,6 @@ class Walk:
         except RemoteError as error:
             return str(error)
         return None
-
-    def _plan(self) -> tuple[ShardPlan, ...] | Unreadable | None:
-        if not self._store.exists(rundir.PLAN):
-            return None
-        with self._store.local(rundir.PLAN) as path:
-            return or_damaged(lambda: _read_plan(path))
-
-    def _is_of_question(self) -> bool:
-        with self._store.local(rundir.PLAN) as path:
-            said = (pq.read_schema(path).metadata or {}).get(b"identity")
-        return said in (None, identity_digest(self._run.asked).encode())
 
     def _controls(self) -> tuple[set[str], list[str]]:
         """What was ever said of lost creates, and what is wrong with what operators said."""
@@ -184,30 +180,41 @@ class Walk:
         body = self._store.read(rundir.REPORT)
         return None if body is None else or_damaged(lambda: int(orjson.loads(body)["rows"]))
 
-    def _strays(self, planned: set[int], success: Success | Unreadable | None) -> Iterator[str]:
-        """Objects where only planned ones belong. Rows frozen for a plan that another replaced are harmless debris."""
-        belong = {
-            rundir.LEDGER: {rundir.ledger_of(shard) for shard in planned},
-            "raw": {rundir.raw_of(shard) for shard in planned},
-            "parts": {rundir.part_of(shard) for shard in planned},
-        }
-        if isinstance(success, Success):
-            belong["dataset"] = {file.name for file in success.files}
-        for folder, names in belong.items():
-            here = (f"{folder}/{name}" for name in self._store.names(folder) if not name.startswith("."))
-            yield from (name for name in here if name not in names)
+    def _is_repeated(self) -> bool:
+        """Whether `merged.json` says what `_SUCCESS` does; damage is told of `_SUCCESS` alone."""
+        merged, success = (self._store.read(name) for name in (rundir.MERGED, rundir.SUCCESS))
+        return success is None or merged == success
+
+    def _here(self) -> list[str]:
+        """All objects of the folders in which only planned ones belong."""
+        folders = (rundir.LEDGER, "raw", "parts", "dataset")
+        return [f"{folder}/{name}" for folder in folders for name in self._store.names(folder) if name[0] != "."]
 
     # --- shards
 
-    def see_dataset(self, facts: RunFacts, plan: list[ShardPlan], sound: set[int]) -> RunFacts:
-        """The dataset's files too, held against the parts of these shards."""
+    def see_dataset(self, facts: RunFacts) -> RunFacts:
+        """The dataset's files too, held against the parts that are as recorded. Comes after `see_shards`. A dataset
+        that was taken away meanwhile, for a new round, is not looked at."""
         if not isinstance(facts.success, Success):
             return facts
-        seen = tuple(see_files(self._store, facts.success, plan, sound))
-        return replace(facts, success=replace(facts.success, files=seen))
+        files = tuple(see_files(self._store, self._run, facts.success, plan_of(facts), self._digests))
+        again = read_success(self._store)
+        if again != facts.success:
+            return replace(facts, success=None)
+        return replace(facts, success=replace(facts.success, files=files))
 
-    def see_shards(self, plan: list[ShardPlan]) -> Iterator[ShardFacts]:
+    def see_shards(self, facts: RunFacts) -> Iterator[ShardFacts]:
         """Every shard in order, some at once."""
+        plan, causes = plan_of(facts), {number: one.cause for number, one in enumerate(facts.rounds, 1)}
+        looking = Looking(self._store, self._run, plan, causes)
+        for shard in self._see_shards(plan):
+            seen = looking.note(shard)
+            if record := shard.record.tally:
+                is_sound = looking.is_sound(shard.plan.shard)
+                self._digests[shard.plan.shard] = Digest(record.part_sha256, is_sound)
+            yield seen
+
+    def _see_shards(self, plan: list[ShardPlan]) -> Iterator[ShardFacts]:
         waiting = deque[Future[ShardFacts]]()
         with ThreadPoolExecutor(self._means.at_once, thread_name_prefix="audit") as threads:
             for entry in plan:
@@ -222,7 +229,7 @@ class Walk:
         for _ in range(TRIES):
             history = tuple(self._history(entry.shard))
             facts = ShardFacts(entry, history)
-            facts = replace(facts, files=self._files_of(entry, facts.record))
+            facts = replace(facts, files=self._files_of(facts))
             if log.end() == len(history):
                 break
         if self._listing is None:
@@ -238,12 +245,13 @@ class Walk:
             except RunStopped as error:
                 yield Version(number, None, str(error))
 
-    def _files_of(self, entry: ShardPlan, record: ShardRecord) -> Files:
+    def _files_of(self, facts: ShardFacts) -> Files:
+        entry, record = facts.plan, facts.record
         with ExitStack() as here:
             scratch = Path(here.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-audit-")))
             task = FilesTask(
                 plan=entry,
-                asked=self._asked(entry),
+                asked=_asked(self._run, entry),
                 nonce=self._run.nonce,
                 max_bytes=self._run.limits.max_bytes_per_shard,
                 rows=self._local(here, entry.frozen or rundir.rows_of(entry.shard)),
@@ -251,14 +259,10 @@ class Walk:
                 raw=self._local(here, rundir.raw_of(entry.shard)),
                 part=self._local(here, rundir.part_of(entry.shard)),
                 scratch=scratch,
-                left_out={row.index: row.why for row in record.left_out},
+                left_out=left_out_of(facts.history, record.requests),
+                was_bought=record.refused is None,
             )
             return self._means.pool.run(examine, task)
-
-    def _asked(self, entry: ShardPlan) -> Asked:
-        """What was asked for a shard's rows: a later round may have other settings."""
-        asked = self._run.asked
-        return asked.model_copy(update=orjson.loads(entry.settings)) if entry.settings else asked
 
     def _local(self, here: ExitStack, name: str | None) -> Path | None:
         """The file, if it is there."""
@@ -282,18 +286,41 @@ class Walk:
         return False
 
 
-def _read_plan(path: Path) -> tuple[ShardPlan, ...]:
-    table = pq.read_table(path, page_checksum_verification=True)
-    return tuple(ShardPlan.model_validate(row) for row in table.to_pylist())
+def _asked(run: RunRecord, entry: ShardPlan) -> Asked:
+    """What is asked for a shard's rows. Settings that nobody can ask for are a finding, and change nothing here."""
+    if entry.settings is None:
+        return run.asked
+    found = or_damaged(lambda: Asked.model_validate({**run.asked.model_dump(), **orjson.loads(entry.settings or "")}))
+    return run.asked if isinstance(found, Unreadable) else found
 
 
-def _by_shard(run_id: str, listing: Listing, planned: set[int]) -> tuple[dict[int, list[Job]], tuple[Job, ...]]:
-    """The run's jobs by shard, and those under its name that are of none."""
+def _strays(here: list[str], planned: set[int], success: Success | Unreadable | None) -> Iterator[str]:
+    """Objects where only planned ones belong. Rows frozen for a plan that another replaced are harmless debris."""
+    belong = {form(shard) for shard in planned for form in (rundir.ledger_of, rundir.raw_of, rundir.part_of)}
+    dataset = {file.name for file in success.files} if isinstance(success, Success) else None
+    for name in here:
+        if name.startswith("dataset/"):
+            if dataset is not None and name not in dataset:
+                yield name
+        elif name not in belong:
+            yield name
+
+
+def _by_shard(
+    run_id: str, listing: Listing, planned: set[int], is_whole: bool
+) -> tuple[dict[int, list[Job]], tuple[Job, ...]]:
+    """The run's jobs by shard, and those under its name that are of none.
+
+    Args:
+        is_whole: `planned` is all that was.
+    """
     theirs, nobodys = defaultdict[int, list[Job]](list), list[Job]()
     for job in listing.every:
         made = read_job_name(job.display_name)
         if made and made.run == run_id and made.shard in planned:
             theirs[made.shard].append(job)
+        elif made and made.run == run_id and not is_whole:
+            continue
         elif (made.run == run_id) if made else job.display_name.startswith(f"{OUR_PREFIX}{run_id}-"):
             nobodys.append(job)
     return theirs, tuple(nobodys)

@@ -14,8 +14,6 @@ import orjson
 
 from gemini_batch.records import Asked
 
-KEY = re.compile(r".+-([0-9]{1,18})-([0-9]{1,6})-[0-9a-f]{8}")
-
 
 def line_key(nonce: bytes, index: int, sample: int) -> bytes:
     """`<nonce>-<index>-<sample>-<check>`. The check keeps a damaged key from naming another row."""
@@ -188,16 +186,6 @@ class Answer:
     cached_tokens: int | None = None
     output_tokens: int | None = None
     thoughts_tokens: int | None = None
-
-
-def parse_key(key: object, nonce: str) -> tuple[int, int] | None:
-    """(index, sample) of a key of this run, else None."""
-    if not isinstance(key, str) or not key.isascii():
-        return None
-    found = KEY.fullmatch(key)
-    if found is None or line_key(nonce.encode(), int(found[1]), int(found[2])) != key.encode():
-        return None
-    return int(found[1]), int(found[2])
 
 
 def read_answer(line: dict[str, Any]) -> Answer:

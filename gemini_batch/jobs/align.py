@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from gemini_batch.gemini.wire import Answer, parse_key, read_answer
+from gemini_batch.gemini.wire import Answer, line_key, read_answer
+
+Line = tuple[int, int]
+"""Place of the row in the shard, and sample."""
 
 
 @dataclass
@@ -37,8 +40,8 @@ def align(lines: Iterable[bytes], nonce: str, indices: Sequence[int], sent: Sequ
     """
     width = 1 + max((samples[-1] for samples in sent if samples), default=-1)
     found = Aligned([[None] * width for _ in sent])
-    places = {index: place for place, index in enumerate(indices)}
-    kept: dict[tuple[int, int], int] = {}
+    expected = _keys(nonce, indices, sent)
+    kept: dict[Line, int] = {}
     for line in lines:
         if not line.strip():
             continue
@@ -47,17 +50,26 @@ def align(lines: Iterable[bytes], nonce: str, indices: Sequence[int], sent: Sequ
         if entry is None:
             found.broken += 1
             continue
-        named = parse_key(entry.get("key"), nonce)
-        place = None if named is None else places.get(named[0])
-        if named is None or place is None or named[1] not in sent[place]:
+        key = entry.get("key")
+        named = expected.get(key) if type(key) is str else None
+        if named is None:
             found.foreign += 1
         elif named in kept:
             found.duplicate += 1
             found.conflicting += kept[named] != hash(line)
         else:
             kept[named] = hash(line)
-            found.answers[place][named[1]] = read_answer(entry)
+            found.answers[named[0]][named[1]] = read_answer(entry)
     return found
+
+
+def _keys(nonce: str, indices: Sequence[int], sent: Sequence[Sequence[int]]) -> dict[str, Line]:
+    """The keys of all lines that were sent."""
+    run = nonce.encode()
+    rows = enumerate(zip(indices, sent, strict=True))
+    return {
+        line_key(run, index, sample).decode(): (place, sample) for place, (index, samples) in rows for sample in samples
+    }
 
 
 def _parsed(line: bytes) -> dict[str, object] | None:

@@ -5,13 +5,16 @@ The rows are any rows of the manifest; of those that were bought before, only wh
 """
 
 import hashlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gemini_batch.errors import RunStopped
 from gemini_batch.gemini.prices import BatchPrice
@@ -20,7 +23,18 @@ from gemini_batch.jobs.align import Aligned, align
 from gemini_batch.jobs.sent import Samples, asked_samples, sent_samples
 from gemini_batch.parquet import Writer, read_own_columns, read_own_table
 from gemini_batch.records import Failed, SchemaSpec, Tally
-from gemini_batch.reducer.rows import Made, RowMaker, Rows, Usage, cost_of, per_token, sum_cost, sum_usage, usage_of
+from gemini_batch.reducer.rows import (
+    TOKENS,
+    Made,
+    RowMaker,
+    Rows,
+    Usage,
+    cost_of,
+    per_token,
+    sum_cost,
+    sum_usage,
+    usage_of,
+)
 
 CHUNK_BYTES = 1 << 20
 
@@ -143,48 +157,54 @@ class _Shard:
         """An answer for each sample that was asked for: its line's, or why there is none."""
         absent = Answer("failed", kind=self._task.no_answer.kind, message=self._task.no_answer.message)
         answers = list[Answer]()
-        for place, (found, kind) in enumerate(zip(aligned.answers, self._kinds, strict=True)):
-            if kind is None:
-                answers += [found[sample] or absent for sample in self.asked[place]]
+        for place, (found, kind, samples) in enumerate(zip(aligned.answers, self._kinds, self.asked, strict=True)):
+            if kind is not None:
+                answers += [Answer("failed", kind=kind, message=self._messages[place])] * len(samples)
+            elif len(samples) == 1:
+                answers.append(found[samples[0]] or absent)
             else:
-                left_out = Answer("failed", kind=kind, message=self._messages[place])
-                answers += [left_out] * len(self.asked[place])
+                answers += [found[sample] or absent for sample in samples]
         return answers
 
     def _used(self, aligned: Aligned, bought: list[bool]) -> tuple[list[Usage], list[float | None], list[float | None]]:
         """Per row its usage and cost, and per line that was bought its cost."""
-        price = self._task.price and per_token(self._task.price)
+        price = per_token(self._task.price) if self._task.price else None
         usage, cost_usd, costs = list[Usage](), list[float | None](), list[float | None]()
         for found, samples, was_bought in zip(aligned.answers, self.sent, bought, strict=True):
             answers = [found[sample] for sample in samples]
-            usage.append(sum_usage([usage_of(answer) for answer in answers if answer]))
-            if was_bought:
-                of_lines = [cost_of(answer, price) if answer and price else None for answer in answers]
-                cost_usd.append(sum_cost(of_lines))
-                costs += of_lines
-            else:
+            came = [answer for answer in answers if answer]
+            usage.append(usage_of(came[0]) if len(came) == 1 else sum_usage([usage_of(answer) for answer in came]))
+            if not was_bought:
                 cost_usd.append(None)
+            elif price is None:
+                cost_usd.append(None)
+                costs += [None] * len(answers)
+            else:
+                of_lines = [cost_of(answer, price) if answer else None for answer in answers]
+                cost_usd.append(of_lines[0] if len(of_lines) == 1 else sum_cost(of_lines))
+                costs += of_lines
         return usage, cost_usd, costs
 
     def tally(self, aligned: Aligned, rows: Rows, costs: list[float | None], made: Made) -> Tally:
         """Counts of lines, rows, samples and tokens; the files' digests are the caller's."""
         statuses = made.table["status"].to_pylist()
-        kinds = [error["kind"] for error in made.table["error"].to_pylist() if error]
-        total = sum_usage(rows.usage)
+        kinds = pc.drop_null(pc.struct_field(made.table["error"], "kind")).to_pylist()
+        placed = aligned.received - aligned.duplicate - aligned.foreign - aligned.broken
+        tokens = {name: pc.sum(pc.struct_field(made.table["usage"], name)).as_py() or 0 for name in TOKENS}
         known = [cost for cost in costs if cost is not None]
         return Tally(
             rows=len(statuses),
             by_status=dict(Counter(statuses)),
             by_kind=dict(Counter(kinds)),
             received=aligned.received,
-            missing=sum(map(len, self.sent)) - sum(answer is not None for row in aligned.answers for answer in row),
+            missing=sum(map(len, self.sent)) - placed,
             duplicate=aligned.duplicate,
             conflicting=aligned.conflicting,
             foreign=aligned.foreign,
             broken=aligned.broken,
-            prompt_tokens=total[0] or 0,
-            output_tokens=total[2] or 0,
-            thoughts_tokens=total[3] or 0,
+            prompt_tokens=tokens["prompt_tokens"],
+            output_tokens=tokens["output_tokens"],
+            thoughts_tokens=tokens["thoughts_tokens"],
             failed=_failed(self.asked, made.answers, rows.attempts),
             mended=self._mended(made),
             cost_usd=sum(known),
@@ -203,14 +223,12 @@ class _Shard:
 
 def _failed(asked: Sequence[Samples], answers: Sequence[Answer], attempts: Sequence[int]) -> tuple[Failed, ...]:
     """Samples without a valid answer, by kind and attempts."""
-    rows, requests = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
-    start = 0
-    for samples, times in zip(asked, attempts, strict=True):
-        kinds = [answer.kind for answer in answers[start : start + len(samples)] if answer.kind is not None]
-        start += len(samples)
-        if kinds:
-            requests.update((kind, times) for kind in kinds)
-            rows.update((kind, times) for kind in set(kinds))
+    starts = list(accumulate(map(len, asked), initial=0))
+    failed = [
+        (bisect_right(starts, at) - 1, answer.kind) for at, answer in enumerate(answers) if answer.kind is not None
+    ]
+    requests = Counter((kind, attempts[place]) for place, kind in failed)
+    rows = Counter((kind, attempts[place]) for place, kind in set(failed))
     return tuple(
         Failed(kind=kind, attempts=times, rows=rows[kind, times], requests=requests[kind, times])
         for kind, times in sorted(requests)

@@ -30,7 +30,7 @@ class Parts:
 
     def __init__(self, store: Store, run: RunRecord, plan: list[ShardPlan], digests: dict[int, str]) -> None:
         self._store, self._run, self._digests = store, run, digests
-        self._later = _later_of(plan)
+        self._later = later_of(plan)
         self._open: OrderedDict[int, pa.Table] = OrderedDict()
         self._maker: RowMaker | None = None
 
@@ -103,7 +103,7 @@ class Parts:
         return RunStopped(f"{part} {what}; delete {part} and resume: it is made again from the raw results")
 
 
-def _later_of(plan: list[ShardPlan]) -> dict[int, list[ShardPlan]]:
+def later_of(plan: list[ShardPlan]) -> dict[int, list[ShardPlan]]:
     """Shard of round 0 -> shards of later rounds that may hold rows of it, in the order of the rounds."""
     roots: dict[int, set[int]] = {}
     later: dict[int, list[ShardPlan]] = {}

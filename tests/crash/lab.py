@@ -119,8 +119,12 @@ class Story:
     settings: dict[str, Any] = field(default_factory=dict)
     until: At | None = None
     """Where an earlier process died."""
+    finished: bool = False
+    """An earlier process took the run to its end."""
     then: Callable[["Case"], None] | None = None
     """What the world did after that."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the submit, beside the lab's own."""
     changed: dict[str, Any] = field(default_factory=dict)
     """Limits that are given on a resume."""
     code: int = 0
@@ -154,6 +158,9 @@ class Case:
         if story.until:
             ended = self.fork("submit", die=story.until)
             assert ended.code == DIED, ended.said
+        if story.finished:
+            ended = self.fork("submit")
+            assert ended.code == 0, ended.said
         if story.then:
             story.then(self)
 
@@ -162,7 +169,9 @@ class Case:
         return self.fork(self.story.do, changed=self.story.changed, **how)
 
     def again(self, **how: Any) -> Ended:
-        """What a user does after a death: resume if there is a run, else the same command once more."""
+        """What a user does after a death: resume what has begun, else the same command once more."""
+        if self.story.do == "retry" and not (self.run / "plan-0001.parquet").exists():
+            return self.fork("retry", **how)
         begun = (self.run / "run.json").exists()
         return self.fork("resume" if begun else "submit", changed=self.story.changed if begun else {}, **how)
 
@@ -175,7 +184,7 @@ class Case:
         order = {
             "do": do, "url": self.lab.emulator.url, "out": str(self.run), "die": die, "torn": False, "observe": False,
             "pool": False, "changed": {}, "manifest": str(self.lab.folder / f"{self.story.manifest}.parquet"),
-            "options": {**OPTIONS, "runs": str(self.folder)},
+            "options": {**OPTIONS, **self.story.options, "runs": str(self.folder)},
         }  # fmt: skip
         return self.lab.parent.fork(order | how)
 
@@ -193,7 +202,7 @@ class Case:
             "requests": stats["requests"],
             "live jobs": stats["jobs"]["live"],
             "report": {name: report[name] for name in ("by_status", "failed", "jobs", "twins", "requests_bought")},
-            "objects": [re.sub("00000[01]", "either", name) for name in objects] if either else objects,
+            "objects": [re.sub("00000[01]|-[0-9a-f]{12}", "either", name) for name in objects] if either else objects,
             "audit": sorted(finding["kind"] for finding in self.audit()["findings"]),
             "processes": self.lab.left(),
         }

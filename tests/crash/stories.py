@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tests.crash.lab import PROMPTS, STOPPED, At, Case, Story
+from tests.crash.lab import PROMPTS, SHARDS, STOPPED, At, Case, Story
 
 BEFORE_CREATE = At("before", "remote.create_job", "")
 BEFORE_LOOK = At("before", "remote.get_job", "")
@@ -18,6 +18,10 @@ ALWAYS = {"times": "always"}
 
 MINUTES_PASS = {"speed": 6000}
 """What is gone is believed to be gone after three looks in ten minutes; here so long lies between any two."""
+
+
+ONCE = {"max_attempts": 1}
+"""What is lost is not bought again."""
 
 
 def second_job(case: Case) -> None:
@@ -55,9 +59,10 @@ ODD = (
         faults=({"name": "file_processing", "seconds": 0.3},),
     ),
     Story(
-        "a create that is refused",
-        faults=({"name": "create_400", "after": 1, **ALWAYS},),
-        creates=1,
+        "a create that is refused, so that the shard is halved",
+        manifest="texts",
+        faults=({"name": "create_400", "after": 1},),
+        creates=SHARDS + 1,
         one_fails=True,
     ),
     Story("a run that is stopped", faults=({"name": "create_403"},), code=STOPPED),
@@ -73,6 +78,7 @@ ODD = (
         until=BEFORE_LOOK,
         then=job_deleted,
         settings=MINUTES_PASS,
+        options=ONCE,
         audit=("lost_results",),
         one_fails=True,
     ),
@@ -80,6 +86,7 @@ ODD = (
         "results that are gone",
         faults=({"name": "download_404", **ALWAYS},),
         settings=MINUTES_PASS,
+        options=ONCE,
         audit=("lost_results", "lost_results"),
     ),
     Story(
@@ -95,6 +102,22 @@ ODD = (
     Story("the newest run", do="resume_newest", until=BEFORE_CREATE),
     Story("a run that is taken back from a fleet", do="resume", until=BEFORE_CREATE, then=handed_to_a_fleet),
     Story("an audit of a run whose job no list shows", do="audit", until=BEFORE_LOOK, faults=({"name": "list_lag"},)),
+    Story(
+        "a line of each shard that fails once",
+        manifest="texts",
+        faults=({"name": "result_line_error", "row": 1, "times": SHARDS},),
+        creates=SHARDS + 1,
+        bought_twice=SHARDS,
+    ),
+    Story(
+        "a retry of what was blocked",
+        do="retry",
+        manifest="texts",
+        faults=({"name": "result_line_blocked", "row": 1, "times": SHARDS},),
+        finished=True,
+        creates=SHARDS + 1,
+        bought_twice=SHARDS,
+    ),
     Story("a doctor's visit", do="doctor", until=BEFORE_LOOK),
 )
 

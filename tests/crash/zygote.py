@@ -24,6 +24,7 @@ from google.genai import types
 
 from gemini_batch import cpu, effects, library, runs, solo
 from gemini_batch.config import resolve, resolve_account
+from gemini_batch.coordinator.retry import Choice
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.gemini import client  # noqa: F401 - the SDK and all it needs
 from gemini_batch.jobs import encode, parse  # noqa: F401 - pyarrow and the readers of pictures
@@ -162,6 +163,12 @@ def resume_newest(order: dict[str, Any]) -> None:
     library.Run(runs.find(None, order["options"]["runs"]), order["options"]["runs"]).wait()
 
 
+def retry(order: dict[str, Any]) -> None:
+    files = runs.find(order["out"], order["options"]["runs"])
+    runs.retry_rows(files, resolve(order["options"]), Choice())
+    library.Run(files, order["options"]["runs"]).wait()
+
+
 def hand_over(order: dict[str, Any]) -> None:
     """As `submit --detach` does."""
     settings = resolve({**order["options"], "out": order["out"], "broker": order["broker"]})
@@ -177,7 +184,7 @@ def doctor(order: dict[str, Any]) -> None:
     runs.diagnose(resolve({"runs": order["options"]["runs"]}))
 
 
-DEEDS = {deed.__name__: deed for deed in (submit, resume, resume_newest, hand_over, audit, doctor)}
+DEEDS = {deed.__name__: deed for deed in (submit, resume, resume_newest, retry, hand_over, audit, doctor)}
 
 
 def child(order: dict[str, Any], report: Path) -> int:

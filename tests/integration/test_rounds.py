@@ -43,6 +43,7 @@ def test_a_line_that_failed_in_each_shard_is_bought_again_in_one_job(
     assert emulator.stats()["creates"] == 4
     assert emulator.stats()["requests"]["bought_total"] == 15
     assert done.json["rows"] == {"total": 12, "ok": 12, "failed": 0, "pending": 0}
+    assert _audit(cli)["findings"] == []
 
 
 def test_rows_that_fail_again_and_again_are_given_up_after_max_attempts(
@@ -54,6 +55,7 @@ def test_rows_that_fail_again_and_again_are_given_up_after_max_attempts(
     found = look.rows(folder / "run")
     assert {(row["status"], row["error"]["kind"], row["attempts"]) for row in found} == {("failed", "transient", 2)}
     assert emulator.stats()["requests"]["bought_total"] == 24
+    assert _audit(cli)["findings"] == []
 
 
 @pytest.mark.parametrize("fault", ["job_failed", "job_expired"])
@@ -65,6 +67,7 @@ def test_the_rows_of_a_lost_job_are_bought_again_in_smaller_ones(
     assert done.code == 0, done.err
     assert [row["text"] for row in look.rows(folder / "run")] == _texts(look)
     assert emulator.stats()["creates"] == 5
+    assert _audit(cli)["findings"] == []
 
 
 def test_retry_buys_what_is_not_ok_and_rewrites_only_what_changed(
@@ -81,6 +84,7 @@ def test_retry_buys_what_is_not_ok_and_rewrites_only_what_changed(
     assert [row for row in found if row["index"] != blocked] == [row for row in before if row["index"] != blocked]
     assert found[blocked]["attempts"] == 2
     assert emulator.stats()["requests"]["bought_total"] == 13
+    assert _audit(cli)["findings"] == []
 
 
 def test_retry_replaces_the_content_of_rows(submit: Any, emulator: Any, look: Any, folder: Path, cli: Any) -> None:
@@ -91,3 +95,4 @@ def test_retry_replaces_the_content_of_rows(submit: Any, emulator: Any, look: An
     found = look.rows(folder / "run")
     assert found[7]["text"] == look.answer("Prompt number 700")
     assert [row["text"] for row in found if row["index"] != 7] == [t for i, t in enumerate(_texts(look)) if i != 7]
+    assert _audit(cli)["findings"] == []

@@ -1,18 +1,21 @@
 """A finished run over the scripted service, and what an audit sees of it."""
 
 import shutil
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
+import orjson
 from shops import Clock, Inline, make_shop
 from test_paying import Service
 
-from gemini_batch.audit.facts import Part, RunFacts, ShardFacts
+from gemini_batch.audit.facts import RunFacts, ShardFacts
 from gemini_batch.audit.judge import judge_run, judge_shard
 from gemini_batch.audit.walk import Means, Walk
+from gemini_batch.coordinator.retry import Choice, retry
 from gemini_batch.errors import Refused, RunStopped, Throttled, Unavailable
-from gemini_batch.finish import finish
+from gemini_batch.finish import begin_round, finish
 from gemini_batch.jobs.advance import Stop, advance
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
@@ -63,6 +66,67 @@ def finished_shop(folder, asked, limits, script=SCRIPT, kind=Whole, **changes):
     raise AssertionError([shop.last(entry.shard) for entry in shop.plan])
 
 
+class Failing(Whole):
+    """Answers samples with an error, each so many times as `failing` says, and tells what answers used."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.failing = Counter()
+        self._made = {}
+
+    def answers(self, name="files/out-1"):
+        if name not in self._made:
+            keys = [orjson.loads(line)["key"] for line in self.inputs[self.sources[name]].splitlines()]
+            self._made[name] = b"".join(orjson.dumps({"key": key} | self._answer(key)) + b"\n" for key in keys)
+        return self._made[name]
+
+    def _answer(self, key):
+        _, index, sample, _ = key.rsplit("-", 3)
+        if self.failing[int(index), int(sample)]:
+            self.failing[int(index), int(sample)] -= 1
+            return {"error": {"code": 14, "message": "try again"}}
+        found = {"content": {"parts": [{"text": f"{index} by {sample}"}]}, "finishReason": "STOP"}
+        used = {"promptTokenCount": 5, "candidatesTokenCount": 7, "totalTokenCount": 12}
+        return {"response": {"candidates": [found], "usageMetadata": used}}
+
+
+IN_ROUNDS = [None, Unavailable("cut"), Refused("Error on line 1: no", 400), None, None, Refused("no", 400)]
+"""Five shards: well; lost and adopted; refused for a line, and sent without it; well; refused, and halved."""
+
+
+def shop_in_rounds(folder, asked, limits):
+    """A run over `Failing` that has yet to be driven: row 1 fails once, row 6 twice."""
+    service = Failing(Clock())
+    service.script = list(IN_ROUNDS)
+    service.failing = Counter({(1, 0): 1, (6, 0): 2})
+    return make_shop(folder, asked, limits(max_requests_per_shard=2), service, service.clock, rows=ROWS)
+
+
+def drive(shop, until=lambda shop: False):
+    """Through all rounds to the dataset, or until something is so."""
+    for _ in range(60):
+        shop.clock.passed += timedelta(minutes=31)
+        done = [advance(shop, entry.shard) for entry in shop.plan] == [Stop()] * len(shop.plan)
+        if until(shop):
+            return shop
+        if done and not begin_round(shop):
+            finish(shop)
+            return shop
+    raise AssertionError([shop.last(entry.shard) for entry in shop.plan])
+
+
+def run_in_rounds(folder, asked, limits):
+    """A finished run of four rounds: two of repairs, and two that a person asked for."""
+    shop = drive(shop_in_rounds(folder, asked, limits))
+    for choice, settings in (
+        (Choice(keys=frozenset({"3", "9"})), {"generation_config": {"temperature": 1}}),
+        (Choice(statuses=frozenset({"failed"})), None),
+    ):
+        retry(shop.files, shop.run, shop.limits, choice, settings)
+        drive(shop)
+    return shop
+
+
 def copied(shop, folder):
     """The same run in another directory, to be changed."""
     shutil.copytree(shop.files.store.root, folder / "run")
@@ -76,9 +140,8 @@ def means_of(shop):
 def look_at(shop) -> tuple[RunFacts, list[ShardFacts]]:
     walk = Walk(shop.files, means_of(shop))
     facts = walk.see_run()
-    shards = list(walk.see_shards(list(facts.plan)))
-    sound = {shard.plan.shard for shard in shards if isinstance(shard.files.part, Part)}
-    return walk.see_dataset(facts, list(facts.plan), sound), shards
+    shards = list(walk.see_shards(facts))
+    return walk.see_dataset(facts), shards
 
 
 def findings_in(shop):

@@ -1,6 +1,9 @@
 """Each row gets its own answer or none, whatever happened to the lines."""
 
+from zlib import crc32
+
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,3 +153,32 @@ def test_a_key_of_thousands_of_digits_is_foreign():
     absurd = orjson.dumps({"key": f"{NONCE}-{'9' * 5000}-0"})
     found = align([absurd, result(FIRST)], NONCE, FIRST, [True])
     assert (found.foreign, found.answers[0].text) == (1, f"answer {FIRST}")
+
+
+def keyed(key):
+    return orjson.dumps({"key": key, "response": {}})
+
+
+@given(st.integers(0, 10**12), st.integers(0, 40), st.sampled_from("0123456789abcdef-"))
+def test_a_key_with_one_damaged_character_names_no_other_row(index, at, character):
+    """A digit that flips on the way would otherwise put an answer on somebody else's row."""
+    whole = key("abc", index)
+    at %= len(whole)
+    damaged = whole[:at] + character + whole[at + 1 :]
+    indices = sorted({max(index + by, 0) for by in (-1, 0, 1)} | {int(f"{index}{by}") for by in range(10)})
+    found = tested.align([keyed(damaged)], "abc", indices, [(0, 1)] * len(indices))
+    assert found.foreign == (damaged != whole)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        None, 1, [], "", "abc", "abc-", "abc-1", "abc-1-", "abc--0", "abc-1-0-0", "abc-1-x", "abc- 1-0", "abc-+1-0",
+        "abc-\u0661-0", "abc-²-0", "abd-1-0", "ABC-1-0", "xabc-1-0", "abc_1-0", "abc-1.0-0", "abc--1-0", "abc-1-0\n",
+        "abc-" + "9" * 5000 + "-0", "abc-1-0-00000000", "abc-01-0-" + f"{crc32(b'abc-01-0'):08x}",
+    ],
+)  # fmt: skip
+def test_anything_else_is_no_key_of_this_run(other):
+    """A foreign line must never be placed on a row of ours, nor stop the reading."""
+    found = tested.align([keyed(other)], "abc", [0, 1], [(0,), (0,)])
+    assert (found.foreign, found.answers) == (1, [[None], [None]])

@@ -152,11 +152,12 @@ def test_any_cut_of_any_file_is_damage_or_shows(name, task):
 
 def test_a_dataset_that_was_rewritten_with_its_list_is_held_against_the_parts(shop, tmp_path):
     """Whoever changes an answer and its sha256 still has to change the part, the raw line and the ledger."""
-    path, success = tmp_path / "run/dataset/part-000000.parquet", tmp_path / "run/_SUCCESS"
+    path = tmp_path / "run/dataset/part-000000.parquet"
     rewrite(path, lambda rows: [*rows[:4], rows[4] | {"text": "other"}, *rows[5:]])
-    said = json.loads(success.read_text())
+    said = json.loads((tmp_path / "run/_SUCCESS").read_text())
     said["files"][0]["sha256"] = sha256(path)
-    success.write_text(json.dumps(said))
+    for name in ("_SUCCESS", "merged.json"):
+        (tmp_path / "run" / name).write_text(json.dumps(said))
     (finding,) = findings_of(*look_at(shop))
     assert finding.kind == "dataset"
     assert "other rows than the parts (1, the first is row 4)" in finding.what
@@ -244,7 +245,7 @@ def test_a_shard_that_moves_on_while_it_is_looked_at_is_looked_at_again(shop, tm
 
     walk = Walk(shop.files, Means(shop.remote, MovesOn(), shop.clock))
     facts = walk.see_run()
-    (first, *_) = walk.see_shards(list(facts.plan))
+    (first, *_) = walk.see_shards(facts)
     assert len(first.history) == 6
     assert list(judge_shard(facts, first)) == []
 

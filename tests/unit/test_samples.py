@@ -304,3 +304,12 @@ def test_one_sample_and_one_valid_do_not_change_what_a_run_is(asked):
     assert asked().identity() == asked(n_samples=1, min_valid=1).identity()
     assert "min_valid" not in asked().identity()
     assert asked(n_samples=2).identity() != asked().identity() != asked(min_valid=2).identity()
+
+
+def test_a_number_too_fine_for_a_float_votes_as_it_is_and_is_kept_rounded(tmp_path):
+    """JSON Schema's number takes every number."""
+    schema = {"type": "object", "properties": {"x": {"type": "number"}}}
+    spec = SchemaSpec(ref=None, json_schema=schema, validate_by="json-schema")
+    lines = [answer(1, at, f'{{"x": {2**53 + at}}}') for at in (0, 1)]
+    (row,), _ = parsed(tmp_path, [{"index": 1, "samples": [1]}], lines[1:], 2, spec)
+    assert row["result"] == {"x": 2.0**53}

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import date
 from enum import Enum
 from fractions import Fraction
 
@@ -232,6 +233,11 @@ def test_every_vote_counts_every_sample_once(records):
         assert sum(counted.count for counted in held.counts) == held.total == len(records)
         assert 0 < held.agreement <= 1
         assert held.is_tie == (Counter(c.count for c in held.counts)[held.counts[0].count] > 1)
+
+
+def test_values_that_json_does_not_have_are_compared_as_python_does():
+    day = date(2026, 11, 22)
+    assert aggregate_records([{"d": date(2026, 1, 1)}, {"d": day}, {"d": day}]).aggregated == {"d": day}
 
 
 @given(VALUE.filter(lambda value: value is not None), st.integers(1, 4))

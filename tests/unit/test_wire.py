@@ -1,14 +1,12 @@
 """Result lines in every documented shape, and in any other, become an Answer."""
 
-from zlib import crc32
-
 import orjson
 import pytest
 from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch.gemini.wire import FINISHED, TRANSIENT_CODES, Answer, line_key, parse_key, read_answer
+from gemini_batch.gemini.wire import FINISHED, TRANSIENT_CODES, Answer, read_answer
 from gemini_batch.kinds import KINDS
 
 SCALAR = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -288,38 +286,3 @@ def test_a_number_of_thousands_of_digits_makes_no_reading_fail():
     """Python refuses to convert more than 4,300 digits."""
     well_formed(read_answer({"error": {"code": "9" * 5000}}))
     well_formed(read_answer(said({"text": "a"}, usageMetadata={"promptTokenCount": "9" * 5000})))
-
-
-# --- keys -------------------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 10**12), st.integers(0, 99))
-def test_a_key_is_read_back_as_it_was_made(index, sample):
-    assert parse_key(line_key(b"abc", index, sample).decode(), "abc") == (index, sample)
-
-
-@given(st.integers(0, 10**12), st.integers(0, 40), st.sampled_from("0123456789abcdef-"))
-def test_a_key_with_one_damaged_character_names_no_other_row(index, at, character):
-    """A digit that flips on the way would otherwise put an answer on somebody else's row."""
-    key = line_key(b"abc", index, 0).decode()
-    at %= len(key)
-    assert parse_key(key[:at] + character + key[at + 1 :], "abc") in (None, (index, 0))
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        None, 1, [], "", "abc", "abc-", "abc-1", "abc-1-", "abc--0", "abc-1-0-0", "abc-1-x", "abc- 1-0", "abc-+1-0",
-        "abc-\u0661-0", "abc-²-0", "abd-1-0", "ABC-1-0", "xabc-1-0", "abc_1-0", "abc-1.0-0", "abc--1-0", "abc-1-0\n",
-        "abc-" + "9" * 5000 + "-0", "abc-1-0-00000000", "abc-01-0-" + f"{crc32(b'abc-01-0'):08x}",
-    ],
-)  # fmt: skip
-def test_anything_else_is_no_key_of_this_run(key):
-    """A foreign line must never be placed on a row of ours, nor stop the reading."""
-    assert parse_key(key, "abc") is None
-
-
-@given(SCALAR | st.text(), st.text(max_size=4))
-def test_no_value_makes_reading_a_key_fail(key, nonce):
-    found = parse_key(key, nonce)
-    assert found is None or all(type(number) is int for number in found)
