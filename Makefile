@@ -33,7 +33,7 @@ FLEET_DEATHS := $(BIN)/python -m pytest tests/acceptance/test_fleet_deaths.py -k
 chaos: $(STAMP) $(OLDER)  ## at length, an hour: every order of events, death at every effect, fleets in which everything dies
 	$(BIN)/python tests/model/model.py --only wait --workers 3 --crashes 3 --cuts 1
 	$(BIN)/python tests/model/model.py --only 'show in time' --crashes 3 --cuts 1 --refusals 1 --total 3
-	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/crash
+	CRASH_PAIRS=kinds $(BIN)/python -m pytest $(PYTEST_ARGS) tests/crash
 	CHAOS_HISTORIES=500 CHAOS_RACES=500 CHAOS_SEEDS=50 CHAOS_MANIFESTS=1000 CHAOS_MUTATIONS=1000 $(BIN)/python -m pytest \
 		$(PYTEST_ARGS) $(addprefix tests/unit/test_,any_history.py races.py damaged_results.py fuzzed_manifests.py start.py)
 	CHAOS_KILLS=50 $(BIN)/python -m pytest tests/acceptance/test_hundred_thousand_rows.py -k kills

@@ -140,7 +140,7 @@ class Looking:
         """What a source says of these rows."""
         with self._store.local(rundir.part_of(source)) as path:
             table = read_own_table(path, OUTCOME)
-        return table.filter(pc.is_in(table["index"], value_set=pa.array(rows, pa.int64())))
+        return table.filter(pc.is_in(table["index"], value_set=pa.array(list(rows), pa.int64())))
 
     def _hold(
         self, entry: ShardPlan, source: int, part: pa.Table, rows: dict[int, _Row], found: _Found, asked: bool

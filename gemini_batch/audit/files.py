@@ -65,7 +65,7 @@ def examine(task: FilesTask) -> Files:
     sent = None if record is None else Sent(record["request_digest"], _sent(frozen, record))
     indices = None if frozen is None else frozen.index.to_pylist()
     lines, said = _pair(None if sent is None or indices is None else or_damaged(lambda: _lines(task, indices, sent)))
-    reading = PartReading(task.asked, task.was_bought, task.plan.first_index, frozen, sent, said)
+    reading = PartReading(task.asked, task.was_bought, task.plan, frozen, sent, said)
     part = _if_there(task.part, reading.read)
     return Files(rows, requests, lines, part)
 

@@ -16,7 +16,7 @@ from gemini_batch.audit.compare import differing, file_sha256, indices
 from gemini_batch.audit.facts import Part, Spot
 from gemini_batch.jobs.sent import Samples
 from gemini_batch.parquet import read_blocks
-from gemini_batch.records import Asked, Failed
+from gemini_batch.records import Asked, Failed, ShardPlan
 
 COLUMNS = (
     "index", "key", "status", "text", "error", "n_valid", "samples", "attempts", "round", "usage", "cost_usd",
@@ -76,12 +76,12 @@ class PartReading:
         self,
         asked: Asked,
         was_bought: bool,
-        first: int,
+        plan: ShardPlan,
         frozen: Frozen | None,
         sent: Sent | None,
         said: dict[Place, Said] | None,
     ) -> None:
-        self._asked, self._was_bought, self._first = asked, was_bought, first
+        self._asked, self._was_bought, self._plan = asked, was_bought, plan
         self._frozen, self._sent, self._said = frozen, sent, said
         self._rows = self._mended = self._unpriced = self._requests = 0
         self._cost_usd = 0.0
@@ -143,16 +143,16 @@ class PartReading:
             return None
         place = self._rows + differs.index(True).as_py()
         known = self._frozen.index if self._frozen else pa.array([], pa.int64())
-        index: int = known[place].as_py() if place < len(known) else self._first + place
+        index: int = known[place].as_py() if place < len(known) else self._plan.first_index + place
         return index
 
     def _hold_places(self, block: pa.RecordBatch) -> None:
         at, count = self._rows, block.num_rows
-        if self._frozen is None:
-            self._note("misplaced", differing(block["index"], indices(self._first + at, count)))
-        else:
+        if self._frozen is not None:
             other = differing(block["index"], self._frozen.index.slice(at, count))
             self._note("misplaced", pc.or_(other, differing(block["key"], self._frozen.key.slice(at, count))))
+        elif self._plan.round == 0:
+            self._note("misplaced", differing(block["index"], indices(self._plan.first_index + at, count)))
         if self._sent is not None:
             self._note("unlike_request", differing(block["request_digest"], self._sent.digests.slice(at, count)))
 

@@ -53,8 +53,9 @@ def read_plans(store: Store) -> Plans:
     named = [int(found[1]) for name in store.names("") if (found := NAME.fullmatch(name))]
     number = 1
     while isinstance(file := _read(store, rundir.plan_of(number)), _File):
-        if any(shard.round != number for shard in file.shards):
-            return replace(plans, faults=(f"{rundir.plan_of(number)} has shards of another round",))
+        if not _follow(file.shards, number, len(plans.shards or ())):
+            what = f"{rundir.plan_of(number)} does not number its shards, rounds and sources as it should"
+            return replace(plans, faults=(what,))
         cause = file.metadata.get(b"cause", b"").decode(errors="replace")
         shards = (*(plans.shards or ()), *file.shards)
         plans = replace(plans, shards=shards, rounds=(*plans.rounds, Round(len(file.shards), cause)))
@@ -65,6 +66,13 @@ def read_plans(store: Store) -> Plans:
         what = f"{rundir.plan_of(number)} is missing, and {rundir.plan_of(max(later))} is there"
         return replace(plans, faults=(what,))
     return plans
+
+
+def _follow(shards: tuple[ShardPlan, ...], number: int, first: int) -> bool:
+    """Whether these can be the shards of that round, the first of which is `first`."""
+    sources = {source for shard in shards for source in shard.sources}
+    numbered = [(shard.shard, shard.round) for shard in shards] == [(first + at, number) for at in range(len(shards))]
+    return numbered and sources <= set(range(first)) and all(shard.sources for shard in shards)
 
 
 def _read(store: Store, name: str) -> _File | Unreadable | None:

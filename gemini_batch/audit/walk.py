@@ -197,7 +197,8 @@ class Walk:
         that was taken away meanwhile, for a new round, is not looked at."""
         if not isinstance(facts.success, Success):
             return facts
-        files = tuple(see_files(self._store, self._run, facts.success, plan_of(facts), self._digests))
+        plan = [] if facts.plan_faults or facts.success.round > len(facts.rounds) else plan_of(facts)
+        files = tuple(see_files(self._store, self._run, facts.success, plan, self._digests))
         again = read_success(self._store)
         if again != facts.success:
             return replace(facts, success=None)

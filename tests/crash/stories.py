@@ -49,6 +49,13 @@ def handed_to_a_fleet(case: Case) -> None:
 PLAIN = Story("a plain run")
 
 ODD = (
+    Story(
+        "a line of each shard that fails once",
+        manifest="texts",
+        faults=({"name": "result_line_error", "row": 1, "times": SHARDS},),
+        creates=SHARDS + 1,
+        bought_twice=SHARDS,
+    ),
     Story("a create whose answer is lost", faults=({"name": "create_reply_lost"},)),
     Story("a create that fails on the way", faults=({"name": "create_503"},)),
     Story("a create that is throttled", faults=({"name": "create_429"},)),
@@ -59,11 +66,9 @@ ODD = (
         faults=({"name": "file_processing", "seconds": 0.3},),
     ),
     Story(
-        "a create that is refused, so that the shard is halved",
+        "a create that is refused for a line",
         manifest="texts",
-        faults=({"name": "create_400", "after": 1},),
-        creates=SHARDS + 1,
-        one_fails=True,
+        faults=({"name": "create_line_refused", "key": "*-3-0-*"},),
     ),
     Story("a run that is stopped", faults=({"name": "create_403"},), code=STOPPED),
     Story("a shard without a row that can be sent", manifest="bad", creates=1),
@@ -102,13 +107,6 @@ ODD = (
     Story("the newest run", do="resume_newest", until=BEFORE_CREATE),
     Story("a run that is taken back from a fleet", do="resume", until=BEFORE_CREATE, then=handed_to_a_fleet),
     Story("an audit of a run whose job no list shows", do="audit", until=BEFORE_LOOK, faults=({"name": "list_lag"},)),
-    Story(
-        "a line of each shard that fails once",
-        manifest="texts",
-        faults=({"name": "result_line_error", "row": 1, "times": SHARDS},),
-        creates=SHARDS + 1,
-        bought_twice=SHARDS,
-    ),
     Story(
         "a retry of what was blocked",
         do="retry",

@@ -95,23 +95,27 @@ IN_ROUNDS = [None, Unavailable("cut"), Refused("Error on line 1: no", 400), None
 
 
 def shop_in_rounds(folder, asked, limits):
-    """A run over `Failing` that has yet to be driven: row 1 fails once, row 6 twice."""
+    """A run over `Failing` that has yet to be driven: the first sample of row 1 fails once, that of row 6 twice."""
     service = Failing(Clock())
     service.script = list(IN_ROUNDS)
     service.failing = Counter({(1, 0): 1, (6, 0): 2})
-    return make_shop(folder, asked, limits(max_requests_per_shard=2), service, service.clock, rows=ROWS)
+    return make_shop(
+        folder, asked, limits(max_requests_per_shard=2 * asked().n_samples), service, service.clock, rows=ROWS
+    )
 
 
-def drive(shop, until=lambda shop: False):
-    """Through all rounds to the dataset, or until something is so."""
+def drive(shop, watch=lambda shop: None):
+    """Through all rounds to the dataset, with a look after every step."""
     for _ in range(60):
         shop.clock.passed += timedelta(minutes=31)
-        done = [advance(shop, entry.shard) for entry in shop.plan] == [Stop()] * len(shop.plan)
-        if until(shop):
-            return shop
-        if done and not begin_round(shop):
-            finish(shop)
-            return shop
+        for entry in list(shop.plan):
+            verdict = advance(shop, entry.shard)
+            watch(shop)
+        if isinstance(verdict, Stop) and all(record.state == "COLLECTED" for record in shop.all_records()):
+            if not begin_round(shop):
+                finish(shop)
+                return shop
+            watch(shop)
     raise AssertionError([shop.last(entry.shard) for entry in shop.plan])
 
 

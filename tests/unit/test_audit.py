@@ -81,7 +81,7 @@ def is_free(facts, path):
             later = name == "rows" and facts.plan[path[1]].round
             return name in ESTIMATES | OF_AN_ENTRY or later
         case ["plan", "replaced"]:
-            return facts.plan.settings is not None  # no request need be another for its content then
+            return facts.again and facts.plan.round > 2  # by a person, whose new content may be the old one
         case ["plan", name]:
             return name in ESTIMATES
         case ["listed", name]:
