@@ -1,4 +1,4 @@
-"""A job that runs for days: told of, and cancelled and bought again if that is asked for. The emulator's clock is stepped."""
+"""A job that runs for days: told of, and cancelled and bought again if that is asked for. Here the clock is stepped."""
 
 import signal
 from pathlib import Path

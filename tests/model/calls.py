@@ -16,7 +16,7 @@ from judge import Violation
 from gemini_batch.errors import Denied, IllegalTransition, NotFound, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.gemini.remote import Listing, Seen, StoredFile
 from gemini_batch.jobs import advance as advancing
-from gemini_batch.jobs import events, lifecycle, twins
+from gemini_batch.jobs import events, lifecycle, looking, twins
 from gemini_batch.jobs import shop as shops
 from gemini_batch.records import Asked, Job, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
@@ -116,7 +116,7 @@ class Calls:
             (lifecycle, "command", self._turn),
             (shops, "new_nonce", self._nonce),
             (advancing, "prepare", fake_prepare),
-            (advancing, "collect", lambda _, record: self._script.collect(record)),
+            (looking, "collect", lambda _, record: self._script.collect(record)),
         ):
             self._patches.enter_context(patch.object(module, name, fake))
         return self

@@ -21,7 +21,7 @@ from world import Worlds
 
 from gemini_batch.errors import RunStopped, Unavailable
 from gemini_batch.jobs import advance as advancing
-from gemini_batch.jobs import twins
+from gemini_batch.jobs import looking, twins
 from gemini_batch.jobs.lifecycle import GONE
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.ledger.objects import ObjectStore
@@ -104,7 +104,7 @@ def go(rules: Rules, stops: list[Stop], folder) -> None:
     stage = _Stage(rules, folder)
     with (
         patch.object(advancing, "prepare", fake_prepare),
-        patch.object(advancing, "collect", lambda shop, record: shop.remote.collect(record)),
+        patch.object(looking, "collect", lambda shop, record: shop.remote.collect(record)),
     ):
         try:
             for number, stop in enumerate(stops):
