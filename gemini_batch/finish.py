@@ -1,5 +1,7 @@
 """What comes after the shards of a run are collected, whoever takes the step: another round, or the dataset."""
 
+from collections.abc import Sequence
+
 from gemini_batch import rundir
 from gemini_batch.coordinator.repair import Batch, Halt, next_round
 from gemini_batch.coordinator.rounds import plan_batches
@@ -7,12 +9,15 @@ from gemini_batch.errors import RunStopped
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.twins import end_all
-from gemini_batch.records import ShardState
+from gemini_batch.records import ShardPlan, ShardState
 from gemini_batch.reducer.merge import merge
 
 
-def due_batches(shop: Shop) -> tuple[Batch, ...]:
+def due_batches(shop: Shop, plan: Sequence[ShardPlan] | None = None) -> tuple[Batch, ...]:
     """What a next round would buy again, if one is due, by the records at hand.
+
+    Args:
+        plan: to decide by; the shop's, which may grow meanwhile, by default.
 
     Raises:
         RunStopped: buying again cannot help.
@@ -21,7 +26,7 @@ def due_batches(shop: Shop) -> tuple[Batch, ...]:
         return ()
     said = shop.files.controls().last() if any(record.refused for record in shop.records.values()) else None
     resumed_at = said.at if said else None
-    found = next_round(shop.run, shop.plan, shop.records, shop.limits, shop.clock.now(), resumed_at)
+    found = next_round(shop.run, shop.plan if plan is None else plan, shop.records, shop.limits, shop.clock.now(), resumed_at)
     if isinstance(found, Halt):
         raise RunStopped(found.reason)
     return found
@@ -34,12 +39,12 @@ def begin_round(shop: Shop) -> bool:
         RunStopped: buying again cannot help, or a file of the run is damaged.
         OSError: the store cannot take it now.
     """
-    known = len(shop.plan)
-    if batches := due_batches(shop):
-        plan_batches(shop.files, shop.run, shop.limits, batches)
-    for entry in shop.files.reread_plan()[known:]:
+    plan = list(shop.plan)
+    if batches := due_batches(shop, plan):
+        plan_batches(shop.files, shop.run, shop.limits, batches, plan)
+    for entry in shop.files.reread_plan()[len(plan) :]:
         shop.last(entry.shard)
-    return len(shop.plan) > known
+    return len(shop.plan) > len(plan)
 
 
 def finish(shop: Shop) -> None:

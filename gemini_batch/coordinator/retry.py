@@ -59,11 +59,11 @@ def retry(
     """
     if not files.is_finished():
         raise BadInput(f"{files.store.url} has not finished; resume it first, then retry what failed")
+    plan = list(files.plan())  # that of the dataset: whoever plans a round meanwhile was first
     replacements = _replacements(choice)
     chosen = _choose(files, choice, replacements)
     if not chosen.num_rows:
         return 0
-    plan = files.reread_plan()
     contents = [content for content in (_earlier(files, plan, chosen["index"]), replacements) if content]
     first_round = [entry for entry in plan if entry.round == 0]
     sources = _sources(first_round, chosen)
@@ -75,7 +75,7 @@ def retry(
         replaced=bool(contents),
         mark=new_nonce(),  # another retry may choose other rows of the same shards
     )
-    if not plan_round(files, run, limits, [batch], "retry"):
+    if not plan_round(files, run, limits, [batch], "retry", plan):
         raise BadInput(f"{files.store.url}: another retry was first; resume the run, then retry again")
     return int(chosen.num_rows)
 

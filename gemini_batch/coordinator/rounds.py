@@ -5,7 +5,7 @@ their own. Several may plan one round at once: one plan is created, the rows tha
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,26 +47,36 @@ class Chosen:
     """What tells the rows from others of the same sources."""
 
 
-def plan_batches(files: RunFiles, run: RunRecord, limits: Limits, batches: tuple[Batch, ...]) -> bool:
+def plan_batches(
+    files: RunFiles, run: RunRecord, limits: Limits, batches: tuple[Batch, ...], plan: Sequence[ShardPlan]
+) -> bool:
     """Create the next round of these batches. False when another process was first.
+
+    Args:
+        plan: by which the batches were decided.
 
     Raises:
         RunStopped: a file of the run is damaged.
         OSError: the store cannot take it now.
     """
-    plan = files.reread_plan()
     chosen = [Chosen(b.sources, _taken(files, plan, b), b.max_requests, b.refusals, b.settings) for b in batches]
-    return plan_round(files, run, limits, chosen, "repair")
+    return plan_round(files, run, limits, chosen, "repair", plan)
 
 
-def plan_round(files: RunFiles, run: RunRecord, limits: Limits, chosen: list[Chosen], cause: str) -> bool:
+def plan_round(
+    files: RunFiles, run: RunRecord, limits: Limits, chosen: list[Chosen], cause: str, plan: Sequence[ShardPlan]
+) -> bool:
     """Create the next round. False when another process was first.
+
+    Args:
+        plan: by which the rows were chosen. The round is the one after it, never a later one: a round that another
+            process plans meanwhile may hold the same rows.
 
     Raises:
         RunStopped: there is no row to take, or a file of the run is damaged.
         OSError: the store cannot take it now.
     """
-    packing = _Packing(files, run, limits)
+    packing = _Packing(files, run, limits, plan)
     for batch in chosen:
         packing.pack(batch)
     if not packing.shards:
@@ -80,8 +90,7 @@ def plan_round(files: RunFiles, run: RunRecord, limits: Limits, chosen: list[Cho
 class _Packing:
     """Fills the shards of one round."""
 
-    def __init__(self, files: RunFiles, run: RunRecord, limits: Limits) -> None:
-        plan = files.reread_plan()
+    def __init__(self, files: RunFiles, run: RunRecord, limits: Limits, plan: Sequence[ShardPlan]) -> None:
         self._files, self._run, self._limits = files, run, limits
         self._first = len(plan)
         self.round = plan[-1].round + 1
@@ -175,7 +184,7 @@ class _Filled:
 # --- which rows -------------------------------------------------------------------------------------------------------
 
 
-def _taken(files: RunFiles, plan: list[ShardPlan], batch: Batch) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _taken(files: RunFiles, plan: Sequence[ShardPlan], batch: Batch) -> Iterator[tuple[int, pa.RecordBatch]]:
     for source, pick in batch.picks:
         for block in rows_again(files, plan[source], pick):
             yield source, block
