@@ -72,7 +72,7 @@ def retry(
         _blocks(files, first_round, sources, chosen, contents),
         limits.max_requests_per_shard,
         settings=orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode() if settings else None,
-        replaced=bool(contents),
+        replaced=replacements is not None,
         mark=new_nonce(),  # another retry may choose other rows of the same shards
     )
     if not plan_round(files, run, limits, [batch], "retry", plan):
@@ -173,6 +173,8 @@ def _choose(files: RunFiles, choice: Choice, replacements: _Contents | None) -> 
         table = table.filter(wanted)
         samples = [_samples(row, bool(replacements)) for row in table.select(["status", "samples"]).to_pylist()]
         columns = table.select(["index", "status", "attempts", "n_valid"])
+        if replacements:  # what is valid now answers something else
+            columns = columns.set_column(3, "n_valid", pa.array([0] * table.num_rows, pa.int32()))
         found.append(columns.append_column("wanted", pa.array(samples, pa.list_(pa.int32()))))
     for one in named:
         one.refuse_strangers()

@@ -42,7 +42,7 @@ class Chosen:
     refusals: int = 0
     settings: str | None = None
     replaced: bool = False
-    """Whether their content is not the manifest's."""
+    """Whether a person gives them new content: what they were answered before does not count for it."""
     mark: str = ""
     """What tells the rows from others of the same sources."""
 
@@ -59,7 +59,8 @@ def plan_batches(
         RunStopped: a file of the run is damaged.
         OSError: the store cannot take it now.
     """
-    chosen = [Chosen(b.sources, _taken(files, plan, b), b.max_requests, b.refusals, b.settings) for b in batches]
+    least = run.asked.min_valid
+    chosen = [Chosen(b.sources, _taken(files, plan, b, least), b.max_requests, b.refusals, b.settings) for b in batches]
     return plan_round(files, run, limits, chosen, "repair", plan)
 
 
@@ -184,14 +185,17 @@ class _Filled:
 # --- which rows -------------------------------------------------------------------------------------------------------
 
 
-def _taken(files: RunFiles, plan: Sequence[ShardPlan], batch: Batch) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _taken(files: RunFiles, plan: Sequence[ShardPlan], batch: Batch, min_valid: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     for source, pick in batch.picks:
-        for block in rows_again(files, plan[source], pick):
+        for block in rows_again(files, plan[source], pick, min_valid):
             yield source, block
 
 
-def rows_again(files: RunFiles, entry: ShardPlan, pick: Pick) -> Iterator[pa.RecordBatch]:
+def rows_again(files: RunFiles, entry: ShardPlan, pick: Pick, min_valid: int = 1) -> Iterator[pa.RecordBatch]:
     """The rows of a shard that are to be bought again, with the samples that are wanted of each.
+
+    Args:
+        min_valid: samples that have to be valid for a row to be answered.
 
     Raises:
         RunStopped: a file of the run is damaged.
@@ -203,10 +207,10 @@ def rows_again(files: RunFiles, entry: ShardPlan, pick: Pick) -> Iterator[pa.Rec
         return
     chosen = pa.array(wanted)
     outcome = outcome.append_column("wanted", pa.array(samples, pa.list_(pa.int32()))).filter(chosen)
-    yield from marked(files, entry, outcome)
+    yield from marked(files, entry, outcome, min_valid)
 
 
-def marked(files: RunFiles, entry: ShardPlan, outcome: pa.Table) -> Iterator[pa.RecordBatch]:
+def marked(files: RunFiles, entry: ShardPlan, outcome: pa.Table, min_valid: int = 1) -> Iterator[pa.RecordBatch]:
     """Frozen rows of a shard, those of which `outcome` has one, with what became of them.
 
     Args:
@@ -221,15 +225,17 @@ def marked(files: RunFiles, entry: ShardPlan, outcome: pa.Table) -> Iterator[pa.
                 continue
             said = outcome.slice(place, rows.num_rows).combine_chunks()
             place += rows.num_rows
-            yield _marked(rows, said)
+            yield _marked(rows, said, None if entry.replaced else min_valid)
 
 
-def _marked(rows: pa.RecordBatch, said: pa.Table) -> pa.RecordBatch:
+def _marked(rows: pa.RecordBatch, said: pa.Table, min_valid: int | None) -> pa.RecordBatch:
+    """`min_valid` is None where nothing from before these rows were bought counts."""
     was: Any = said["status"].combine_chunks()
     valid: Any = said["n_valid"].combine_chunks()
-    if "was" in rows.schema.names:  # a later round's part knows only the samples that it bought
-        was = pc.if_else(pc.equal(rows.column("was"), "ok"), "ok", was)
+    if "was" in rows.schema.names and min_valid is not None:  # its part knows only the samples that it bought
         valid = pc.add(valid, rows.column("valid"))
+        answered = pc.or_(pc.equal(rows.column("was"), "ok"), pc.greater_equal(valid, min_valid))
+        was = pc.if_else(answered, "ok", was)
     fixed = ("index", "key", "prompt", "parts", "system_instruction")
     return pa.record_batch(
         {
