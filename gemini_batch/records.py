@@ -66,6 +66,8 @@ class ShardPlan(Frozen):
     """Fields of `Asked` that differ for it, as a JSON object."""
     replaced: bool = False
     """Whether its rows have content that a person gave with this round: earlier answers are to another question."""
+    asked_for: bool = False
+    """Whether a person asked for its round: all that had failed before was given up then."""
     unanswered: int | None = None
     """Rows of a later round's shard that had no answer before."""
 

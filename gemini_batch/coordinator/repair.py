@@ -95,12 +95,17 @@ def next_round(
 
 
 def wanting(plan: Sequence[ShardPlan], records: Mapping[int, ShardRecord], limits: Limits) -> list[ShardRecord]:
-    """Final shards with rows that can be bought again and that no round has taken up, in the order of their rows."""
+    """Final shards with rows that can be bought again and that no round has taken up, in the order of their rows.
+
+    What failed before a person asked for a round was given up by then, and some of it is in that round, perhaps with
+    other content: limits that allow more attempts now do not bring it back.
+    """
     taken = {source for entry in plan for source in entry.sources}
+    since = max((entry.round for entry in plan if entry.asked_for), default=0)
     found = [
         record
         for entry in plan
-        if (record := records.get(entry.shard)) and record.state is S.COLLECTED and record.shard not in taken
+        if entry.round >= since and (record := records.get(entry.shard)) and record.state is S.COLLECTED and record.shard not in taken
         if _splittable(record, entry) or any(passing(record, limits))
     ]
     return sorted(found, key=lambda record: plan[record.shard].first_index)

@@ -77,7 +77,7 @@ def plan_round(
         RunStopped: there is no row to take, or a file of the run is damaged.
         OSError: the store cannot take it now.
     """
-    packing = _Packing(files, run, limits, plan)
+    packing = _Packing(files, run, limits, plan, asked_for=cause == "retry")
     for batch in chosen:
         packing.pack(batch)
     if not packing.shards:
@@ -91,9 +91,11 @@ def plan_round(
 class _Packing:
     """Fills the shards of one round."""
 
-    def __init__(self, files: RunFiles, run: RunRecord, limits: Limits, plan: Sequence[ShardPlan]) -> None:
+    def __init__(
+        self, files: RunFiles, run: RunRecord, limits: Limits, plan: Sequence[ShardPlan], asked_for: bool
+    ) -> None:
         self._files, self._run, self._limits = files, run, limits
-        self._first = len(plan)
+        self._first, self._asked_for = len(plan), asked_for
         self.round = plan[-1].round + 1
         self.shards: list[ShardPlan] = []
 
@@ -152,6 +154,7 @@ class _Packing:
                 "refusals": batch.refusals,
                 "settings": batch.settings,
                 "replaced": batch.replaced,
+                "asked_for": self._asked_for,
                 "unanswered": filled.unanswered,
             }
         )

@@ -89,3 +89,17 @@ def test_a_row_that_several_rounds_mend_sample_by_sample_is_counted_once(tmp_pat
     statuses = [row["status"] for row in dataset(shop)]
     assert dataset(shop)[0]["n_valid"] == 3
     assert counts(shop) == {"total": 10, "ok": statuses.count("ok"), "failed": 10 - statuses.count("ok"), "pending": 0}
+
+
+def test_what_was_given_up_before_a_retry_is_not_bought_beside_it(tmp_path):
+    """Row 6 failed for good in a later round's shard, of which the retry takes it; more attempts are allowed now."""
+    shop = drive(shop_in_rounds(tmp_path, make_asked, partial(make_limits, max_attempts=2)))
+    assert (dataset(shop)[6]["status"], dataset(shop)[6]["attempts"]) == ("failed", 2)
+    shop.limits = shop.limits.model_copy(update={"max_attempts": 9})
+    choice = Choice(replace=manifest({6: "new"}), replace_by="index")
+    assert retry(shop.files, shop.run, shop.limits, choice) == 1
+    drive(shop)
+    assert (dataset(shop)[6]["status"], dataset(shop)[6]["attempts"]) == ("ok", 3)
+    assert [entry.rows for entry in shop.plan if entry.asked_for] == [1]
+    assert shop.plan[-1].asked_for, "no round after it"
+    assert findings_of(*look_at(shop)) == []
