@@ -159,7 +159,9 @@ def _batches(run: RunRecord, waiting: list[ShardRecord], plan: Sequence[ShardPla
             yield Batch(((record.shard, Pick(frozenset(picked))),), half, settings=before)
             continue
         for kind in picked:
-            members = together.setdefault(_settings(run, before, kind[0]), {})
+            # The samples of a row share a shard, so one that was cut takes those that failed otherwise with it.
+            cut = run.asked.n_samples > 1 and any(name == "truncated" for name, _ in picked)
+            members = together.setdefault(_settings(run, before, "truncated" if cut else kind[0]), {})
             members.setdefault(record.shard, set()).add(kind)
     for settings, members in together.items():
         picks = tuple((shard, Pick(frozenset(kinds))) for shard, kinds in members.items())
