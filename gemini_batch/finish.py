@@ -57,12 +57,16 @@ def finish(shop: Shop) -> None:
     store = shop.files.store
     if shop.files.is_finished():
         return
-    store.delete(rundir.SUCCESS)  # of an earlier round
     end_all(shop)
-    records = shop.all_records()
+    plan = list(shop.plan)  # one that grows meanwhile is for the next merge
+    records = [shop.records.get(entry.shard) or shop.read(entry.shard) for entry in plan]
     if any(record.state is not ShardState.COLLECTED for record in records):
         return  # somebody began another round
+    if store.exists(rundir.SUCCESS):  # of an earlier round, or another merge was quicker
+        if shop.files.is_finished():
+            return
+        store.delete(rundir.SUCCESS)
     for record in records:
         if not store.exists(rundir.part_of(record.shard)):
             collect(shop, record)
-    merge(store, shop.run, shop.plan, records, shop.clock)
+    merge(store, shop.run, plan, records, shop.clock)
