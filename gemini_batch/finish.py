@@ -26,7 +26,8 @@ def due_batches(shop: Shop, plan: Sequence[ShardPlan] | None = None) -> tuple[Ba
         return ()
     said = shop.files.controls().last() if any(record.refused for record in shop.records.values()) else None
     resumed_at = said.at if said else None
-    found = next_round(shop.run, shop.plan if plan is None else plan, shop.records, shop.limits, shop.clock.now(), resumed_at)
+    plan = shop.plan if plan is None else plan
+    found = next_round(shop.run, plan, shop.records, shop.limits, shop.clock.now(), resumed_at)
     if isinstance(found, Halt):
         raise RunStopped(found.reason)
     return found

@@ -105,7 +105,10 @@ def wanting(plan: Sequence[ShardPlan], records: Mapping[int, ShardRecord], limit
     found = [
         record
         for entry in plan
-        if entry.round >= since and (record := records.get(entry.shard)) and record.state is S.COLLECTED and record.shard not in taken
+        if entry.round >= since
+        and (record := records.get(entry.shard))
+        and record.state is S.COLLECTED
+        and record.shard not in taken
         if _splittable(record, entry) or any(passing(record, limits))
     ]
     return sorted(found, key=lambda record: plan[record.shard].first_index)

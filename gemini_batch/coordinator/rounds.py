@@ -188,7 +188,9 @@ class _Filled:
 # --- which rows -------------------------------------------------------------------------------------------------------
 
 
-def _taken(files: RunFiles, plan: Sequence[ShardPlan], batch: Batch, min_valid: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _taken(
+    files: RunFiles, plan: Sequence[ShardPlan], batch: Batch, min_valid: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     for source, pick in batch.picks:
         for block in rows_again(files, plan[source], pick, min_valid):
             yield source, block

@@ -221,9 +221,8 @@ class _Shard:
             return 0
         valid = zip(made.table["n_valid"].to_pylist(), self._before("valid", 0), strict=True)
         enough = [now + earlier >= self._task.min_valid for now, earlier in valid]
-        changes = list(zip(enough, self._before("was", "ok"), strict=True))
-        undone = sum(was == "ok" and not fine for fine, was in changes) if self._task.replaced else 0
-        return sum(fine and was != "ok" for fine, was in changes) - undone
+        changes = Counter(zip(enough, (was == "ok" for was in self._before("was", "ok")), strict=True))
+        return changes[True, False] - (changes[False, True] if self._task.replaced else 0)
 
 
 def _failed(asked: Sequence[Samples], answers: Sequence[Answer], attempts: Sequence[int]) -> tuple[Failed, ...]:

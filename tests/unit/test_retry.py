@@ -103,3 +103,19 @@ def test_what_was_given_up_before_a_retry_is_not_bought_beside_it(tmp_path):
     assert [entry.rows for entry in shop.plan if entry.asked_for] == [1]
     assert shop.plan[-1].asked_for, "no round after it"
     assert findings_of(*look_at(shop)) == []
+
+
+@pytest.mark.parametrize("body", ["", "{}", "no json", '{"files": [1]}'])
+def test_a_damaged_list_of_files_is_said_and_not_guessed_at(shop, body):
+    (shop.files.store.root / "_SUCCESS").write_text(body)
+    with pytest.raises(BadInput, match="_SUCCESS is damaged; delete it"):
+        retry(shop.files, shop.run, shop.limits, Choice())
+
+
+def test_rows_are_chosen_from_the_files_that_the_dataset_lists(shop):
+    """Whatever else lies in the folder is not of the run."""
+    root = shop.files.store.root / "dataset"
+    (root / "notes.parquet").write_bytes(b"not a table")
+    assert retry(shop.files, shop.run, shop.limits, Choice(keys=frozenset({"1", "4", "9"}))) == 3
+    shop.files.reread_plan()
+    assert [entry.sources for entry in shop.plan if entry.asked_for] == [(0, 2), (4,)]
