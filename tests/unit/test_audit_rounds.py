@@ -106,6 +106,7 @@ def test_a_last_plan_that_is_missing_shows_in_the_dataset_that_was_made_of_it(sh
         {"settings": '{"price": 0}'},
         {"settings": "[]"},
         {"replaced": True},
+        {"asked_for": True},
         {"refusals": 3},
         {"unanswered": 0},
         {"rows": 1},
