@@ -174,7 +174,8 @@ def retry(
     files = runs.find(run, settings.runs)
     choice = runs.read_choice(status or [], kind or [], keys, replace, settings.key_column)
     rows = runs.retry_rows(files, settings, choice)
-    err.print(f"{rows:,} rows are bought again" if rows else "no row is to be bought again", highlight=False)
+    said = "no row is to be bought again" if not rows else f"buying {rows:,} {'row' if rows == 1 else 'rows'} again"
+    err.print(said, highlight=False)
     _drive(files, settings, as_json)
 
 

@@ -25,6 +25,7 @@ from gemini_batch.kinds import KINDS
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import Writer, read_own_blocks
 from gemini_batch.records import RunRecord, ShardPlan, ShardRecord
+from gemini_batch.reducer.assemble import later_of
 
 SHOWN_CHARACTERS = 2_000
 """Of a line, in words; a picture in it is long."""
@@ -41,7 +42,7 @@ def explain(files: RunFiles, run: RunRecord, index: int) -> Explained:
     """
     if not 0 <= index < run.asked.rows:
         raise BadInput(f"run {run.run_id} has rows 0 to {run.asked.rows - 1:,}, no row {index}")
-    rounds = [_of_shard(files, run, entry, index) for entry in files.reread_plan() if _may_hold(entry, index)]
+    rounds = [_of_shard(files, run, entry, index) for entry in _shards_of(files.reread_plan(), index)]
     return {
         "run": files.store.url,
         "run_id": run.run_id,
@@ -51,8 +52,10 @@ def explain(files: RunFiles, run: RunRecord, index: int) -> Explained:
     }
 
 
-def _may_hold(entry: ShardPlan, index: int) -> bool:
-    return entry.round > 0 or entry.first_index <= index < entry.first_index + entry.rows
+def _shards_of(plan: list[ShardPlan], index: int) -> list[ShardPlan]:
+    """The shard of round 0 that holds the row, and those of later rounds that may."""
+    first = next(entry for entry in plan if entry.first_index <= index < entry.first_index + entry.rows)
+    return [first, *later_of(plan).get(first.shard, ())]
 
 
 def _of_shard(files: RunFiles, run: RunRecord, entry: ShardPlan, index: int) -> Explained | None:

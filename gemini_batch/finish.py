@@ -1,5 +1,7 @@
 """What comes after the shards of a run are collected, whoever takes the step: another round, or the dataset."""
 
+from collections.abc import Sequence
+
 from gemini_batch import rundir
 from gemini_batch.coordinator.repair import Batch, Halt, next_round
 from gemini_batch.coordinator.rounds import plan_batches
@@ -7,12 +9,15 @@ from gemini_batch.errors import RunStopped
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.twins import end_all
-from gemini_batch.records import ShardState
+from gemini_batch.records import ShardPlan, ShardState
 from gemini_batch.reducer.merge import merge
 
 
-def due_batches(shop: Shop) -> tuple[Batch, ...]:
+def due_batches(shop: Shop, plan: Sequence[ShardPlan] | None = None) -> tuple[Batch, ...]:
     """What a next round would buy again, if one is due, by the records at hand.
+
+    Args:
+        plan: to decide by; the shop's, which may grow meanwhile, by default.
 
     Raises:
         RunStopped: buying again cannot help.
@@ -21,7 +26,8 @@ def due_batches(shop: Shop) -> tuple[Batch, ...]:
         return ()
     said = shop.files.controls().last() if any(record.refused for record in shop.records.values()) else None
     resumed_at = said.at if said else None
-    found = next_round(shop.run, shop.plan, shop.records, shop.limits, shop.clock.now(), resumed_at)
+    plan = shop.plan if plan is None else plan
+    found = next_round(shop.run, plan, shop.records, shop.limits, shop.clock.now(), resumed_at)
     if isinstance(found, Halt):
         raise RunStopped(found.reason)
     return found
@@ -34,12 +40,12 @@ def begin_round(shop: Shop) -> bool:
         RunStopped: buying again cannot help, or a file of the run is damaged.
         OSError: the store cannot take it now.
     """
-    known = len(shop.plan)
-    if batches := due_batches(shop):
-        plan_batches(shop.files, shop.run, shop.limits, batches)
-    for entry in shop.files.reread_plan()[known:]:
+    plan = list(shop.plan)
+    if batches := due_batches(shop, plan):
+        plan_batches(shop.files, shop.run, shop.limits, batches, plan)
+    for entry in shop.files.reread_plan()[len(plan) :]:
         shop.last(entry.shard)
-    return len(shop.plan) > known
+    return len(shop.plan) > len(plan)
 
 
 def finish(shop: Shop) -> None:
@@ -52,12 +58,16 @@ def finish(shop: Shop) -> None:
     store = shop.files.store
     if shop.files.is_finished():
         return
-    store.delete(rundir.SUCCESS)  # of an earlier round
     end_all(shop)
-    records = shop.all_records()
+    plan = list(shop.plan)  # one that grows meanwhile is for the next merge
+    records = [shop.records.get(entry.shard) or shop.read(entry.shard) for entry in plan]
     if any(record.state is not ShardState.COLLECTED for record in records):
         return  # somebody began another round
+    if store.exists(rundir.SUCCESS):  # of an earlier round, or another merge was quicker
+        if shop.files.is_finished():
+            return
+        store.delete(rundir.SUCCESS)
     for record in records:
         if not store.exists(rundir.part_of(record.shard)):
             collect(shop, record)
-    merge(store, shop.run, shop.plan, records, shop.clock)
+    merge(store, shop.run, plan, records, shop.clock)

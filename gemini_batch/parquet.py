@@ -31,7 +31,7 @@ def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
         yield from file.iter_batches(batch_size=rows, columns=columns)
 
 
-def read_own_blocks(path: Path) -> Iterator[pa.RecordBatch]:
+def read_own_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The same of a file of a run directory.
 
     Raises:
@@ -39,7 +39,7 @@ def read_own_blocks(path: Path) -> Iterator[pa.RecordBatch]:
         OSError: not now.
     """
     with _own(path):
-        yield from read_blocks(path)
+        yield from read_blocks(path, columns)
 
 
 def read_own_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

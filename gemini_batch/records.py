@@ -65,7 +65,9 @@ class ShardPlan(Frozen):
     settings: str | None = None
     """Fields of `Asked` that differ for it, as a JSON object."""
     replaced: bool = False
-    """Whether its rows have content that a person gave in place of the manifest's."""
+    """Whether its rows have content that a person gave with this round: earlier answers are to another question."""
+    asked_for: bool = False
+    """Whether a person asked for its round: all that had failed before was given up then."""
     unanswered: int | None = None
     """Rows of a later round's shard that had no answer before."""
 
@@ -243,7 +245,7 @@ class Tally(Frozen):
     failed: tuple[Failed, ...] = ()
     """Samples without a valid answer, by kind and attempts."""
     mended: int = 0
-    """Rows that are ok and were not in the rounds before."""
+    """Rows that are ok and were not in the rounds before, less those that were and, with new content, are not."""
     cost_usd: float = 0.0
     """Of all lines with a known cost."""
     unpriced: int = 0

@@ -13,6 +13,9 @@ from gemini_batch.records import FORMAT, Limits, RunRecord, ShardPlan, ShardReco
 
 Status = dict[str, Any]
 
+NEXT_ROUND = "rows that failed are bought again in a later round, together"
+"""Why collected shards wait: their failed rows are packed with others'."""
+
 
 def summarise(
     where: str,
@@ -45,7 +48,9 @@ def summarise(
         looked_at: when the fleet last looked at the run; now, for a process that drives it itself.
     """
     states = Counter(record.state.value for record in records)
-    rows = _rows(run.asked.rows, plan, records, limits or run.limits)
+    by_shard = {record.shard: record for record in records}
+    unplanned = [] if finished else wanting(plan, by_shard, limits or run.limits)
+    rows = _rows(run.asked.rows, plan, by_shard, sum(rows_wanted(record, limits or run.limits) for record in unplanned))
     idle = not (finished or stopped or working)
     state = _state(finished, stopped, states, len(plan), driven=waiting is not None)
     return {
@@ -60,7 +65,10 @@ def summarise(
         "shards": dict(states),
         "waiting": [
             {"reason": reason, "shards": shards, "until": None}
-            for reason, shards in _reasons(records, waiting or {}, desk_says).items()
+            for reason, shards in [
+                *_reasons(records, waiting or {}, desk_says).items(),
+                *([(NEXT_ROUND, len(unplanned))] if unplanned else []),
+            ]
         ],
         "jobs": _jobs(records, now),
         "cost_usd": {"spent": None, "reserved": None, "cap": None},
@@ -77,10 +85,13 @@ def _text(at: datetime | None) -> str | None:
     return at.isoformat() if at else None
 
 
-def _rows(total: int, plan: list[ShardPlan], records: list[ShardRecord], limits: Limits) -> dict[str, int]:
-    """Rows of the manifest: one that failed and is bought again is pending until that has ended."""
-    ok = pending = 0
-    by_shard = {record.shard: record for record in records}
+def _rows(total: int, plan: list[ShardPlan], by_shard: Mapping[int, ShardRecord], unplanned: int) -> dict[str, int]:
+    """Rows of the manifest: one that failed and is bought again is pending until that has ended.
+
+    Args:
+        unplanned: rows that are to be bought again and are in no round yet.
+    """
+    ok, pending = 0, unplanned
     for entry in plan:
         record = by_shard.get(entry.shard)
         tally = record.tally if record else None
@@ -88,8 +99,6 @@ def _rows(total: int, plan: list[ShardPlan], records: list[ShardRecord], limits:
             pending += entry.rows if entry.unanswered is None else entry.unanswered
         else:
             ok += tally.mended if entry.round else tally.by_status.get("ok", 0)
-    unplanned = wanting(plan, by_shard, limits)
-    pending += sum(rows_wanted(record, limits) for record in unplanned)
     pending = min(pending, total - ok)
     return {"total": total, "ok": ok, "failed": total - ok - pending, "pending": pending}
 

@@ -148,7 +148,7 @@ class Looking:
         """Hold the rows against one source; `asked` is that a person asked for them."""
         taken = set[int]()
         doubled = set[tuple[int, int]]() if asked else self._taken_by_others(entry, source)
-        same = self._plan[source].settings == entry.settings and not entry.replaced
+        same = self._plan[source].settings == entry.settings and not self._has_new_content(entry, asked)
         for outcome in _outcomes(part):
             row = rows[outcome.index]
             if row.key != outcome.key or not (asked or _is_for(outcome.failed, row)):
@@ -171,6 +171,11 @@ class Looking:
         if taken:
             found.sources.append(source)
             found.known |= taken
+
+    def _has_new_content(self, entry: ShardPlan, asked: bool) -> bool:
+        """Whether its rows may hold something else than those of its sources. What a person gave once goes on to hold,
+        and a round that is asked for names the first shards."""
+        return asked and any(other.replaced for other in self._plan if other.round <= entry.round)
 
     def _may_pass(self, source: int, kind: str) -> bool:
         """Whether a round may buy again what failed like this. Of a refused create nothing was bought."""

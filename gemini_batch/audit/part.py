@@ -190,10 +190,12 @@ class PartReading:
                 uncounted.append(row["attempts"] != self._frozen.attempts[place] + was_bought)
         self._note("uncounted", uncounted)
 
-    def _is_mended(self, frozen: Frozen, place: int, valid: int) -> bool:
-        if frozen.was is None or frozen.was[place] == "ok":
-            return False
-        return valid + frozen.valid[place] >= self._asked.min_valid
+    def _is_mended(self, frozen: Frozen, place: int, valid: int) -> int:
+        """1 for a row that is answered now and was not, -1 for one that was and, with new content, is not."""
+        if frozen.was is None:
+            return 0
+        fine, was_fine = valid + frozen.valid[place] >= self._asked.min_valid, frozen.was[place] == "ok"
+        return fine - was_fine if self._plan.replaced else int(fine and not was_fine)
 
     def _hold_against_lines(self, samples: list[list[_Sample]], said: dict[Place, Said]) -> None:
         without, other = list[bool](), list[bool]()

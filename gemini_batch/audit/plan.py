@@ -69,8 +69,8 @@ def judge_entry(run: RunFacts, facts: ShardFacts) -> Iterator[Words]:
     """What is wrong with a shard's line of the plan, and with its being bought."""
     entry = facts.plan
     if entry.round == 0:
-        said = (entry.frozen, entry.sources, entry.refusals, entry.settings, entry.replaced)
-        if said != (None, (), 0, None, False):
+        said = (entry.frozen, entry.sources, entry.refusals, entry.settings, entry.replaced, entry.asked_for)
+        if said != (None, (), 0, None, False, False):
             yield "plan", "the plan of round 0 says of the shard what only later rounds have", RESTORE
         return
     if not entry.frozen or not re.fullmatch(rf"shards/{entry.shard:06d}-[0-9a-f]{{12}}\.parquet", entry.frozen):
@@ -102,8 +102,11 @@ def _again(run: RunFacts, plan: tuple[ShardPlan, ...], entry: ShardPlan, facts: 
     if entry.refusals != expected:
         what = f"the plan counts {entry.refusals} refused creates on the way to the shard, not {expected}"
         yield "plan", what, RESTORE
-    if entry.replaced and run.rounds[entry.round - 1].cause != "retry":
+    asked_for = run.rounds[entry.round - 1].cause == "retry"
+    if entry.replaced and not asked_for:
         yield "plan", "the plan says that rows have new content, and nobody asked for that", RESTORE
+    if entry.asked_for != asked_for:
+        yield "plan", "the plan does not say the same everywhere of whether a person asked for the shard", RESTORE
     if again.unknown.count:
         yield "plan", f"the plan has rows that its sources do not have{at(again.unknown)}", RESTORE
     if again.unlike.count:

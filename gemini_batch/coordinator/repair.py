@@ -95,12 +95,20 @@ def next_round(
 
 
 def wanting(plan: Sequence[ShardPlan], records: Mapping[int, ShardRecord], limits: Limits) -> list[ShardRecord]:
-    """Final shards with rows that can be bought again and that no round has taken up, in the order of their rows."""
+    """Final shards with rows that can be bought again and that no round has taken up, in the order of their rows.
+
+    What failed before a person asked for a round was given up by then, and some of it is in that round, perhaps with
+    other content: limits that allow more attempts now do not bring it back.
+    """
     taken = {source for entry in plan for source in entry.sources}
+    since = max((entry.round for entry in plan if entry.asked_for), default=0)
     found = [
         record
         for entry in plan
-        if (record := records.get(entry.shard)) and record.state is S.COLLECTED and record.shard not in taken
+        if entry.round >= since
+        and (record := records.get(entry.shard))
+        and record.state is S.COLLECTED
+        and record.shard not in taken
         if _splittable(record, entry) or any(passing(record, limits))
     ]
     return sorted(found, key=lambda record: plan[record.shard].first_index)
@@ -154,7 +162,9 @@ def _batches(run: RunRecord, waiting: list[ShardRecord], plan: Sequence[ShardPla
             yield Batch(((record.shard, Pick(frozenset(picked))),), half, settings=before)
             continue
         for kind in picked:
-            members = together.setdefault(_settings(run, before, kind[0]), {})
+            # The samples of a row share a shard, so one that was cut takes those that failed otherwise with it.
+            cut = run.asked.n_samples > 1 and any(name == "truncated" for name, _ in picked)
+            members = together.setdefault(_settings(run, before, "truncated" if cut else kind[0]), {})
             members.setdefault(record.shard, set()).add(kind)
     for settings, members in together.items():
         picks = tuple((shard, Pick(frozenset(kinds))) for shard, kinds in members.items())

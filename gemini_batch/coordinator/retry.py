@@ -4,7 +4,7 @@ In: a finished run, and which of its rows. Out: the plan of the next round. The 
 is merged.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,16 +13,28 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gemini_batch import rundir
 from gemini_batch.clock import new_nonce
 from gemini_batch.coordinator.freeze import frozen
 from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.rounds import Chosen, marked, plan_round
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.parquet import read_own_blocks, read_own_table
+from gemini_batch.parquet import read_own_blocks
 from gemini_batch.records import Limits, RunRecord, ShardPlan
 
 STATUSES = ("ok", "failed", "blocked", "truncated", "invalid")
+
+NOTED = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("status", pa.string()),
+        ("attempts", pa.int32()),
+        ("n_valid", pa.int32()),
+        ("wanted", pa.list_(pa.int32())),
+    ]
+)
+"""What is known of rows that were chosen."""
 
 COLUMNS = ["index", "key", "status", "error", "attempts", "n_valid", "samples"]
 CONTENT = ("prompt", "parts", "system_instruction")
@@ -59,23 +71,23 @@ def retry(
     """
     if not files.is_finished():
         raise BadInput(f"{files.store.url} has not finished; resume it first, then retry what failed")
+    plan = list(files.plan())  # that of the dataset: whoever plans a round meanwhile was first
     replacements = _replacements(choice)
     chosen = _choose(files, choice, replacements)
     if not chosen.num_rows:
         return 0
-    plan = files.reread_plan()
     contents = [content for content in (_earlier(files, plan, chosen["index"]), replacements) if content]
     first_round = [entry for entry in plan if entry.round == 0]
-    sources = _sources(first_round, chosen)
+    sources = [entry.shard for entry in first_round if _inside(chosen, entry).num_rows]
     batch = Chosen(
         tuple(sources),
         _blocks(files, first_round, sources, chosen, contents),
         limits.max_requests_per_shard,
         settings=orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode() if settings else None,
-        replaced=bool(contents),
+        replaced=replacements is not None,
         mark=new_nonce(),  # another retry may choose other rows of the same shards
     )
-    if not plan_round(files, run, limits, [batch], "retry"):
+    if not plan_round(files, run, limits, [batch], "retry", plan):
         raise BadInput(f"{files.store.url}: another retry was first; resume the run, then retry again")
     return int(chosen.num_rows)
 
@@ -147,8 +159,8 @@ class _Named:
     names: frozenset[str]
     seen: set[str] = field(default_factory=set)
 
-    def match(self, table: pa.Table) -> pa.ChunkedArray:
-        names = table[self.by].cast(pa.string())
+    def match(self, rows: pa.RecordBatch) -> pa.BooleanArray:
+        names = rows[self.by].cast(pa.string())
         match = pc.is_in(names, value_set=pa.array(sorted(self.names), pa.string()))
         self.seen.update(names.filter(match).to_pylist())
         return match
@@ -164,29 +176,44 @@ def _choose(files: RunFiles, choice: Choice, replacements: _Contents | None) -> 
     if replacements:
         named.append(_Named("--replace", replacements.by, frozenset(replacements.names)))
     found = []
-    for name in files.store.names("dataset"):
-        with files.store.local(f"dataset/{name}") as path:
-            table = read_own_table(path, COLUMNS)
-        wanted = _is_chosen(table, choice, any_status=bool(named))
-        for one in named:
-            wanted = pc.and_(wanted, one.match(table))
-        table = table.filter(wanted)
-        samples = [_samples(row, bool(replacements)) for row in table.select(["status", "samples"]).to_pylist()]
-        columns = table.select(["index", "status", "attempts", "n_valid"])
-        found.append(columns.append_column("wanted", pa.array(samples, pa.list_(pa.int32()))))
+    for name in _dataset_files(files):
+        with files.store.local(name) as path:
+            for rows in read_own_blocks(path, COLUMNS):
+                wanted = _is_chosen(rows, choice, any_status=bool(named))
+                for one in named:
+                    wanted = pc.and_(wanted, one.match(rows))
+                found.append(_noted(rows.filter(wanted), replaced=replacements is not None))
     for one in named:
         one.refuse_strangers()
-    return pa.concat_tables(found).combine_chunks()
+    return pa.Table.from_batches(found, NOTED).combine_chunks()
 
 
-def _is_chosen(table: pa.Table, choice: Choice, any_status: bool) -> Any:
+def _dataset_files(files: RunFiles) -> list[str]:
+    try:
+        return [file["name"] for file in orjson.loads(files.store.read(rundir.SUCCESS) or b"")["files"]]
+    except (ValueError, LookupError, TypeError):
+        where = f"{files.store.url}/{rundir.SUCCESS}"
+        raise BadInput(f"{where} is damaged; delete it and resume: the dataset is made again") from None
+
+
+def _noted(rows: pa.RecordBatch, replaced: bool) -> pa.RecordBatch:
+    """What is kept of chosen rows: all of them are in memory at once, so no texts."""
+    samples: list[list[int] | None] = [None] * rows.num_rows
+    if rows["samples"].null_count < rows.num_rows:
+        samples = [_samples(row, replaced) for row in rows.select(["status", "samples"]).to_pylist()]
+    valid = pa.array([0] * rows.num_rows, pa.int32()) if replaced else rows["n_valid"]  # it answers something else
+    columns = [rows["index"], rows["status"], rows["attempts"], valid, pa.array(samples, pa.list_(pa.int32()))]
+    return pa.RecordBatch.from_arrays(columns, schema=NOTED)
+
+
+def _is_chosen(rows: pa.RecordBatch, choice: Choice, any_status: bool) -> Any:
     if not choice.statuses and not choice.kinds:
-        return pc.or_(pc.not_equal(table["status"], "ok"), any_status)
-    chosen = pa.chunked_array([pa.array([True] * table.num_rows, pa.bool_())])
+        return pc.or_(pc.not_equal(rows["status"], "ok"), any_status)
+    chosen = pa.array([True] * rows.num_rows, pa.bool_())
     if choice.statuses:
-        chosen = pc.and_(chosen, pc.is_in(table["status"], value_set=pa.array(sorted(choice.statuses))))
+        chosen = pc.and_(chosen, pc.is_in(rows["status"], value_set=pa.array(sorted(choice.statuses))))
     if choice.kinds:
-        kinds = pc.struct_field(table["error"].combine_chunks(), "kind")
+        kinds = pc.struct_field(rows["error"], "kind")
         chosen = pc.and_(chosen, pc.is_in(kinds, value_set=pa.array(sorted(choice.kinds))))
     return chosen
 
@@ -198,10 +225,11 @@ def _samples(row: dict[str, Any], replaced: bool) -> list[int] | None:
     return [number for number, sample in enumerate(row["samples"]) if sample["status"] != "ok"] or None
 
 
-def _sources(plan: list[ShardPlan], chosen: pa.Table) -> list[int]:
-    """Shards of round 0 that hold the rows."""
-    firsts = [entry.first_index for entry in plan]
-    return sorted({bisect_right(firsts, index) - 1 for index in chosen["index"].to_pylist()})
+def _inside(chosen: pa.Table, entry: ShardPlan) -> pa.Table:
+    """Those of a shard of round 0."""
+    index, bounds = chosen["index"], (entry.first_index, entry.first_index + entry.rows)
+    start, stop = (bisect_left(range(len(index)), bound, key=lambda at: index[at].as_py()) for bound in bounds)
+    return chosen.slice(start, stop - start)
 
 
 def _blocks(
@@ -209,9 +237,7 @@ def _blocks(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     for source in sources:
         entry = plan[source]
-        end = entry.first_index + entry.rows
-        inside = pc.and_(pc.greater_equal(chosen["index"], entry.first_index), pc.less(chosen["index"], end))
-        for block in marked(files, entry, chosen.filter(inside)):
+        for block in marked(files, entry, _inside(chosen, entry)):
             rows = block
             for content in contents:  # the newest last
                 rows = content.put_into(rows)

@@ -5,7 +5,7 @@ their own. Several may plan one round at once: one plan is created, the rows tha
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,31 +42,42 @@ class Chosen:
     refusals: int = 0
     settings: str | None = None
     replaced: bool = False
-    """Whether their content is not the manifest's."""
+    """Whether a person gives them new content: what they were answered before does not count for it."""
     mark: str = ""
     """What tells the rows from others of the same sources."""
 
 
-def plan_batches(files: RunFiles, run: RunRecord, limits: Limits, batches: tuple[Batch, ...]) -> bool:
+def plan_batches(
+    files: RunFiles, run: RunRecord, limits: Limits, batches: tuple[Batch, ...], plan: Sequence[ShardPlan]
+) -> bool:
     """Create the next round of these batches. False when another process was first.
+
+    Args:
+        plan: by which the batches were decided.
 
     Raises:
         RunStopped: a file of the run is damaged.
         OSError: the store cannot take it now.
     """
-    plan = files.reread_plan()
-    chosen = [Chosen(b.sources, _taken(files, plan, b), b.max_requests, b.refusals, b.settings) for b in batches]
-    return plan_round(files, run, limits, chosen, "repair")
+    least = run.asked.min_valid
+    chosen = [Chosen(b.sources, _taken(files, plan, b, least), b.max_requests, b.refusals, b.settings) for b in batches]
+    return plan_round(files, run, limits, chosen, "repair", plan)
 
 
-def plan_round(files: RunFiles, run: RunRecord, limits: Limits, chosen: list[Chosen], cause: str) -> bool:
+def plan_round(
+    files: RunFiles, run: RunRecord, limits: Limits, chosen: list[Chosen], cause: str, plan: Sequence[ShardPlan]
+) -> bool:
     """Create the next round. False when another process was first.
+
+    Args:
+        plan: by which the rows were chosen. The round is the one after it, never a later one: a round that another
+            process plans meanwhile may hold the same rows.
 
     Raises:
         RunStopped: there is no row to take, or a file of the run is damaged.
         OSError: the store cannot take it now.
     """
-    packing = _Packing(files, run, limits)
+    packing = _Packing(files, run, limits, plan, asked_for=cause == "retry")
     for batch in chosen:
         packing.pack(batch)
     if not packing.shards:
@@ -80,10 +91,11 @@ def plan_round(files: RunFiles, run: RunRecord, limits: Limits, chosen: list[Cho
 class _Packing:
     """Fills the shards of one round."""
 
-    def __init__(self, files: RunFiles, run: RunRecord, limits: Limits) -> None:
-        plan = files.reread_plan()
+    def __init__(
+        self, files: RunFiles, run: RunRecord, limits: Limits, plan: Sequence[ShardPlan], asked_for: bool
+    ) -> None:
         self._files, self._run, self._limits = files, run, limits
-        self._first = len(plan)
+        self._first, self._asked_for = len(plan), asked_for
         self.round = plan[-1].round + 1
         self.shards: list[ShardPlan] = []
 
@@ -142,6 +154,7 @@ class _Packing:
                 "refusals": batch.refusals,
                 "settings": batch.settings,
                 "replaced": batch.replaced,
+                "asked_for": self._asked_for,
                 "unanswered": filled.unanswered,
             }
         )
@@ -175,14 +188,19 @@ class _Filled:
 # --- which rows -------------------------------------------------------------------------------------------------------
 
 
-def _taken(files: RunFiles, plan: list[ShardPlan], batch: Batch) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _taken(
+    files: RunFiles, plan: Sequence[ShardPlan], batch: Batch, min_valid: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     for source, pick in batch.picks:
-        for block in rows_again(files, plan[source], pick):
+        for block in rows_again(files, plan[source], pick, min_valid):
             yield source, block
 
 
-def rows_again(files: RunFiles, entry: ShardPlan, pick: Pick) -> Iterator[pa.RecordBatch]:
+def rows_again(files: RunFiles, entry: ShardPlan, pick: Pick, min_valid: int = 1) -> Iterator[pa.RecordBatch]:
     """The rows of a shard that are to be bought again, with the samples that are wanted of each.
+
+    Args:
+        min_valid: samples that have to be valid for a row to be answered.
 
     Raises:
         RunStopped: a file of the run is damaged.
@@ -194,10 +212,10 @@ def rows_again(files: RunFiles, entry: ShardPlan, pick: Pick) -> Iterator[pa.Rec
         return
     chosen = pa.array(wanted)
     outcome = outcome.append_column("wanted", pa.array(samples, pa.list_(pa.int32()))).filter(chosen)
-    yield from marked(files, entry, outcome)
+    yield from marked(files, entry, outcome, min_valid)
 
 
-def marked(files: RunFiles, entry: ShardPlan, outcome: pa.Table) -> Iterator[pa.RecordBatch]:
+def marked(files: RunFiles, entry: ShardPlan, outcome: pa.Table, min_valid: int = 1) -> Iterator[pa.RecordBatch]:
     """Frozen rows of a shard, those of which `outcome` has one, with what became of them.
 
     Args:
@@ -212,15 +230,17 @@ def marked(files: RunFiles, entry: ShardPlan, outcome: pa.Table) -> Iterator[pa.
                 continue
             said = outcome.slice(place, rows.num_rows).combine_chunks()
             place += rows.num_rows
-            yield _marked(rows, said)
+            yield _marked(rows, said, None if entry.replaced else min_valid)
 
 
-def _marked(rows: pa.RecordBatch, said: pa.Table) -> pa.RecordBatch:
+def _marked(rows: pa.RecordBatch, said: pa.Table, min_valid: int | None) -> pa.RecordBatch:
+    """`min_valid` is None where nothing from before these rows were bought counts."""
     was: Any = said["status"].combine_chunks()
     valid: Any = said["n_valid"].combine_chunks()
-    if "was" in rows.schema.names:  # a later round's part knows only the samples that it bought
-        was = pc.if_else(pc.equal(rows.column("was"), "ok"), "ok", was)
+    if "was" in rows.schema.names and min_valid is not None:  # its part knows only the samples that it bought
         valid = pc.add(valid, rows.column("valid"))
+        answered = pc.or_(pc.equal(rows.column("was"), "ok"), pc.greater_equal(valid, min_valid))
+        was = pc.if_else(answered, "ok", was)
     fixed = ("index", "key", "prompt", "parts", "system_instruction")
     return pa.record_batch(
         {

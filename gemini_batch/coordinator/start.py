@@ -44,6 +44,7 @@ PLANNED = pa.schema(
         ("refusals", pa.int32()),
         ("settings", pa.string()),
         ("replaced", pa.bool_()),
+        ("asked_for", pa.bool_()),
         ("unanswered", pa.int64()),
     ]
 )

@@ -40,6 +40,7 @@ def collect(shop: Shop, record: ShardRecord) -> Tally:
             n_samples=asked.n_samples,
             min_valid=asked.min_valid,
             round=shop.plan[shard].round,
+            replaced=shop.plan[shard].replaced,
             bought=record.refused is None,  # one that a lost upload ended counts too, or it were tried for ever
             price=_price(asked.model, record),
         )

@@ -62,6 +62,8 @@ class ParseTask:
     round: int = 0
     bought: bool = True
     """Whether there was a job: what was only sent in vain was not bought."""
+    replaced: bool = False
+    """Whether earlier answers to the rows are to other content, so that none of them stands."""
     price: BatchPrice | None = None
     """Of the run's model when the job was made; None where nobody knows."""
 
@@ -213,12 +215,14 @@ class _Shard:
         )
 
     def _mended(self, made: Made) -> int:
-        """Rows that were not answered, and are with what this shard adds."""
+        """Rows that were not answered, and are with what this shard adds; less those that it leaves without the answer
+        that they had."""
         if "was" not in self._rows.column_names:
             return 0
         valid = zip(made.table["n_valid"].to_pylist(), self._before("valid", 0), strict=True)
         enough = [now + earlier >= self._task.min_valid for now, earlier in valid]
-        return sum(fine and was != "ok" for fine, was in zip(enough, self._before("was", "ok"), strict=True))
+        changes = Counter(zip(enough, (was == "ok" for was in self._before("was", "ok")), strict=True))
+        return changes[True, False] - (changes[False, True] if self._task.replaced else 0)
 
 
 def _failed(asked: Sequence[Samples], answers: Sequence[Answer], attempts: Sequence[int]) -> tuple[Failed, ...]:

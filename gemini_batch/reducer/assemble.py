@@ -1,12 +1,13 @@
 """The parts of all rounds, put together: the rows of a shard of round 0 as they are in the dataset.
 
 In: parts, each held against the digest that was recorded of it. Out: blocks of rows in order. A row is what its samples
-come to, of each the latest valid answer of any round.
+come to, of each the latest valid answer of any round since the row has its content.
 """
 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,7 +67,7 @@ class Parts:
         index = table["index"]
         inside = pc.and_(pc.greater_equal(index, shard.first_index), pc.less(index, shard.first_index + shard.rows))
         chosen = table.filter(inside)
-        return read_rows(chosen) if chosen.num_rows else None
+        return replace(read_rows(chosen), replaced=entry.replaced) if chosen.num_rows else None
 
     def _part(self, entry: ShardPlan) -> pa.Table:
         if entry.shard not in self._open:

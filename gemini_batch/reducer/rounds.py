@@ -1,4 +1,5 @@
-"""Several rounds of a row become one row: of each sample the latest valid answer, else the latest.
+"""Several rounds of a row become one row: of each sample the latest valid answer, else the latest. Once a row has new
+content, only the answers to that count.
 
 In: parts, of round 0 and of later ones, which hold only the rows and samples that they bought again. Out: `Rows`, or
 rows of a part that say what all rounds know.
@@ -95,7 +96,8 @@ def patched(part: pa.RecordBatch, later: Sequence[Rows], maker: RowMaker) -> pa.
 
 
 def overlay(rounds: Sequence[Rows], only: Container[int] | None = None) -> Rows:
-    """Every row that any of the rounds holds, by rising index: of each sample the latest valid answer, else the latest.
+    """Every row that any of the rounds holds, by rising index: of each sample the latest valid answer, else the latest;
+    of a row with new content, since it has it.
 
     Usage and cost are the sums over the rounds; a cost that is not known makes the sum unknown. `RowMaker.make` checks
     all texts against the schema again.
@@ -116,12 +118,12 @@ def overlay(rounds: Sequence[Rows], only: Container[int] | None = None) -> Rows:
             }
             now = Seen(rows.key[place], here, rows.attempts[place], rows.usage[place], rows.cost_usd[place])
             before = found.get(rows.index[place])
-            found[rows.index[place]] = now if before is None else _after(before, now)
+            found[rows.index[place]] = now if before is None else _after(before, now, rows.replaced)
     return _rows(found)
 
 
-def _after(before: Seen, now: Seen) -> Seen:
-    chosen = dict(before.samples)
+def _after(before: Seen, now: Seen, replaced: bool) -> Seen:
+    chosen = {} if replaced else dict(before.samples)
     for sample, later in now.samples.items():
         earlier = chosen.get(sample)
         if earlier is None or later[0].status == "ok" or earlier[0].status != "ok":

@@ -46,6 +46,8 @@ class Rows:
     cost_usd: Sequence[float | None]
     """None where nothing was bought, and where it is not known."""
     request_digest: Sequence[str | None]
+    replaced: bool = False
+    """Whether the rows have content that they had not in earlier rounds: what was answered there is no answer to it."""
 
     def spans(self) -> list[tuple[int, int]]:
         """Per row, where its answers begin and end."""

@@ -106,6 +106,7 @@ def test_a_last_plan_that_is_missing_shows_in_the_dataset_that_was_made_of_it(sh
         {"settings": '{"price": 0}'},
         {"settings": "[]"},
         {"replaced": True},
+        {"asked_for": True},
         {"refusals": 3},
         {"unanswered": 0},
         {"rows": 1},
@@ -159,7 +160,7 @@ def repair_round(shop, source, wanted, change=lambda rows: rows):
     blocks = [block.filter(pa.array([i in wanted for i in block["index"].to_pylist()])) for block in
               rows_again(shop.files, entry, pick)]  # fmt: skip
     chosen = Chosen((source,), iter([(source, change(block)) for block in blocks]), 10)
-    assert plan_round(shop.files, shop.run, shop.limits, [chosen], "repair")
+    assert plan_round(shop.files, shop.run, shop.limits, [chosen], "repair", shop.plan)
 
 
 def test_rows_that_have_an_answer_and_are_bought_again_unasked_are_bought_twice(shop):
@@ -171,7 +172,7 @@ def test_rows_that_have_an_answer_and_are_bought_again_unasked_are_bought_twice(
 
 def test_rows_that_two_rounds_take_of_one_shard_are_bought_twice(shop):
     batch = Batch(((0, Pick(TRANSIENT)),), 10)
-    assert plan_batches(shop.files, shop.run, shop.limits, (batch,))
+    assert plan_batches(shop.files, shop.run, shop.limits, (batch,), shop.plan)
     drive(shop)
     (finding,) = findings_of(*look_at(shop))
     assert (finding.kind, "another shard" in finding.what, "row 1" in finding.what) == ("bought_twice", True, True)

@@ -86,6 +86,15 @@ def test_of_each_shard_only_its_own_failures_are_taken() -> None:
     assert limit_of[400].picks == ((1, Pick(frozenset({("truncated", 2)}))),)
 
 
+def test_the_samples_of_a_row_stay_together_whatever_each_failed_of() -> None:
+    """Else neither shard could tell whether the row is answered now."""
+    run = make_run(asked=make_asked(generation_config={"maxOutputTokens": 100}, n_samples=3))
+    limits = make_limits(retry_truncated=True)
+    (batch,) = decide([entry()], collected(0, ("transient", 1, 1), ("truncated", 1, 1)), limits=limits, run=run)
+    assert batch.picks == ((0, Pick(frozenset({("transient", 1), ("truncated", 1)}))),)
+    assert batch.settings == '{"generation_config":{"maxOutputTokens":200}}'
+
+
 def test_a_shard_that_a_round_has_taken_is_not_taken_again() -> None:
     plan = [entry(0), entry(1, round=1, sources=(0,))]
     assert decide(plan, collected(0, ("transient", 1, 2)), collected(1)) == ()

@@ -42,7 +42,7 @@ def shop(tmp_path, asked, limits):
 def planned(shop, *chosen: Chosen, limits=None):
     """The shards of the next round and the rows of each."""
     known = len(shop.plan)
-    assert plan_round(shop.files, shop.run, limits or shop.limits, list(chosen), "repair")
+    assert plan_round(shop.files, shop.run, limits or shop.limits, list(chosen), "repair", list(shop.plan))
     entries = shop.files.plan()[known:]
     found = []
     for entry in entries:
@@ -99,3 +99,12 @@ def test_who_plans_other_rows_of_the_same_shards_writes_other_objects(shop):
     shop.plan = shop.files.plan()
     (other,), _ = planned(shop, second)
     assert entry.frozen != other.frozen
+
+
+def test_a_round_that_was_planned_meanwhile_is_not_followed_by_one_of_the_same_rows(shop):
+    """What was decided by a plan is planned after that plan, or not at all."""
+    decided_by = list(shop.plan)
+    entries, _ = planned(shop, Chosen((0,), iter([(0, rows(1, prompt=["a"]))]), 4))
+    late = [Chosen((0,), iter([(0, rows(1, prompt=["a"]))]), 4)]
+    assert not plan_round(shop.files, shop.run, shop.limits, late, "repair", decided_by)
+    assert RunFiles(shop.files.store).plan() == [*decided_by, *entries]

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from gemini_batch.progress import LiveProgress, PlainProgress, Rate, line, progress_for
-from gemini_batch.records import Job, RunRecord, ShardPlan, ShardRecord, ShardState, Tally
-from gemini_batch.status import summarise
+from gemini_batch.records import Failed, Job, RunRecord, ShardPlan, ShardRecord, ShardState, Tally
+from gemini_batch.status import NEXT_ROUND, summarise
 
 S = ShardState
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -100,6 +100,25 @@ def test_reasons_to_wait_are_counted_from_the_records_or_taken_from_the_driver(s
     assert found == {"quota": 2, "jobs are running": 1}
     told = summary(*records, waiting=dict.fromkeys(range(3), "the desk"))["waiting"]
     assert told == [{"reason": "the desk", "shards": 3, "until": None}]
+
+
+def failing(number):
+    """A collected shard of which one row may be bought again."""
+    failed = (Failed(kind="transient", attempts=1, rows=1, requests=1),)
+    tally = Tally(rows=10, by_status={"ok": 9, "failed": 1}, by_kind={"transient": 1}, failed=failed, part_sha256="p")
+    return shard(number, S.COLLECTED, at=NOW, tally=tally)
+
+
+def test_rows_that_wait_for_a_round_are_pending_and_their_shards_say_why(summary):
+    status = summary(failing(0), failing(1), running(2))
+    assert status["rows"] == {"total": 30, "ok": 18, "failed": 0, "pending": 12}
+    assert {entry["shards"]: entry["reason"] for entry in status["waiting"]} == {1: "jobs are running", 2: NEXT_ROUND}
+
+
+def test_nothing_waits_in_a_finished_run_however_often_rows_may_be_bought_now(summary, limits):
+    status = summary(failing(0), collected(1), collected(2), finished=True, limits=limits(max_attempts=9))
+    assert status["rows"] == {"total": 30, "ok": 29, "failed": 1, "pending": 0}
+    assert (status["exit_code"], status["waiting"]) == (3, [])
 
 
 def test_the_age_of_jobs_is_unknown_when_the_service_gave_no_time(summary):
