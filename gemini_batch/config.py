@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gemini_batch.errors import BadInput
 from gemini_batch.inputs import read_text
-from gemini_batch.records import Limits
+from gemini_batch.records import Limits, Tier
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 ENV_PREFIX = "GEMINI_BATCH_"
@@ -72,13 +72,22 @@ class Options(BaseModel):
     prompt_column: str = Field("prompt", description="column that holds the prompt text")
     key_column: str = Field("key", description="column that holds the row's key")
 
-    max_requests_per_shard: int = Field(10_000, ge=1, description="most requests in one job")
+    max_requests_per_shard: int = Field(
+        10_000, ge=1, description="most requests in one job; if not given, more in a run of 2,000 jobs"
+    )
     max_bytes_per_shard: int = Field(
         500_000_000, ge=1_000, le=MAX_FILE_BYTES, description="largest request file of one job, in bytes"
     )
-    max_tokens_per_shard: int | None = Field(None, ge=1, description="most estimated input tokens in one job")
+    max_tokens_per_shard: int | None = Field(
+        None,
+        ge=1,
+        description="most estimated input tokens in one job; an eighth of the limit in flight if there is one",
+    )
     max_live_jobs: int = Field(MAX_LIVE_JOBS, ge=1, description="most jobs in flight")
-    max_enqueued_tokens: int | None = Field(None, ge=1, description="most estimated input tokens in flight")
+    max_enqueued_tokens: int | None = Field(
+        None, ge=1, description="most estimated input tokens in flight; wins over --tier; no limit without either"
+    )
+    tier: Tier | None = Field(None, description="usage tier of the Google project: its limit of tokens in flight holds")
     poll_interval: float = Field(
         60.0, ge=0.1, le=LONGEST_SECONDS, description="longest pause between two looks at a job, in seconds"
     )
@@ -111,7 +120,7 @@ class Options(BaseModel):
         "0", pattern=r"^\d+(\.\d+)?%?$", description="failures that still exit 0: 0.5% or a number"
     )
 
-    @field_validator("allow_failed", "runs", "out", mode="before")
+    @field_validator("allow_failed", "runs", "out", "tier", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int | float | Path) else value
@@ -127,12 +136,12 @@ class Options(BaseModel):
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
     def limits(self) -> Limits:
+        """As they are given here. What a tier makes of them is `quota.tiers`'."""
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
-    def changed(self, limits: Limits) -> Limits:
-        """`limits` with whatever was given by flag, environment or file, and not by default."""
-        given = self.model_fields_set & set(Limits.model_fields)
-        return limits.model_copy(update={name: getattr(self, name) for name in given})
+    def given_limits(self) -> dict[str, Any]:
+        """Limits that were given by flag, environment or file, and not by default."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set & set(Limits.model_fields))}
 
     def allowed_failures(self, rows: int) -> float:
         if self.allow_failed.endswith("%"):

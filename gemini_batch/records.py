@@ -119,6 +119,10 @@ class Asked(Frozen):
         return {**asked, "generation_config": config}
 
 
+Tier = Literal["free", "1", "2", "3"]
+"""Usage tiers of a Google Cloud project ("Rate limits" page)."""
+
+
 class Limits(Frozen):
     """How a run is carried out; may change on any resume."""
 
@@ -135,6 +139,8 @@ class Limits(Frozen):
     """Times that a row may be bought."""
     retry_truncated: bool = False
     retry_invalid: bool = False
+    tier: Tier | None = None
+    """Where `max_enqueued_tokens` is from, unless it was given as a number."""
 
 
 class RunRecord(Frozen):

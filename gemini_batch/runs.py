@@ -19,6 +19,7 @@ from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options, resolve_account
 from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
+from gemini_batch.coordinator.plan import grow
 from gemini_batch.coordinator.retry import STATUSES, Choice, retry
 from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
 from gemini_batch.cpu import InProcess, ProcessPool
@@ -34,6 +35,7 @@ from gemini_batch.kinds import KINDS
 from gemini_batch.ledger.places import is_url, join, newest, open_store
 from gemini_batch.ledger.probe import probe
 from gemini_batch.ledger.run import RunFiles
+from gemini_batch.quota.tiers import GROWN_SHARE, effective, known_limit, published, share
 from gemini_batch.records import Asked, ControlRecord, Limits, RunRecord
 from gemini_batch.schema.load import load_schema
 from gemini_batch.solo import JOIN_SECONDS, Solo
@@ -60,6 +62,7 @@ class Request:
     options: Options
     account: Account
     asked: Asked
+    limits: Limits
     plan: Plan
 
 
@@ -102,9 +105,30 @@ def read_request(
         project=account.project,
     )
     roots = roots or ((manifest.root,) if manifest.root else ())
-    plan = scan(manifest, asked, roots, options.limits())
+    limits = limits_given(options, options.model, Options().limits())
+    plan = _grown(scan(manifest, asked, roots, limits), options, limits)
     asked = asked.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
-    return Request(manifest, roots, options, account, asked, plan)
+    return Request(manifest, roots, options, account, asked, limits, plan)
+
+
+def limits_given(options: Options, model: str, before: Limits) -> Limits:
+    """`before` with what is given now, its tier looked up. Warns of a limit that is not the published one."""
+    given = options.given_limits()
+    if not options.tier or options.tier == before.tier or "max_enqueued_tokens" in given:
+        return effective(before, given, None)
+    known = known_limit(published(), options.tier, model)
+    if known.doubt:
+        warnings.warn(known.doubt, stacklevel=2)
+    return effective(before, given, known.tokens)
+
+
+def _grown(plan: Plan, options: Options, limits: Limits) -> Plan:
+    """A plan of very many shards with larger ones, unless their size was given."""
+    if "max_requests_per_shard" in options.model_fields_set:
+        return plan
+    default = "max_tokens_per_shard" not in options.model_fields_set
+    most = share(limits.max_enqueued_tokens, GROWN_SHARE) if default else limits.max_tokens_per_shard
+    return with_fields(plan, shards=grow(plan.shards, limits.max_bytes_per_shard, most))
 
 
 def _refuse_samples(options: Options) -> None:
@@ -141,12 +165,12 @@ def _said(place: str, error: OSError) -> str:
 
 def _begin_alone(files: RunFiles, request: Request, run_id: str) -> None:
     """Plan into the directory; while another process does, wait and then find its run."""
-    limits, pause = request.options.limits(), Event()
+    pause = Event()
     while not (record := files.record()):
         with files.store.held() as alone:
             if alone and not files.record():
                 probe(files.store)
-                plan = request.plan
+                plan, limits = request.plan, request.limits
                 begin(files, request.manifest, request.asked, plan, request.roots, limits, run_id, SystemClock())
         pause.wait(0 if alone else JOIN_SECONDS)
     refuse_other(record, request.asked, files.store.url)
@@ -326,7 +350,9 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
         settings["generation_config"] = {**record.asked.generation_config, **given}
     if options.system_instruction is not None:
         settings["system_instruction"] = options.system_instruction
-    limits = options.changed(files.limits(record))  # recorded by the driver: a refused retry changes nothing
+    limits = limits_given(
+        options, record.asked.model, files.limits(record)
+    )  # recorded by the driver: a refused retry changes nothing
     return retry(files, record, limits, choice, settings)
 
 
@@ -360,11 +386,11 @@ def _replacing(choice: Choice, source: str, key: str) -> Choice:
 
 def limits_in_force(files: RunFiles, options: Options) -> Limits:
     """The limits of a run from now on. What is given now, and that a person says to go on, is recorded."""
-    controls, stopped = files.controls(), why_stopped(files) is not None
+    controls, stopped, record = files.controls(), why_stopped(files) is not None, record_of(files)
     while True:
         last = controls.last()
-        before = last.limits if last else record_of(files).limits
-        limits = options.changed(before)
+        before = last.limits if last else record.limits
+        limits = limits_given(options, record.asked.model, before)
         if limits == before and not stopped:
             return limits
         version, cause = last.version + 1 if last else 1, "resumed" if stopped else "limits"

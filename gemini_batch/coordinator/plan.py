@@ -4,12 +4,18 @@ In: what each row weighs. Out: where one shard ends and the next begins. The cut
 they arrive in blocks, so the same manifest always gives the same plan.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 from gemini_batch.records import Limits, ShardPlan
+
+SHARDS = 2_000
+"""A run of fewer is planned, if it can be: a project makes some hundreds of jobs a day (`quota/limits.toml`)."""
+
+GROWN_REQUESTS = 200_000
+"""The most requests of a job that the service documents anywhere: Vertex AI's ("Batch inference with Gemini")."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,47 @@ class Retracer:
 
     def finish(self) -> None:
         """Every shard was closed with its last row."""
+
+
+def grow(
+    shards: Sequence[ShardPlan], max_bytes: int, max_tokens: int | None, fewer_than: int = SHARDS
+) -> list[ShardPlan]:
+    """Neighbours of a first round in one shard, as few as it takes, within these limits and `GROWN_REQUESTS`.
+
+    A plan of fewer shards than asked for stays; one that cannot have fewer gets as few as it can.
+    """
+    if len(shards) < fewer_than:
+        return list(shards)
+
+    def merged(most: int) -> list[tuple[int, int]]:
+        return list(_runs_of(shards, most, max_bytes, max_tokens))
+
+    several = range(2, len(shards))  # more at once never make more shards, so the fewest are found by halving
+    most = 2 + bisect_left(several, True, key=lambda most: len(merged(most)) < fewer_than)
+    return [_as_one(at, shards[start:stop]) for at, (start, stop) in enumerate(merged(most))]
+
+
+def _runs_of(
+    shards: Sequence[ShardPlan], most: int, max_bytes: int, max_tokens: int | None
+) -> Iterator[tuple[int, int]]:
+    """Where each stretch of at most so many shards starts and stops."""
+    start = requests = request_bytes = tokens = 0
+    for at, shard in enumerate(shards):
+        requests, request_bytes = requests + shard.requests, request_bytes + shard.request_bytes
+        tokens += shard.tokens
+        over = (
+            requests > GROWN_REQUESTS or request_bytes > max_bytes or (max_tokens is not None and tokens > max_tokens)
+        )
+        if at > start and (over or at - start == most):
+            yield start, at
+            start, requests, request_bytes, tokens = at, shard.requests, shard.request_bytes, shard.tokens
+    yield start, len(shards)
+
+
+def _as_one(number: int, shards: Sequence[ShardPlan]) -> ShardPlan:
+    names = ("rows", "requests", "request_bytes", "tokens")
+    sums = {name: sum(getattr(shard, name) for shard in shards) for name in names}
+    return ShardPlan(shard=number, first_index=shards[0].first_index, **sums)
 
 
 class _Sums:

@@ -48,10 +48,22 @@ def test_the_defaults_are_the_contracts():
     assert (found.settle, found.on_unknown, found.media, found.runs) == (3600, "resubmit", "auto", "./runs")
 
 
-def test_what_was_not_given_does_not_change_the_limits_of_a_run(limits):
+def test_what_was_not_given_does_not_change_the_limits_of_a_run():
     """A resume without options must not silently put the defaults back."""
-    old = limits(max_live_jobs=3, settle=7.0)
-    assert resolve({"max_live_jobs": 9}, None, {}).changed(old) == old.model_copy(update={"max_live_jobs": 9})
+    assert resolve({"max_live_jobs": 9}, None, {"GEMINI_BATCH_SETTLE": "7"}).given_limits() == {
+        "max_live_jobs": 9,
+        "settle": 7.0,
+    }
+
+
+def test_a_tier_is_a_number_or_a_word(tmp_path):
+    """In TOML and in the library a number is a number; the flag wins over the environment over the file."""
+    path = toml(tmp_path, "tier = 2")
+    assert resolve({}, path, {}).tier == "2"
+    assert resolve({}, path, {"GEMINI_BATCH_TIER": "3"}).tier == "3"
+    assert resolve({"tier": 1}, path, {"GEMINI_BATCH_TIER": "3"}).tier == "1"
+    assert resolve({"tier": "free"}, None, {}).tier == "free"
+    assert resolve({}, None, {}).tier is None
 
 
 def test_stop_sequences_may_be_one_or_many(tmp_path):
@@ -88,7 +100,7 @@ def test_a_table_in_the_file_is_refused(tmp_path):
         ("settle", "-1"), ("settle", "inf"), ("settle", "nan"), ("settle", "1e300"), ("on_unknown", "maybe"),
         ("media", "both"), ("model", ""), ("model", "a b"), ("model", "a\n"), ("allow_failed", "5%%"),
         ("allow_failed", "-1"), ("thinking_level", "huge"), ("media_resolution", "HIGH"), ("fresh", "perhaps"),
-        ("stop_sequence", list("abcdef")),
+        ("stop_sequence", list("abcdef")), ("tier", "4"), ("tier", "paid"),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_refused_by_the_name_that_was_used(tmp_path, name, value):
@@ -198,11 +210,11 @@ def test_a_password_in_the_base_url_reaches_no_run_file():
 
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
-OF_THE_EMULATOR = "emulator.toml"
-"""Other settings, with tests beside those of docs/emulator.md."""
+NOT_OURS = ("emulator.toml", "limits.toml")
+"""Other settings, with tests beside those of docs/emulator.md, and the service's limits (test_tiers.py)."""
 
 
-@pytest.mark.parametrize("path", [path for path in CONFIGS if path.name != OF_THE_EMULATOR], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in CONFIGS if path.name not in NOT_OURS], ids=lambda path: path.name)
 def test_every_config_of_the_repository_loads(path):
     """An example that is refused teaches nothing."""
     assert resolve({}, path, {}).model

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch.coordinator.plan import Cut, Retracer, Splitter, Weights
+from gemini_batch.coordinator.plan import GROWN_REQUESTS, SHARDS, Cut, Retracer, Splitter, Weights, grow
 from gemini_batch.records import ShardPlan
 
 MAX_BYTES = 1000
@@ -157,3 +157,65 @@ def test_rows_that_a_plan_does_not_know_stay_in_an_open_shard(splitter):
 
 def test_no_rows_make_no_shard(splitter):
     assert feed(splitter(10, None), [], [0, 0]) == ([], [])
+
+
+# --- larger shards for very many ------------------------------------------------------------------------------------
+
+
+def plan_of(weights):
+    """Shards of (requests, bytes, tokens), one after another; each has a row more than it sends."""
+    shards, first = [], 0
+    for at, (requests, size, tokens) in enumerate(weights):
+        shards.append(
+            ShardPlan(
+                shard=at, first_index=first, rows=requests + 1, requests=requests, request_bytes=size, tokens=tokens
+            )
+        )
+        first += requests + 1
+    return shards
+
+
+WEIGHT = st.tuples(st.integers(0, GROWN_REQUESTS), st.integers(0, 1_000), st.integers(0, 100))
+
+
+@given(weights=st.lists(WEIGHT, min_size=1, max_size=30), max_tokens=BOUNDS.map(lambda b: b[1]), few=st.integers(1, 9))
+def test_a_plan_that_grows_keeps_every_row_in_order_and_every_limit(weights, max_tokens, few):
+    plan = plan_of(weights)
+    found = grow(plan, MAX_BYTES * 3, max_tokens, few)
+    single = {shard.first_index: shard.rows for shard in plan}
+    assert [shard.shard for shard in found] == list(range(len(found)))
+    assert all(a.first_index + a.rows == b.first_index for a, b in pairwise(found))
+    assert {shard.first_index for shard in found} <= single.keys()
+    for name in ("rows", "requests", "request_bytes", "tokens"):
+        assert sum(getattr(shard, name) for shard in found) == sum(getattr(shard, name) for shard in plan)
+    for shard in found:
+        if single[shard.first_index] != shard.rows:
+            assert shard.requests <= GROWN_REQUESTS
+            assert shard.request_bytes <= MAX_BYTES * 3
+            assert max_tokens is None or shard.tokens <= max_tokens
+
+
+@given(weights=st.lists(WEIGHT, min_size=1, max_size=30), more=st.integers(1, 9))
+def test_a_plan_that_is_small_enough_stays(weights, more):
+    assert grow(plan_of(weights), MAX_BYTES, None, len(weights) + more) == plan_of(weights)
+
+
+@given(weights=st.lists(WEIGHT, min_size=1, max_size=30), few=st.integers(2, 9))
+def test_a_plan_that_grew_has_too_many_shards_only_if_no_two_neighbours_fit_into_one(weights, few):
+    found = grow(plan_of(weights), MAX_BYTES * 3, None, few)
+    if len(found) >= few:
+        for one, other in pairwise(found):
+            over = one.request_bytes + other.request_bytes > MAX_BYTES * 3
+            assert over or one.requests + other.requests > GROWN_REQUESTS
+
+
+@pytest.mark.parametrize(("many", "found"), [(SHARDS, 1_000), (SHARDS * 3 - 4, 1_999), (SHARDS * 3 - 2, 1_500)])
+def test_shards_grow_no_more_than_it_takes(many, found):
+    """Two in one, then three: a job that expires loses all it holds."""
+    assert len(grow(plan_of([(10, 10, 10)] * many), MAX_BYTES, None)) == found
+
+
+def test_a_plan_that_other_limits_keep_large_gets_as_small_as_it_can():
+    plan = plan_of([(10, 600, 10), (10, 300, 10), (10, 200, 10)] * SHARDS)
+    assert len(grow(plan, MAX_BYTES, None)) > SHARDS
+    assert grow(plan, 100, None) == plan
