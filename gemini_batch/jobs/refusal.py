@@ -4,11 +4,18 @@ Nothing was bought, so what follows costs time only. A line that the service nam
 again; a shard refused without a word of where is halved by a later round; a fault of every line stops the run.
 """
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
 from gemini_batch.errors import Refused, RunStopped
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.sent import row_of_line
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.records import LeftOut, Send, ShardRecord
+
+QUOTED = re.compile(r"['\"`](\w{1,100})['\"`]")
+"""A name in a refusal: `no such field: 'thinking_config'` (inspect_ai #3257)."""
 
 
 def refusal(shop: Shop, record: ShardRecord, send: Send, error: Refused) -> events.Event | RunStopped:
@@ -23,6 +30,8 @@ def refusal(shop: Shop, record: ShardRecord, send: Send, error: Refused) -> even
         if not last or shop.proven():
             return events.UploadGone(send.number, why)
     elif row := _row_named(shop, record, send, why):
+        if _names_a_setting(why, shop.asked(record.shard).generation_config):
+            return RunStopped(f"the service refuses a setting of the run: {why}")
         if lifecycle.is_of_all((*record.left_out, row)):
             return RunStopped(f"the service refuses whatever line comes first, so the settings are at fault: {why}")
         return events.SendRefused(send.number, why, row)
@@ -34,6 +43,21 @@ def refusal(shop: Shop, record: ShardRecord, send: Send, error: Refused) -> even
             "If a row is at fault, and not the settings, resume: it is looked for by halves"
         )
     return events.SendRefused(send.number, why)
+
+
+def _names_a_setting(why: str, settings: Any) -> bool:
+    """Whether a name that the service quotes is one that the settings of every line bring."""
+    return not set(QUOTED.findall(why)).isdisjoint(_names(settings))
+
+
+def _names(settings: Any) -> Iterator[str]:
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            yield str(name)
+            yield from _names(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _names(value)
 
 
 def _may_be_a_row(shop: Shop, record: ShardRecord, why: str) -> bool:

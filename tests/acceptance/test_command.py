@@ -124,7 +124,8 @@ def test_failed_rows_exit_3_unless_allowed(
     allowed: str | None, code: int, cli: Any, manifest: Path, emulator: Any
 ) -> None:
     emulator.fault("result_line_error", times=2)
-    done = cli("submit", manifest, *QUICK, "--json", *([] if allowed is None else ["--allow-failed", allowed]))
+    once = ("--max-attempts", "1")
+    done = cli("submit", manifest, *QUICK, *once, "--json", *([] if allowed is None else ["--allow-failed", allowed]))
     assert done.code == code, done.err
     assert done.json["exit_code"] == code
     assert done.json["state"] == "finished"
@@ -136,7 +137,7 @@ def test_allowed_failures_may_stand_in_the_settings_file(
     value: str, cli: Any, manifest: Path, emulator: Any, folder: Path
 ) -> None:
     emulator.fault("result_line_error", times=2)
-    (folder / "settings.toml").write_text(f"allow_failed = {value}\npoll_interval = 1\n")
+    (folder / "settings.toml").write_text(f"allow_failed = {value}\npoll_interval = 1\nmax_attempts = 1\n")
     done = cli("submit", manifest, "--config", "settings.toml")
     assert done.code == 0, done.err
 
@@ -176,7 +177,7 @@ def test_plan_counts_and_needs_no_key_and_does_nothing(
 def test_plan_foretells_the_bytes_that_are_sent(cli: Any, manifest: Path, emulator: Any) -> None:
     planned = cli("plan", manifest, *QUICK, "--temperature", "0.5", "--json").json["request_bytes"]
     emulator.fault("result_line_missing", times=10)  # so that only the request files hold bytes
-    assert cli("submit", manifest, *QUICK, "--temperature", "0.5").code == 3
+    assert cli("submit", manifest, *QUICK, "--temperature", "0.5", "--max-attempts", "1").code == 3
     assert emulator.stats()["files"]["bytes"] == planned
 
 
