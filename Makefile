@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OLDER := $(VENV)/celery56/.installed $(VENV)/genai2/.installed
 # More processes than cores: most tests wait for a server half of their time.
-PYTEST_ARGS ?= -n 4 --dist loadfile
+PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test chaos lint lock clean
 

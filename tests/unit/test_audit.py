@@ -60,7 +60,7 @@ WORDS = {"problem", "at", "owner", "nonce", "created_at", "ended_at", "began_at"
 ESTIMATES = {"requests", "request_bytes", "tokens", "first_index"}
 """Of a shard's plan; where its rows are is held against its files by those who read them."""
 
-OF_AN_ENTRY = {"replaced", "refusals", "unanswered", "settings", "frozen", "sources"}
+OF_AN_ENTRY = {"replaced", "asked_for", "refusals", "unanswered", "settings", "frozen", "sources"}
 """Of a plan's line: held against the shard's files with the shard; the run as a whole only has to number its shards
 and, in round 0, rows."""
 

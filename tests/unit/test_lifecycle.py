@@ -53,6 +53,7 @@ EVENTS = {
     "JobMissing": life.JobMissing(NOW),
     "ResultsMissing": life.ResultsMissing(NOW),
     "JobUnclear": life.JobUnclear(job(state="BATCH_STATE_SUCCEEDED"), NOW),
+    "JobStuck": life.JobStuck(NOW),
     "JobEnded": life.JobEnded(job(state="BATCH_STATE_SUCCEEDED")),
     "Collected": life.Collected(TALLY),
 }
@@ -74,6 +75,7 @@ LEGAL = {
     (S.UNKNOWN, "Settled"): S.READY,
     (S.SUBMITTED, "JobMissing"): S.SUBMITTED,
     (S.SUBMITTED, "JobUnclear"): S.SUBMITTED,
+    (S.SUBMITTED, "JobStuck"): S.SUBMITTED,
     (S.SUBMITTED, "JobEnded"): S.ENDED,
     (S.ENDED, "ResultsMissing"): S.ENDED,
     (S.ENDED, "Collected"): S.COLLECTED,

@@ -166,3 +166,23 @@ def test_backoff_doubles_up_to_its_ceiling(failures, ceiling):
     assert timedelta(seconds=1) <= pause <= timedelta(seconds=max(1, ceiling))
     assert pause <= life.backoff(failures + 1, ceiling)
     assert life.backoff(0, 60) == timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("hours", "policy", "told", "cancelled"),
+    [
+        (23.9, "cancel", False, False),
+        (24, "cancel", True, False),
+        (35.9, "cancel", True, False),
+        (36, "cancel", True, True),
+        (47, "report", True, False),
+    ],
+)
+def test_a_job_is_told_of_after_a_day_and_cancelled_after_a_day_and_a_half_on_request(hours, policy, told, cancelled):
+    at = NOW + timedelta(hours=hours)
+    old = Job(name="batches/1", display_name="gbd-1", state="BATCH_STATE_RUNNING", created_at=NOW)
+    record = ShardRecord(shard=0, state=ShardState.SUBMITTED, job=old)
+    assert ("RUNNING for more than 24 hours" in life.why_it_runs(old, at)) is told
+    assert life.is_stuck(record, old, at, policy) is cancelled
+    begun = life.apply(record, life.JobStuck(at))
+    assert life.is_stuck(begun, old, NOW, "report"), "what was begun is not taken back"
