@@ -279,6 +279,10 @@ class Script:
     def history(self, _shard):
         return SimpleNamespace(append=self._append)
 
+    def controls(self):
+        """No person has said anything since the run began."""
+        return SimpleNamespace(last=lambda: None)
+
     def _append(self, record):
         self._calls.display.update({send.number: send.display_name for send in record.sends})
         written = self._calls.record_number(canonical(record), 0)
