@@ -119,7 +119,6 @@ ODD = (
         bought_twice=2,
         one_fails=True,
     ),
-    Story("other limits", do="resume", until=BEFORE_CREATE, changed={"max_live_jobs": 7}),
     Story("the newest run", do="resume_newest", until=BEFORE_CREATE),
     Story("a run that is taken back from a fleet", do="resume", until=BEFORE_CREATE, then=handed_to_a_fleet),
     Story("an audit of a run whose job no list shows", do="audit", until=BEFORE_LOOK, faults=({"name": "list_lag"},)),
