@@ -7,6 +7,9 @@ import pytest
 
 QUICK = ("--poll-interval", "1", "--settle", "2", "--out", "run", "--json")
 
+ONCE = ("--max-attempts", "1")
+"""What failed is not bought again: rounds have tests of their own."""
+
 
 @pytest.fixture
 def manifest(look: Any, folder: Path) -> Path:
@@ -180,7 +183,7 @@ def test_rows_of_a_job_that_ended_badly_say_so_in_the_words_of_the_service(
     fault: str, message: str, submit: Any, emulator: Any, look: Any, folder: Path
 ) -> None:
     emulator.fault(fault, after=1)
-    done = submit()
+    done = submit(*ONCE)
     assert done.code == 3, done.err
     assert done.json["rows"] == {"total": 12, "ok": 8, "failed": 4, "pending": 0}
     assert done.json["exit_code"] == 3
@@ -208,7 +211,7 @@ def test_each_damaged_line_costs_its_own_row_and_no_other(emulator: Any, cli: An
     ):
         emulator.fault(f"result_line_{fault}", after=position)
     emulator.fault("result_shuffled")
-    done = cli("submit", manifest, *QUICK)
+    done = cli("submit", manifest, *QUICK, *ONCE)
     assert done.code == 3, done.err
     assert emulator.pending_faults() == []
     rows = look.rows(folder / "run")
@@ -248,14 +251,14 @@ def test_the_order_of_lines_and_of_their_members_means_nothing(
 def test_an_error_named_status_is_still_an_error(submit: Any, emulator: Any, look: Any, folder: Path) -> None:
     emulator.fault("result_reversed_members", times=3)
     emulator.fault("result_line_error", times=2)
-    assert submit().code == 3
+    assert submit(*ONCE).code == 3
     failed = [row for row in look.rows(folder / "run") if row["status"] == "failed"]
     assert [row["error"]["code"] for row in failed] == [13, 13]
 
 
 def test_a_job_without_a_single_answer_is_still_a_dataset(submit: Any, emulator: Any, look: Any, folder: Path) -> None:
     emulator.fault("result_line_missing", times=12)
-    done = submit()
+    done = submit(*ONCE)
     assert done.code == 3
     assert done.json["rows"] == {"total": 12, "ok": 0, "failed": 12, "pending": 0}
     assert {row["error"]["kind"] for row in look.rows(folder / "run")} == {"missing"}
