@@ -65,10 +65,7 @@ def summarise(
         "shards": dict(states),
         "waiting": [
             {"reason": reason, "shards": shards, "until": None}
-            for reason, shards in [
-                *_reasons(records, waiting or {}, desk_says).items(),
-                *([(NEXT_ROUND, len(unplanned))] if unplanned else []),
-            ]
+            for reason, shards in _reasons(records, waiting or {}, desk_says, len(unplanned)).items()
         ],
         "jobs": _jobs(records, now),
         "cost_usd": {"spent": None, "reserved": None, "cap": None},
@@ -155,13 +152,15 @@ def _exit_code(state: str, failed: int) -> int:
     return 1 if state == "stopped" else 4
 
 
-def _reasons(records: list[ShardRecord], waiting: Mapping[int, str], desk_says: str | None) -> dict[str, int]:
+def _reasons(
+    records: list[ShardRecord], waiting: Mapping[int, str], desk_says: str | None, unplanned: int
+) -> dict[str, int]:
     reasons = (
         waiting.get(record.shard) or (desk_says if record.state is ShardState.PLANNED else None) or _reason(record)
         for record in records
         if record.state is not ShardState.COLLECTED
     )
-    return dict(Counter(reason for reason in reasons if reason))
+    return dict(Counter(reason for reason in reasons if reason)) | ({NEXT_ROUND: unplanned} if unplanned else {})
 
 
 def _reason(record: ShardRecord) -> str | None:
