@@ -156,11 +156,11 @@ def places(whole):
     return [(where, path) for where, facts in everything for path in leaves(facts) if not is_free(facts, path)]
 
 
-@given(st.data(), st.integers(1, 10**6))
-def test_any_value_of_the_facts_that_is_another_is_a_finding(whole, places, data, more):
+@given(number=st.integers(0, 10**6), more=st.integers(1, 10**6))
+def test_any_value_of_the_facts_that_is_another_is_a_finding(whole, places, number, more):
     """What nobody would notice is not accounted for."""
     run, shards = whole
-    where, path = places[data.draw(st.integers(0, len(places) - 1))]
+    where, path = places[number % len(places)]
     facts = run if where is None else shards[where]
     facts = changed(facts, path, other(at(facts, path), more))
     if where is None:
