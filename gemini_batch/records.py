@@ -132,6 +132,8 @@ class Limits(Frozen):
     """Times that a row may be bought."""
     retry_truncated: bool = False
     retry_invalid: bool = False
+    price: tuple[float, float] | None = None
+    """What the user says that the model costs: USD per million input and output tokens."""
 
 
 class RunRecord(Frozen):
