@@ -126,7 +126,7 @@ class Options(BaseModel):
     def _pair(cls, value: Any) -> Any:
         pair = value.split(",") if isinstance(value, str) else value
         try:
-            usable = pair is None or len(pair) == 2 and all(0 <= float(usd) < inf for usd in pair)  # noqa: PLR2004
+            usable = pair is None or (len(pair) == 2 and all(0 <= float(usd) < inf for usd in pair))
         except (TypeError, ValueError):
             usable = False
         if not usable:
