@@ -87,6 +87,9 @@ class Options(BaseModel):
         3600.0, ge=0, le=LONGEST_SECONDS, description="seconds a lost create must stay absent before it is sent again"
     )
     on_unknown: Literal["resubmit", "wait"] = Field("resubmit", description="what to do about a create that stays lost")
+    stuck: Literal["report", "cancel"] = Field(
+        "report", description="what to do about a job that has run for 36 hours: cancelled, its rows are bought again"
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="times that a row may be bought")
     retry_truncated: bool = Field(
         False, description="buy again what met the output limit, with twice the limit if one is set"

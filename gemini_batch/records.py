@@ -128,6 +128,7 @@ class Limits(Frozen):
     poll_interval: float
     settle: float
     on_unknown: Literal["resubmit", "wait"]
+    stuck: Literal["report", "cancel"] = "report"
     max_attempts: int = 3
     """Times that a row may be bought."""
     retry_truncated: bool = False
@@ -278,6 +279,8 @@ class ShardRecord(Snapshot):
     """Creates that the service read and turned down."""
     refused: str | None = None
     """Why the service will never take the shard's create as it is."""
+    stuck_since: datetime | None = None
+    """When the job was found to run for too long, and its cancelling began; provider time."""
     left_out: tuple[LeftOut, ...] = ()
     problem: str | None = None
     """Why the shard is where it is, for people."""

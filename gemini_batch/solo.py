@@ -19,9 +19,10 @@ from gemini_batch.cpu import ProcessPool
 from gemini_batch.errors import BadInput, RemoteError, RunStopped
 from gemini_batch.finish import begin_round, due_batches, finish
 from gemini_batch.gemini.remote import Remote
-from gemini_batch.jobs.advance import AwaitDesk, Stop, Verdict, advance
+from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.lifecycle import backoff
 from gemini_batch.jobs.shop import Shop
+from gemini_batch.jobs.verdicts import AwaitDesk, Stop, Verdict
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk, MemoryBooks
 from gemini_batch.records import Limits, ShardState

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gemini_batch.audit.facts import Finding, Lines, Part, RunFacts, ShardFacts
+from gemini_batch.audit.facts import Finding, Lines, Part, RunFacts, Seen, ShardFacts, Success
 from gemini_batch.audit.judge import reason, rows_of, state_of
 from gemini_batch.audit.replay import sends_of
 from gemini_batch.records import FORMAT, ShardRecord, ShardState
@@ -29,6 +29,7 @@ def account_of(run: RunFacts, facts: ShardFacts) -> Account:
     twins, again = _twins(facts, record), _again(run, facts)
     return {
         "shard": facts.plan.shard,
+        "round": facts.plan.round,
         "state": record.state.value,
         "rows": facts.plan.rows,
         "by_status": part.by_status if part else {},
@@ -92,14 +93,17 @@ def _twins(facts: ShardFacts, record: ShardRecord) -> list[dict[str, Any]]:
     ]
 
 
-def total_of(accounts: Iterable[Account]) -> Account:
-    """Sums over shards."""
-    shards, rows = Counter[str](), 0
-    groups = {name: Counter[str]() for name in ("by_status", "jobs", "lines")}
+def total_of(run: RunFacts, accounts: Iterable[Account]) -> Account:
+    """Sums over shards. Rows are those of the manifest, as the dataset has them; without one, as the first round left
+    them."""
+    shards, rows, statuses = Counter[str](), 0, Counter[str]()
+    groups = {name: Counter[str]() for name in ("jobs", "lines")}
     twice, why = 0, Counter[str]()
     for account in accounts:
         shards[account["state"]] += 1
-        rows += account["rows"]
+        if account["round"] == 0:
+            rows += account["rows"]
+            statuses.update(account["by_status"])
         twice += account["bought_more_than_once"]["rows"]
         why.update((account["bought_more_than_once"]["again"] or {}).get("why", {}))
         for name, counts in groups.items():
@@ -107,10 +111,19 @@ def total_of(accounts: Iterable[Account]) -> Account:
     return {
         "shards": dict(shards),
         "rows": rows,
+        "by_status": dict(_of_dataset(run) or statuses),
         **{name: dict(counts) for name, counts in groups.items()},
         "rows_bought_more_than_once": twice,
         "bought_again": dict(why),
     }
+
+
+def _of_dataset(run: RunFacts) -> Counter[str]:
+    """Rows of the dataset of the last round by status; none when it is not there or damaged."""
+    if not run.finished or not isinstance(run.success, Success):
+        return Counter()
+    seen = [file.seen for file in run.success.files]
+    return sum((Counter(one.by_status) for one in seen if isinstance(one, Seen)), Counter[str]())
 
 
 def audit_of(
@@ -132,7 +145,7 @@ def audit_of(
         "clean": not findings,
         "finished": finished,
         "notes": _notes(run, accounts, unmade, finished),
-        "totals": total_of(accounts),
+        "totals": total_of(run, accounts),
         "findings": [{"kind": one.kind, "shard": one.shard, "what": one.what, "fix": one.fix} for one in findings],
         "shards": list(accounts),
     }

@@ -128,6 +128,8 @@ def event_between(before: ShardRecord, after: ShardRecord) -> events.Event | Non
             return _learned(before, after)
         case "JobUnclear":
             return _unclear(before, after)
+        case "JobStuck" if after.stuck_since:
+            return events.JobStuck(after.stuck_since)
         case "JobEnded" if after.job:
             return events.JobEnded(after.job)
         case "Collected" if after.tally:

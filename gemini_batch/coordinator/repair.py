@@ -162,7 +162,9 @@ def _batches(run: RunRecord, waiting: list[ShardRecord], plan: Sequence[ShardPla
 
 
 def _lost(record: ShardRecord) -> bool:
-    return bool(record.job and record.tally and not record.tally.received and record.job.state.endswith(LOST_JOBS))
+    if record.job is None or record.tally is None or record.tally.received:
+        return False
+    return record.stuck_since is not None or record.job.state.endswith(LOST_JOBS)
 
 
 def _halves(run: RunRecord, record: ShardRecord, entry: ShardPlan) -> Batch:

@@ -24,9 +24,10 @@ from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.messages import ADVANCE, MERGE, Doorbell, Ring, read
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.gemini.remote import Remote
-from gemini_batch.jobs.advance import AwaitDesk, Rest, Stop, Verdict, record_overdue, work
+from gemini_batch.jobs.advance import record_overdue, work
 from gemini_batch.jobs.lifecycle import backoff
 from gemini_batch.jobs.shop import Shop
+from gemini_batch.jobs.verdicts import AwaitDesk, Rest, Stop, Verdict
 from gemini_batch.ledger.places import join, open_store
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk

@@ -16,8 +16,9 @@ from gemini_batch.fleet.hints import Hold
 from gemini_batch.fleet.host import MERGING, NEWS_SECONDS, Host, Open
 from gemini_batch.fleet.messages import ADVANCE, AFTER, MERGE, Doorbell, list_of
 from gemini_batch.gemini.remote import Listing
-from gemini_batch.jobs.advance import Rest, look
+from gemini_batch.jobs.advance import look
 from gemini_batch.jobs.twins import learn_listed
+from gemini_batch.jobs.verdicts import Rest
 from gemini_batch.quota.book import Applicant
 from gemini_batch.quota.desk import DeskClosed
 from gemini_batch.records import ShardRecord, ShardState

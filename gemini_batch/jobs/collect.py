@@ -117,7 +117,7 @@ def _no_answer(record: ShardRecord, raw: str | None) -> NoAnswer:
         return NoAnswer("transient", record.problem or "nothing was sent")
     if raw is not None:
         return NoAnswer("missing", f"the results of {job.name} have no line for this row")
-    kind = "cancelled" if job.state.endswith("CANCELLED") else "transient"
+    kind = "cancelled" if job.state.endswith("CANCELLED") and not record.stuck_since else "transient"
     return NoAnswer(
         kind,
         f"{job.name} ended as {job.state.rpartition('STATE_')[2]}: {record.problem or 'no reason given'}",

@@ -107,6 +107,13 @@ class JobUnclear:
 
 
 @dataclass(frozen=True)
+class JobStuck:
+    """The job has run for so long at provider time `at` that it is to be cancelled."""
+
+    at: datetime
+
+
+@dataclass(frozen=True)
 class JobEnded:
     job: Job
 
@@ -131,6 +138,7 @@ Event = (
     | JobMissing
     | ResultsMissing
     | JobUnclear
+    | JobStuck
     | JobEnded
     | Collected
 )

@@ -18,6 +18,7 @@ from gemini_batch.jobs.events import (
     JobEnded,
     JobLearned,
     JobMissing,
+    JobStuck,
     JobUnclear,
     NothingToSend,
     OutcomeUnknown,
@@ -47,6 +48,12 @@ runs from our first look: a run may be looked at days after its jobs have ended.
 
 LONGEST_LIFE = timedelta(hours=72)
 """Jobs expire after 48 h (Batch API guide); one in a state we do not know is given up a day later, not waited for."""
+
+LONG_RUNNING = timedelta(hours=24)
+"""A job that lives longer is told of: "target turnaround 24 hours" (Batch API guide)."""
+
+STUCK_AFTER = timedelta(hours=36)
+"""One that lives longer may be cancelled and its rows bought again: after 48 h it expires and leaves nothing."""
 
 UPLOAD_LIFE = timedelta(hours=24)
 """Files live 48 h (Files API guide) and the job still has to read them, so half of it is too old to send."""
@@ -112,17 +119,26 @@ def _changes(record: ShardRecord, event: Event) -> dict[str, object] | None:
                 "absence": None,
                 "problem": "an earlier send never appeared at the service",
             }
-        case S.SUBMITTED, JobMissing(at):
-            return _missing(record, at)
+        case S.SUBMITTED, (JobMissing() | JobUnclear() | JobStuck() | JobEnded()):
+            return _looked(record, event)
         case S.ENDED, ResultsMissing(at):
             return _results_missing(record, at)
-        case S.SUBMITTED, JobUnclear(job, at):
-            return _unclear(record, job, at)
-        case S.SUBMITTED, JobEnded(job):
-            return {"state": S.ENDED, "job": job, "absence": None, "problem": job.error}
         case S.ENDED, Collected(tally):
             return {"state": S.COLLECTED, "tally": tally}
     return None
+
+
+def _looked(record: ShardRecord, event: JobMissing | JobUnclear | JobStuck | JobEnded) -> dict[str, object]:
+    """What a look at the job says."""
+    match event:
+        case JobMissing(at):
+            return _missing(record, at)
+        case JobUnclear(job, at):
+            return _unclear(record, job, at)
+        case JobStuck(at):
+            return {"stuck_since": at, "problem": "the job ran for too long and is being cancelled"}
+        case JobEnded(job):
+            return {"state": S.ENDED, "job": job, "absence": None, "problem": job.error}
 
 
 def _learn(record: ShardRecord, job: Job) -> dict[str, object]:
@@ -341,6 +357,20 @@ def looked_at(job: Job, at: datetime) -> JobEnded | JobUnclear | None:
         error = f"given up in the unknown state {job.state} after {age}"
         return JobUnclear(job.model_copy(update={"error": error}), at)
     return None
+
+
+def is_stuck(record: ShardRecord, job: Job, at: datetime, policy: str) -> bool:
+    """Whether a live job is to be cancelled now, or has begun to be."""
+    age = at - (job.created_at or at)
+    return record.stuck_since is not None or (policy == "cancel" and age >= STUCK_AFTER)
+
+
+def why_it_runs(job: Job, at: datetime) -> str:
+    """What to say of a live job."""
+    age = at - (job.created_at or at)
+    if age < LONG_RUNNING:
+        return "jobs are running"
+    return f"a job has been {_state(job)} for more than {LONG_RUNNING // timedelta(hours=1)} hours (--stuck)"
 
 
 def _state(job: Job) -> str:

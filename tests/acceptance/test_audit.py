@@ -70,13 +70,14 @@ def test_a_run_in_which_all_that_can_be_mended_went_wrong_is_clean_and_counted(f
     assert audit["looked_at"]
     assert audit == look.json(finished.run / "audit.json")
     totals, report = audit["totals"], look.json(finished.run / "report.json")
-    jobs = {"created": 10, "adopted": 1, "twins": 0, "unrecorded": 0, "listed": 10, "no_longer_listed": 0}
+    jobs = {"created": 11, "adopted": 1, "twins": 0, "unrecorded": 0, "listed": 11, "no_longer_listed": 0}
     assert totals["jobs"] == jobs
-    assert totals["lines"]["sent"] == finished.bought == report["requests_bought"] == ROWS - 1
+    assert totals["lines"]["sent"] == finished.bought == report["requests_bought"] == ROWS + 1
+    assert (totals["rows_bought_more_than_once"], totals["bought_again"]) == (2, {"missing": 2}), "cut or left out"
     assert {name: totals["lines"][name] for name in report["lines"]} == report["lines"]
     assert all(report["lines"].values()), "each kind of line is there"
-    assert totals["by_status"] == report["by_status"] == {"ok": ROWS - 3, "failed": 3}
-    assert [shard["shard"] for shard in audit["shards"]] == list(range(10))
+    assert totals["by_status"] == report["by_status"] == {"ok": ROWS - 1, "failed": 1}
+    assert [(shard["shard"], shard["round"]) for shard in audit["shards"]] == [*((n, 0) for n in range(10)), (10, 1)]
 
 
 def test_an_audit_writes_its_file_and_asks_for_the_list_of_jobs_and_nothing_else(finished: Finished, look: Any) -> None:
@@ -91,7 +92,15 @@ def test_a_person_reads_what_was_counted_and_without_a_key_that_the_jobs_were_le
 ) -> None:
     done = bare_cli("audit", run, "--offline")
     assert (done.code, done.err) == (0, "")
-    for word in ("30", "10 COLLECTED", "10 created", "29 sent", "not looked at", "clean"):
+    for word in (
+        "rows: 30",
+        "11 COLLECTED",
+        "11 created",
+        "31 sent",
+        "2 rows, which had been 2 missing",
+        "not looked at",
+        "clean",
+    ):
         assert word in done.out, done.out
     assert look.json(run / "audit.json")["looked_at"] is None
 
@@ -170,8 +179,8 @@ def test_jobs_that_were_made_under_the_runs_name_are_named_and_the_rest_is_not_l
     ours, theirs = sorted(done.json["findings"], key=lambda finding: finding["shard"] is None)
     assert twin in ours["what"] and "resume" in ours["fix"]
     assert stranger in theirs["what"]
-    assert done.json["totals"]["rows_bought_more_than_once"] == 2, "one of the three rows cannot be sent"
-    assert done.json["totals"]["jobs"]["no_longer_listed"] == 10, "the emulator has been reset since"
+    assert done.json["totals"]["rows_bought_more_than_once"] == 2 + 2, "one of the three rows cannot be sent"
+    assert done.json["totals"]["jobs"]["no_longer_listed"] == 11, "the emulator has been reset since"
     assert any("no longer listed" in note for note in done.json["notes"])
 
 

@@ -179,6 +179,39 @@ def test_a_fleet_and_one_process_make_the_same_dataset(
     assert one.schema.field("result").type == pa.struct([("label", pa.string()), ("score", pa.int64())])
 
 
+def _spoil(emulator: Any) -> None:
+    """Two lines fail once, one is refused by its number, one without a word of where."""
+    for fault, row in (
+        ("result_line_error", 3),
+        ("result_line_error", 38),
+        ("create_line_refused", 14),
+        ("create_line_refused_unnamed", 25),
+    ):
+        emulator.fault(fault, key=f"*-{row}-0-*")
+
+
+def test_a_fleet_buys_again_what_failed_and_isolates_what_is_refused_as_one_process_does(
+    submit: Any, manifest: Path, run: Path, cli: Any, emulator: Any, start_worker: Any, look: Any, folder: Path
+) -> None:
+    _spoil(emulator)
+    size = ("--max-requests-per-shard", PROMPTS // SHARDS)
+    alone = cli("submit", manifest, *QUICK, *size, "--runs", "solo", "--out", "solo/run")
+    bought = emulator.stats()["requests"]
+    emulator.reset()
+    _spoil(emulator)
+    for name in ("a@host-one", "b@host-two"):
+        start_worker(name)
+    together = submit(manifest, *HERE).ended()
+    assert (alone.code, together.code) == (3, 3), together.err
+    assert bought == emulator.stats()["requests"]
+    assert (bought["bought_total"], bought["distinct"]) == (PROMPTS, PROMPTS - 2)
+    one, other = look.dataset(folder / "solo" / "run"), look.dataset(run)
+    differ = [name for name in one.schema.names if not one[name].equals(other[name])]
+    assert set(differ) <= {"round"}, "how many rounds there are depends on when they are planned"
+    assert [row["index"] for row in look.rows(run) if row["status"] != "ok"] == [14, 25]
+    assert [row["index"] for row in look.rows(run) if row["attempts"] == 2] == [3, 38]
+
+
 # --- limits -----------------------------------------------------------------------------------------------------------
 
 

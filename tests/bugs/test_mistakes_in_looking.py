@@ -16,7 +16,7 @@ LISTS, DESKS, ALIGN = (
     "tests/contract/test_desks.py",
     "tests/unit/test_align.py",
 )
-ADVANCE, SHOP, LIFECYCLE = "gemini_batch.jobs.advance", "gemini_batch.jobs.shop", "gemini_batch.jobs.lifecycle"
+LOOKING, SHOP, LIFECYCLE = "gemini_batch.jobs.looking", "gemini_batch.jobs.shop", "gemini_batch.jobs.lifecycle"
 
 MISTAKES = {
     "one listing settles": (
@@ -26,19 +26,19 @@ MISTAKES = {
         f"{TIMES}::test_two_listings_far_apart_do_not_settle",
     ),
     "the settle time is in other units": (
-        ADVANCE,
+        LOOKING,
         "timedelta(seconds=shop.limits.settle) if",
         "timedelta(milliseconds=shop.limits.settle) if",
         f"{PAYING}::test_under_resubmit_a_send_that_stayed_absent_is_made_again_once",
     ),
     "under `wait` a lost create settles too": (
-        ADVANCE,
+        LOOKING,
         'if shop.limits.on_unknown == "resubmit" else None',
         "",
         f"{PAYING}::test_under_wait_a_hidden_job_is_never_bought_again",
     ),
     "the settle time is that of this machine's clock": (
-        ADVANCE,
+        LOOKING,
         "dict(listing.jobs), listing.at, settle)",
         "dict(listing.jobs), shop.clock.now(), settle)",
         f"{LOOKING}::test_a_lost_create_settles_by_the_services_time_whatever_clock_this_machine_has[ahead]",
@@ -50,31 +50,31 @@ MISTAKES = {
         f"{LISTS}::test_every_page_is_read",
     ),
     "a list that lacks a recorded job is complete": (
-        ADVANCE,
+        LOOKING,
         "if lacking := self._lacking(listing):",
         "if lacking := None:",
         f"{PAYING}::test_a_list_that_lacks_a_recorded_job_is_no_proof_of_absence",
     ),
     "a list that repeats a page is complete": (
-        ADVANCE,
+        LOOKING,
         "if event is None or not listing.whole:",
         "if event is None:",
         f"{LOOKING}::test_a_list_that_shows_a_job_twice_is_no_proof_of_absence",
     ),
     "a list under another key is complete": (
-        ADVANCE,
+        LOOKING,
         "if unseen and unseen == recorded and not self._sees_upload():",
         "if False:",
         f"{LOOKING}::test_a_key_that_sees_nothing_of_the_run_proves_no_absence",
     ),
     "404 under another key means gone": (
-        ADVANCE,
+        LOOKING,
         "if name not in listing.names and self._witnessed(listing) and self._spaced(listing.at):",
         "if name not in listing.names and self._spaced(listing.at):",
         f"{LOOKING}::test_a_key_that_sees_nothing_of_the_run_writes_no_job_off",
     ),
     "results that another key cannot see are gone": (
-        ADVANCE,
+        LOOKING,
         "if (job.name in listing.names or self._witnessed(listing)) and self._spaced(listing.at):",
         "if self._spaced(listing.at):",
         f"{LOOKING}::test_a_key_that_sees_nothing_of_the_run_gives_no_results_up",
@@ -98,7 +98,7 @@ MISTAKES = {
         f"{PAYING}::test_a_listing_from_before_the_send_is_no_absence",
     ),
     "a sweep's listing holds for what was sent since": (
-        ADVANCE,
+        LOOKING,
         "if advancing.version != before.version:",
         "if False:",
         f"{LOOKING}::test_a_sweeps_listing_says_nothing_of_what_was_sent_after_it_began",
@@ -116,7 +116,7 @@ MISTAKES = {
         f"{TWINS}::test_a_twin_that_ended_by_itself_is_only_counted",
     ),
     "of two jobs of a send one is recorded": (
-        ADVANCE,
+        LOOKING,
         "if job.display_name in names:",
         "if False:",
         f"{PAYING}::test_all_jobs_of_one_send_are_recorded_the_oldest_is_the_shards",

@@ -10,7 +10,7 @@ import pytest
 
 PAYING, LIFE, LEDGER = "tests/unit/test_paying.py", "tests/unit/test_lifecycle.py", "tests/unit/test_ledger.py"
 WIRE = "tests/contract/test_sends_once.py"
-ADVANCE, SHOP, LIFECYCLE = "gemini_batch.jobs.advance", "gemini_batch.jobs.shop", "gemini_batch.jobs.lifecycle"
+SENDING, HELD, SHOP, LIFECYCLE = (f"gemini_batch.jobs.{module}" for module in ("sending", "held", "shop", "lifecycle"))
 
 MISTAKES = {
     "the claim of another process will do": (
@@ -32,7 +32,7 @@ MISTAKES = {
         f"{LIFE}::test_a_send_that_somebody_else_began_is_never_made_again_but_becomes_unknown",
     ),
     "who lost the race for SENDING sends too": (
-        ADVANCE,
+        SENDING,
         "if not self._save(events.SendBegan(send)):",
         "if not self._save(events.SendBegan(send)) and False:",
         f"{PAYING}::test_of_two_workers_on_one_shard_only_the_writer_of_sending_sends",
@@ -56,7 +56,7 @@ MISTAKES = {
         f"{LEDGER}::test_a_create_that_reports_failure_after_success_is_recognised_by_its_nonce[after]",
     ),
     "a time-out clears SENDING": (
-        ADVANCE,
+        SENDING,
         "return events.OutcomeUnknown(str(error))",
         "return events.SendFailed(send.number, str(error))",
         f"{PAYING}::test_a_lost_answer_is_found_by_name_and_adopted",
@@ -68,13 +68,13 @@ MISTAKES = {
         f"{LIFE}::test_a_word_about_an_earlier_send_does_not_speak_for_the_last[SendFailed]",
     ),
     "a sender that slept sends all the same": (
-        ADVANCE,
+        SENDING,
         "if waited > SEND_WITHIN:",
         "if waited > SEND_WITHIN * 1000:",
         f"{PAYING}::test_a_sender_that_slept_after_recording_the_send_does_not_send",
     ),
     "what the disk would not take is forgotten": (
-        ADVANCE,
+        HELD,
         "self._shop.unrecorded[self._record.shard] = event",
         "pass",
         f"{PAYING}::test_a_job_whose_name_could_not_be_recorded_is_recorded_before_anything_else",

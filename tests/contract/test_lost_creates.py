@@ -13,7 +13,8 @@ from gemini_batch.config import Account
 from gemini_batch.emulator.local import LocalEmulator
 from gemini_batch.finish import finish
 from gemini_batch.gemini.client import GeminiClient
-from gemini_batch.jobs.advance import Stop, advance, look, work
+from gemini_batch.jobs.advance import advance, look, work
+from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.objects import ObjectStore
 from gemini_batch.records import ShardState
 

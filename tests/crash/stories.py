@@ -40,6 +40,10 @@ def job_deleted(case: Case) -> None:
     case.lab.call("DELETE", f"/v1beta/{job['name']}")
 
 
+def days_pass(case: Case) -> None:
+    case.lab.call("POST", "/admin/clock", {"advance_seconds": 37 * 3600})
+
+
 def handed_to_a_fleet(case: Case) -> None:
     run_id = case.lab.look.json(case.run / "run.json")["run_id"]
     (case.folder / ".active").mkdir()
@@ -102,6 +106,18 @@ ODD = (
         creates=3,
         bought_twice=2,
         audit=("bought_twice",),
+    ),
+    Story(
+        "a job that runs for days",
+        do="resume",
+        manifest="texts",
+        until=BEFORE_LOOK,
+        faults=({"name": "job_stuck"},),
+        then=days_pass,
+        changed={"stuck": "cancel"},
+        creates=4,
+        bought_twice=2,
+        one_fails=True,
     ),
     Story("other limits", do="resume", until=BEFORE_CREATE, changed={"max_live_jobs": 7}),
     Story("the newest run", do="resume_newest", until=BEFORE_CREATE),

@@ -23,6 +23,22 @@ def submit(cli: Any, look: Any, folder: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def submit_on(submit: Callable[..., Any], resume: Callable[[], Any]) -> Callable[..., Any]:
+    """The same; if the refused shard happens to be the first to be sent, a person says to go on."""
+
+    def go(*given: object) -> Any:
+        done = submit(*given)
+        return resume() if done.code == 1 and "first job" in done.json["reason"] else done
+
+    return go
+
+
+@pytest.fixture
+def resume(cli: Any) -> Callable[[], Any]:
+    return lambda: cli("resume", "run", "--poll-interval", "0.2", "--json", timeout=60)
+
+
+@pytest.fixture
 def refuse(emulator: Any) -> Callable[..., None]:
     """From now on the service takes no create with a line of these rows."""
 
@@ -34,8 +50,8 @@ def refuse(emulator: Any) -> Callable[..., None]:
 
 
 @pytest.fixture
-def outcome(look: Any, folder: Path, emulator: Any) -> Callable[..., list[dict[str, Any]]]:
-    """Every row but the refused ones is right, all were bought once, the refused never."""
+def outcome(look: Any, folder: Path, emulator: Any, cli: Any) -> Callable[..., list[dict[str, Any]]]:
+    """Every row but the refused ones is right, all were bought once, the refused never; the audit agrees."""
 
     def check(rows: int, refused: set[int], samples: int = 1) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = look.rows(folder / "run")
@@ -48,6 +64,8 @@ def outcome(look: Any, folder: Path, emulator: Any) -> Callable[..., list[dict[s
                 assert (row["status"], row["attempts"]) == ("ok", 1)
         assert emulator.bought_twice() == []
         assert emulator.bought == (rows - len(refused)) * samples
+        audit = cli("audit", "run", "--json")
+        assert audit.json["findings"] == [], audit.out
         return found
 
     return check
@@ -144,60 +162,61 @@ def test_a_line_is_a_sample_and_its_row_is_left_out_with_all_of_them(submit: Any
 # --- a line that is not named -----------------------------------------------------------------------------------------
 
 
-def test_an_unnamed_line_is_found_by_halves(submit: Any, refuse: Any, outcome: Any, emulator: Any) -> None:
+def test_an_unnamed_line_is_found_by_halves(submit_on: Any, refuse: Any, outcome: Any, emulator: Any) -> None:
     refuse(NOT_NAMED, 21)
-    done = submit(32, 16)
+    done = submit_on(32, 16)
     assert done.code == 3, done.err
     found = outcome(32, {21})
     assert found[21]["error"]["message"] == UNNAMED
-    assert _rejected(emulator) == 5, "16, 8, 4, 2 and 1 rows"
+    assert _rejected(emulator) in {5, 6}, "16, 8, 4, 2 and 1 rows; 16 twice if they were the first to be sent"
 
 
 def test_two_unnamed_lines_in_different_shards_are_both_found(
-    submit: Any, refuse: Any, outcome: Any, emulator: Any
+    submit_on: Any, refuse: Any, outcome: Any, emulator: Any
 ) -> None:
     refuse(NOT_NAMED, 9, 18)
-    done = submit(24, 8)
+    done = submit_on(24, 8)
     assert done.code == 3, done.err
     outcome(24, {9, 18})
 
 
-def test_an_unnamed_line_among_samples_is_found_by_halves(submit: Any, emulator: Any, outcome: Any) -> None:
+def test_an_unnamed_line_among_samples_is_found_by_halves(submit_on: Any, emulator: Any, outcome: Any) -> None:
     emulator.fault(NOT_NAMED, key="*-5-2-*")
-    done = submit(7, 12, "--n-samples", "3")
+    done = submit_on(7, 12, "--n-samples", "3")
     assert done.code == 3, done.err
     outcome(7, {5}, samples=3)
-    assert _rejected(emulator) == 3
+    assert _rejected(emulator) in {3, 4}
 
 
 def test_both_halves_refused_alike_stop_the_run_and_resume_halves_on(
-    submit: Any, refuse: Any, outcome: Any, emulator: Any, cli: Any
+    submit_on: Any, refuse: Any, outcome: Any, emulator: Any, resume: Any
 ) -> None:
     """It may be the settings: a person is asked before each row of a large shard is tried by itself."""
     refuse(NOT_NAMED, 10, 15)
-    done = submit(16, 8)
+    done = submit_on(16, 8)
     assert done.code == 1, done.err
     assert done.json["state"] == "stopped"
     assert "both halves of shard 1" in done.json["reason"] and UNNAMED in done.json["reason"]
     assert "resume" in done.json["reason"]
     assert done.json["rows"] == {"total": 16, "ok": 8, "failed": 0, "pending": 8}
-    assert (emulator.bought, _rejected(emulator)) == (8, 3)
-    resumed = cli("resume", "run", "--poll-interval", "0.2", "--json", timeout=60)
+    assert emulator.bought == 8
+    assert _rejected(emulator) in {3, 4}
+    resumed = resume()
     assert resumed.code == 3, resumed.err
     outcome(16, {10, 15})
     assert resumed.json["rows"] == {"total": 16, "ok": 14, "failed": 2, "pending": 0}
 
 
 def test_a_shard_whose_every_row_is_refused_ends_with_each_of_them_failed(
-    submit: Any, refuse: Any, outcome: Any, cli: Any
+    submit_on: Any, refuse: Any, outcome: Any, resume: Any
 ) -> None:
     """Every level of halves stops the run once; nobody is locked out of the rows that are fine."""
     refuse(NOT_NAMED, *range(8, 16))
-    done = submit(24, 8)
+    done = submit_on(24, 8)
     stops = 0
     while done.code == 1:
         stops += 1
-        done = cli("resume", "run", "--poll-interval", "0.2", "--json", timeout=60)
+        done = resume()
     assert (done.code, stops <= 3) == (3, True), done.err
     outcome(24, {*range(8, 16)})
 
@@ -214,21 +233,21 @@ def test_a_first_job_refused_without_a_line_stops_the_run_at_once(submit: Any, r
 
 
 def test_a_run_whose_first_job_was_refused_for_a_row_is_finished_by_resume(
-    submit: Any, refuse: Any, outcome: Any, cli: Any
+    submit: Any, refuse: Any, outcome: Any, resume: Any
 ) -> None:
     refuse(NOT_NAMED, 1)
     assert submit(16, 4).code == 1
-    done = cli("resume", "run", "--poll-interval", "0.2", "--json", timeout=60)
+    done = resume()
     assert done.code == 3, done.err
     outcome(16, {1})
 
 
 def test_settings_that_the_service_refuses_stop_a_resumed_run_again_before_anything_is_bought(
-    submit: Any, emulator: Any, cli: Any
+    submit: Any, emulator: Any, resume: Any
 ) -> None:
     emulator.fault(NOT_NAMED)
     assert submit(16, 4).code == 1
-    done = cli("resume", "run", "--poll-interval", "0.2", "--json", timeout=60)
+    done = resume()
     assert done.code == 1
     assert "nothing was bought" in done.json["reason"]
     assert (emulator.bought, _rejected(emulator)) == (0, 3)
@@ -243,14 +262,14 @@ def test_a_fault_of_whatever_line_is_first_stops_the_run_as_one_of_the_settings(
 
 
 def test_a_run_stopped_for_its_settings_goes_on_when_the_service_takes_them(
-    submit: Any, emulator: Any, look: Any, folder: Path, cli: Any
+    submit: Any, emulator: Any, look: Any, folder: Path, cli: Any, resume: Any
 ) -> None:
-    """The two lines that were left out on the way are asked for by retry."""
+    """The two lines that were left out on the way, of whichever shard was first, are asked for by retry."""
     emulator.fault(NAMED, times=3)
     assert submit(16, 8).code == 1
-    done = cli("resume", "run", "--poll-interval", "0.2", "--json", timeout=60)
+    done = resume()
     assert done.code == 3, done.err
-    assert [row["index"] for row in look.rows(folder / "run") if row["status"] != "ok"] == [0, 1]
+    assert [row["index"] for row in look.rows(folder / "run") if row["status"] != "ok"] in ([0, 1], [8, 9])
     assert cli("retry", "run", "--poll-interval", "0.2", "--json", timeout=60).code == 0
     assert {row["status"] for row in look.rows(folder / "run")} == {"ok"}
     assert (emulator.bought, emulator.bought_twice()) == (16, [])

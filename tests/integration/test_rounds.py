@@ -96,3 +96,24 @@ def test_retry_replaces_the_content_of_rows(submit: Any, emulator: Any, look: An
     assert found[7]["text"] == look.answer("Prompt number 700")
     assert [row["text"] for row in found if row["index"] != 7] == [t for i, t in enumerate(_texts(look)) if i != 7]
     assert _audit(cli)["findings"] == []
+
+
+def test_samples_that_failed_and_shards_that_were_refused_are_accounted_for(
+    submit: Any, emulator: Any, look: Any, folder: Path, cli: Any
+) -> None:
+    """Three samples a row; a create refused for a line that it names, another for one that it does not; then a row
+    that is ok once more."""
+    emulator.fault("result_line_error", row=1, times=2)
+    emulator.fault("create_line_refused", key="*-0-0-*")
+    emulator.fault("create_line_refused_unnamed", key="*-9-0-*")
+    done = submit("--n-samples", "3", "--max-requests-per-shard", "12", "--max-live-jobs", "1")
+    assert done.code == 3, done.err
+    found = look.rows(folder / "run")
+    assert [row["index"] for row in found if row["status"] != "ok"] == [0, 9]
+    assert _audit(cli)["findings"] == []
+    (folder / "keys").write_text("3\n")
+    again = cli("retry", "run", "--keys", "keys", "--json", "--poll-interval", "0.2", timeout=60)
+    assert again.code == 3, again.err
+    audit = _audit(cli)
+    assert (audit["findings"], audit["finished"]) == ([], True)
+    assert audit["totals"]["bought_again"] == {"transient": 2, "ok": 1}

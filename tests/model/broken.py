@@ -6,8 +6,9 @@ from unittest.mock import patch
 import calls
 
 from gemini_batch.jobs import advance as advancing
-from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs import events, lifecycle, sending
 from gemini_batch.jobs.shop import Shop
+from gemini_batch.jobs.verdicts import Rest
 from gemini_batch.records import ShardState
 
 _Advance = advancing._Advance
@@ -93,7 +94,7 @@ def old_listing_is_believed():
 
 def late_sender_sends():
     """The sender does not look at its clock between SENDING and the create."""
-    return patch.object(advancing, "SEND_WITHIN", timedelta(days=1000))
+    return patch.object(sending, "SEND_WITHIN", timedelta(days=1000))
 
 
 def word_of_any_send_counts():
@@ -135,7 +136,7 @@ def late_word_is_forced():
 
 def unknown_is_not_looked_for():
     """Whoever finds UNKNOWN leaves it to others."""
-    return patch.object(_Advance, "_reconcile", lambda _: advancing.Rest("later"))
+    return patch.object(_Advance, "_reconcile", lambda _: Rest("later"))
 
 
 def newest_job_is_the_jobs():

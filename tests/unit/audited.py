@@ -16,7 +16,8 @@ from gemini_batch.audit.walk import Means, Walk
 from gemini_batch.coordinator.retry import Choice, retry
 from gemini_batch.errors import Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.finish import begin_round, finish
-from gemini_batch.jobs.advance import Stop, advance
+from gemini_batch.jobs.advance import advance
+from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
 

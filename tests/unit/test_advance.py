@@ -8,7 +8,8 @@ from shops import Clock, make_shop
 from gemini_batch import rundir
 from gemini_batch.errors import Denied, NotFound
 from gemini_batch.gemini.remote import Listing, Seen, StoredFile
-from gemini_batch.jobs.advance import Rest, Stop, advance
+from gemini_batch.jobs.advance import advance
+from gemini_batch.jobs.verdicts import Rest, Stop
 from gemini_batch.records import Job, ShardState
 
 

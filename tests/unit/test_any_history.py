@@ -23,8 +23,9 @@ from test_crash_points import Announced, Died
 from gemini_batch import effects
 from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.gemini.remote import Listing
-from gemini_batch.jobs.advance import Stop, advance, look, work
+from gemini_batch.jobs.advance import advance, look, work
 from gemini_batch.jobs.twins import end_all
+from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.objects import ObjectStore
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Job, ShardRecord, ShardState

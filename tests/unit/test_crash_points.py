@@ -19,7 +19,8 @@ from test_paying import Service
 from gemini_batch import effects
 from gemini_batch.effects import effect
 from gemini_batch.finish import finish
-from gemini_batch.jobs.advance import Stop, advance
+from gemini_batch.jobs.advance import advance
+from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.objects import ObjectStore
 
 REMOTE = ("upload", "create_job", "get_job", "list_jobs", "get_file", "download")

@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from audited import copied, finished_shop
+from audited import copied, finished_shop, run_in_rounds
 from made import make_asked, make_limits
 from test_lifecycle import NOW, UPLOAD, send
 
 from gemini_batch.config import Account
+from gemini_batch.coordinator.retry import Choice, retry
 from gemini_batch.doctor.judge import RunSeen, Seen, diagnosis_of, judge
 from gemini_batch.doctor.report import diagnosis_in_words
 from gemini_batch.doctor.visit import Visit
@@ -18,6 +19,7 @@ from gemini_batch.errors import Denied
 from gemini_batch.findings import MOST_TOLD, findings_in_words
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.gemini.remote import Listing, StoredFile
+from gemini_batch.jobs.advance import advance
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.records import Job, ShardRecord, ShardState
 
@@ -277,6 +279,24 @@ def test_a_service_that_refuses_is_a_finding_and_the_runs_are_still_looked_at(sh
     shop.remote.list_files = refused
     (tmp_path / "run/_SUCCESS").unlink()
     assert [one.kind for one in visit(shop, tmp_path)] == ["jobs_unseen", "files_unseen", "problem"]
+
+
+def test_shards_of_later_rounds_count_like_any_other(tmp_path_factory, tmp_path):
+    """Planned by a retry, sent, and then left alone for a day; their job is wanted."""
+    folder = tmp_path_factory.mktemp("rounds")
+    shop = run_in_rounds(folder, make_asked, make_limits)
+    shop.remote.list_files = lambda: ()
+    assert visit(shop, folder) == []
+    retry(shop.files, shop.run, shop.limits, Choice(keys=frozenset({"0"})))
+    (planned,) = visit(shop, folder)
+    assert (planned.kind, "no process works" in planned.what) == ("problem", True), "not finished any more"
+    shop.remote.state = "BATCH_STATE_RUNNING"
+    last = len(shop.plan) - 1
+    advance(shop, last)
+    assert [one for one in visit(shop, folder) if one.shard == last] == [], "its job is wanted"
+    shop.clock.passed += 30 * HOUR
+    (stuck,) = [one for one in visit(shop, folder) if one.kind == "stuck"]
+    assert (stuck.shard, "1 shards are SUBMITTED for up to 30 h" in stuck.what) == (last, True)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

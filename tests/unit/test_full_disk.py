@@ -11,7 +11,8 @@ from test_crash_points import Announced
 
 from gemini_batch import effects, rundir
 from gemini_batch.finish import finish
-from gemini_batch.jobs.advance import Rest, Stop, advance
+from gemini_batch.jobs.advance import advance
+from gemini_batch.jobs.verdicts import Rest, Stop
 from gemini_batch.ledger.posix import PosixStore
 
 WRITES = {"store.create", "store.publish"}

@@ -9,8 +9,9 @@ from test_paying import Service, look
 
 from gemini_batch.errors import Denied, NotFound, Unavailable
 from gemini_batch.gemini.remote import Listing
-from gemini_batch.jobs.advance import Stop, work
 from gemini_batch.jobs.advance import look as look_in
+from gemini_batch.jobs.advance import work
+from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.records import ShardState
 

@@ -10,8 +10,9 @@ from shops import Clock, make_shop
 
 from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.gemini.remote import Listing, Seen, StoredFile
-from gemini_batch.jobs.advance import AwaitDesk, Rest, Stop, advance
+from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.collect import collect
+from gemini_batch.jobs.verdicts import AwaitDesk, Rest, Stop
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.quota.desk import Desk, MemoryBooks
 from gemini_batch.records import Job, ShardState

@@ -11,7 +11,8 @@ from shops import Clock, make_shop
 from test_paying import Service
 
 from gemini_batch.finish import finish
-from gemini_batch.jobs.advance import Stop, advance
+from gemini_batch.jobs.advance import advance
+from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.objects import ObjectStore
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.records import ShardState

@@ -12,8 +12,9 @@ from test_paying import Service
 
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.finish import finish
-from gemini_batch.jobs.advance import Stop, advance
+from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.parse import parse
+from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.parquet import Writer, read_own_table
 

@@ -10,8 +10,9 @@ from test_paying import Service, look
 from gemini_batch import rundir
 from gemini_batch.errors import NotFound, Unavailable
 from gemini_batch.finish import finish
-from gemini_batch.jobs.advance import Stop, advance
+from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.twins import learn_listed
+from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.quota.desk import Desk, MemoryBooks
 from gemini_batch.records import Job

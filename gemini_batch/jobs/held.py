@@ -1,0 +1,35 @@
+"""A shard in hand: its newest record, and the one way to change it."""
+
+from datetime import timedelta
+
+from gemini_batch.gemini.remote import Listing
+from gemini_batch.jobs import events
+from gemini_batch.jobs.shop import STAYS_TRUE, Shop
+
+
+class Held:
+    """What the steps of one call of `advance` share."""
+
+    def __init__(self, shop: Shop, shard: int, listing: Listing | None = None) -> None:
+        self._shop = shop
+        self._record = shop.last(shard)
+        self._claim: str | None = None
+        self._listed = listing
+
+    def _save(self, event: events.Event) -> bool:
+        try:
+            self._record, won = self._shop.save(self._record, event)
+        except OSError:
+            if isinstance(event, STAYS_TRUE):
+                self._shop.unrecorded[self._record.shard] = event
+            raise
+        if won and isinstance(event, events.Claimed):
+            self._claim = self._record.nonce
+        return won
+
+    @property
+    def _tokens(self) -> int:
+        return self._shop.tokens(self._record.shard)
+
+    def _ceiling(self) -> timedelta:
+        return timedelta(seconds=self._shop.limits.poll_interval)
