@@ -233,6 +233,7 @@ def distributed_batch_process(
 
     Raises:
         BadInput: something cannot be carried out as given; nothing was sent.
+        CostNotConfirmed: a new run whose high estimate passes `confirm_above` USD (10), without `yes=True`.
         RunStopped: the service refuses the key, the model or the form of the request.
     """
     _refuse_unbuilt(max_cost=(max_cost, None))

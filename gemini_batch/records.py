@@ -141,6 +141,8 @@ class Limits(Frozen):
     retry_invalid: bool = False
     tier: Tier | None = None
     """Where `max_enqueued_tokens` is from, unless it was given as a number."""
+    price: tuple[float, float] | None = None
+    """What the user says that the model costs: USD per million input and output tokens."""
 
 
 class RunRecord(Frozen):

@@ -68,7 +68,7 @@ def summarise(
             for reason, shards in _reasons(records, waiting or {}, desk_says, len(unplanned)).items()
         ],
         "jobs": _jobs(records, now),
-        "cost_usd": {"spent": None, "reserved": None, "cap": None},
+        "cost_usd": _cost(records),
         "last_progress_at": max((record.at for record in records if record.at), default=run.created_at).isoformat(),
         "last_looked_at": _text(looked_at or (None if handed_over else now)),
         "stalled": idle,
@@ -98,6 +98,14 @@ def _rows(total: int, plan: list[ShardPlan], by_shard: Mapping[int, ShardRecord]
             ok += tally.mended if entry.round else tally.by_status.get("ok", 0)
     pending = min(pending, total - ok)
     return {"total": total, "ok": ok, "failed": total - ok - pending, "pending": pending}
+
+
+def _cost(records: list[ShardRecord]) -> dict[str, float | int | None]:
+    """What collected lines are known to have cost; null, not 0, where none of them has a known cost."""
+    tallies = [record.tally for record in records if record.tally]
+    spent, unknown = sum(tally.cost_usd for tally in tallies), sum(tally.unpriced for tally in tallies)
+    known = None if unknown and not spent else round(float(spent), 6)
+    return {"spent": known, "reserved": None, "cap": None, "unknown_lines": unknown}
 
 
 def _jobs(records: list[ShardRecord], now: datetime) -> dict[str, int | None]:

@@ -29,6 +29,19 @@ class BatchPrice:
         return self.input_usd * input_tokens + self.output_usd * output_tokens
 
 
+def price_of(model: str, at: datetime, given: tuple[float, float] | None) -> BatchPrice | None:
+    """The price of a model's batch requests on the day of an instant; None if nobody knows one.
+
+    Args:
+        given: what the user says that a million input and output tokens cost, in USD. It wins, and holds for cached
+            tokens as for other input.
+    """
+    if given is None:
+        return batch_price(model, at.replace(hour=0, minute=0, second=0, microsecond=0))
+    input_usd, output_usd = (Decimal(str(usd)) / 1_000_000 for usd in given)
+    return BatchPrice(input_usd, output_usd, input_usd)
+
+
 @lru_cache(maxsize=256)
 def batch_price(model: str, at: datetime) -> BatchPrice | None:
     """The price in force at an instant; None for a model that nobody has priced."""
