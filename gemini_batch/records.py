@@ -260,6 +260,8 @@ class Tally(Frozen):
     """Lines whose cost is not known."""
     raw_sha256: str | None = None
     part_sha256: str
+    counted: int | None = None
+    """Lines whose usage says how many tokens their prompt had; None by a release that did not count them."""
 
 
 class LeftOut(Frozen):
