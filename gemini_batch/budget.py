@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from gemini_batch.errors import BadInput
+from gemini_batch.gemini.calibrate import Calibration, read_shard
 from gemini_batch.gemini.estimate import INPUT_HIGH, output_tokens
 from gemini_batch.gemini.prices import BatchPrice, price_of
 from gemini_batch.records import Asked, Limits, Reservation, ShardPlan, ShardRecord, ShardState, SpendRecord
@@ -24,9 +25,6 @@ PAYING = frozenset({S.SENDING, S.UNKNOWN, S.SUBMITTED, S.ENDED})
 
 MARGIN = Decimal("1.25")
 """On the highest ratio of counted to estimated input tokens of any shard so far. Ours: shards of one run are alike."""
-
-ENOUGH_LINES = 10
-"""A shard of fewer answers says nothing of the others."""
 
 SHARE = 8
 """Shards that a cap pays for at once, at their highest: one may cost an eighth of it, so that a cap below the cost of
@@ -121,7 +119,7 @@ def committed(book: SpendRecord) -> float:
 
 def input_factor(book: SpendRecord) -> Decimal:
     """By how much an estimate of input tokens may be too low, by what has come back."""
-    if not book.highest_ratio:
+    if book.highest_ratio is None:
         return INPUT_HIGH
     return max(Decimal(1), MARGIN * Decimal(str(book.highest_ratio)))
 
@@ -203,7 +201,7 @@ class _Sums:
     def __init__(self, book: SpendRecord) -> None:
         self._before = book
         self._settled, self._unknown = book.settled_usd, book.unknown_usd
-        self._estimated, self._counted, self._highest = book.estimated_tokens, book.counted_tokens, book.highest_ratio
+        self._seen = Calibration(highest=book.highest_ratio)
         self._twins = dict.fromkeys(book.twins)
         self._unheld = list(book.unheld)
         self.held: list[Reservation] = []
@@ -215,13 +213,7 @@ class _Sums:
             return
         self._settled += tally.cost_usd
         self._unknown += usd * _unknown_share(record)
-        answered = lines - min(lines, tally.unpriced)
-        estimated = round(entry.tokens * answered / lines)
-        if answered < ENOUGH_LINES or not estimated:
-            return
-        self._estimated += estimated
-        self._counted += tally.prompt_tokens
-        self._highest = max(self._highest, tally.prompt_tokens / estimated)
+        self._seen = self._seen.add(read_shard(entry, tally))
 
     def take_over(self, record: ShardRecord, usd: float, entry: ShardPlan) -> None:
         """A shard that was sent without a reservation."""
@@ -246,9 +238,7 @@ class _Sums:
                 "held": tuple(self.held),
                 "unheld": tuple(self._unheld),
                 "twins": tuple(self._twins),
-                "estimated_tokens": self._estimated,
-                "counted_tokens": self._counted,
-                "highest_ratio": self._highest,
+                "highest_ratio": self._seen.highest,
             }
         )
 

@@ -264,6 +264,8 @@ class Tally(Frozen):
     """Lines whose cost is not known."""
     raw_sha256: str | None = None
     part_sha256: str
+    counted: int | None = None
+    """Lines whose usage says how many tokens their prompt had; None by a release that did not count them."""
 
 
 class LeftOut(Frozen):
@@ -323,9 +325,5 @@ class SpendRecord(Snapshot):
     """Shards that were sent without a reservation (no cap was set then) and are in the sums: from, to (exclusive)."""
     twins: tuple[str, ...] = ()
     """Jobs beside the one of their shard that are in the sums."""
-    estimated_tokens: int = 0
-    """Input tokens that what is collected was estimated to take, ..."""
-    counted_tokens: int = 0
-    """... and that it took."""
-    highest_ratio: float = 0.0
-    """Of the second to the first, in any one shard."""
+    highest_ratio: float | None = None
+    """Of counted to estimated input tokens, in any one shard that is settled."""
