@@ -122,7 +122,8 @@ ODD = (
     Story(
         "a cap that pays for one job at a time",
         manifest="texts",
-        options={"max_cost": 0.0011, "max_output_tokens": 200},
+        options={"max_cost": 0.0003, "max_output_tokens": 200},
+        creates=len(PROMPTS),
     ),
     Story("the newest run", do="resume_newest", until=BEFORE_CREATE),
     Story("a run that is taken back from a fleet", do="resume", until=BEFORE_CREATE, then=handed_to_a_fleet),
