@@ -17,6 +17,9 @@ _THOUGHTS: list[Json] = [
     {"text": "Let me look at it once more.", "thought": True},
     {"thoughtSignature": "Q29udGV4dA=="},
 ]
+_LEAKED = {"text": "THOUGHT: Let me look at it once more.\n\n"}
+"""As met on Vertex AI (python-genai #2121)."""
+
 Piece = Json | bytes
 
 
@@ -145,6 +148,7 @@ _OF_LINES: dict[str, Callable[[Json], list[Piece]]] = {
     "result_line_broken": _broken,
     "result_line_bad_utf8": _bad_utf8,
     "result_line_giant": _giant,
+    "result_line_without_key": lambda line: [_relinked({}, line)],
     "result_line_error": _error,
     "result_line_status": _status,
     "result_line_media_expired": _media_expired,
@@ -219,6 +223,28 @@ def _split(line: Json) -> Json:
     return _with_parts(line, [{"text": piece} for piece in pieces])
 
 
+def _shifted(text: str) -> str:
+    """What responseJsonSchema led to in batches (ruby_llm #894): what should be a value is a name, and the reverse."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    if type(found) is not dict or not found:
+        return text
+    first, *others = found
+    values = (value if type(value) is str else orjson.dumps(value).decode() for value in found.values())
+    return orjson.dumps(dict(zip(values, [*others, first], strict=True))).decode()
+
+
+def _with_citations(line: Json) -> Json:
+    """As the service adds them to JSON too (python-genai #1341)."""
+    text = _text_of(line) or ""
+    changed = _with_parts(line, [{"text": text}])
+    source = {"startIndex": len(text) // 2, "endIndex": len(text), "uri": "https://example.com/source", "license": ""}
+    changed["response"]["candidates"][0]["citationMetadata"] = {"citationSources": [source]}
+    return changed
+
+
 def _separator(line: Json) -> Json:
     """In a member that no answer depends on: JSON leaves these raw, and a reader that splits at them tears the line."""
     return {**line, "response": line["response"] | {"responseId": "\u2028\u2029\u0085"}}
@@ -240,6 +266,9 @@ _OF_RESPONSES: dict[str, Callable[[Json], Json]] = {
     "result_line_split": _split,
     "result_line_fenced": lambda line: _retold(line, lambda text: f"```json\n{text}\n```"),
     "result_line_in_prose": lambda line: _retold(line, lambda text: f"Here is the JSON you asked for:\n\n{text}"),
+    "result_line_shifted": lambda line: _retold(line, _shifted),
+    "result_line_leaked_thought": lambda line: _with_parts(line, [_LEAKED, {"text": _text_of(line)}]),
+    "result_line_citations": _with_citations,
     "result_line_separator": _separator,
     "result_line_without_usage": _without_usage,
 }
