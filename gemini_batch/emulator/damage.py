@@ -9,6 +9,7 @@ from types import TracebackType
 
 import orjson
 
+from gemini_batch.emulator.usage import number
 from gemini_batch.emulator.wire import Json, no_access_message
 
 _INTERNAL = {"code": 13, "message": "An internal error has occurred. Please retry."}
@@ -163,11 +164,18 @@ _FAILED = frozenset({"result_line_error", "result_line_status", "result_line_med
 
 
 def _text_of(line: Json) -> str | None:
-    """The text of a generated answer; None where there is none."""
-    for candidate in (line.get("response") or {}).get("candidates", ()):
-        parts = candidate.get("content", {}).get("parts", ())
-        return next((part["text"] for part in parts if "text" in part and "thought" not in part), None)
+    """The text of a generated answer; None where there is none: a user's own result may have any shape."""
+    match line.get("response"):
+        case {"candidates": [{"content": {"parts": [*parts]}}, *_]}:
+            texts = (part["text"] for part in parts if type(part) is dict and "text" in part and "thought" not in part)
+            text = next(texts, None)
+            return text if type(text) is str else None
     return None
+
+
+def _usage_of(response: Json) -> Json:
+    usage = response.get("usageMetadata")
+    return usage if type(usage) is dict else {}
 
 
 def _retold(line: Json, tell: Callable[[str], str]) -> Json:
@@ -192,7 +200,7 @@ def _with_parts(line: Json, parts: list[Json] | None, finish_reason: str | None 
 
 def _blocked(line: Json) -> Json:
     response = line["response"]
-    tokens = response.get("usageMetadata", {}).get("promptTokenCount", 1)
+    tokens = _usage_of(response).get("promptTokenCount", 1)
     blocked: Json = {name: value for name, value in response.items() if name != "candidates"}
     blocked["promptFeedback"] = {"blockReason": "PROHIBITED_CONTENT"}
     blocked["usageMetadata"] = {"promptTokenCount": tokens, "totalTokenCount": tokens}
@@ -206,9 +214,9 @@ def _truncated(line: Json) -> Json:
 
 def _unfinished(line: Json) -> Json:
     changed = _with_parts(line, [], "MAX_TOKENS")
-    usage = changed["response"].get("usageMetadata")
-    if usage:
-        usage["thoughtsTokenCount"] = usage.pop("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
+    if usage := _usage_of(changed["response"]):
+        spent = (number(usage.pop("candidatesTokenCount", 0)), number(usage.get("thoughtsTokenCount", 0)))
+        usage["thoughtsTokenCount"] = sum(filter(None, spent))
     return changed
 
 

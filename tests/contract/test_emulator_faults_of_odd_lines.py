@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from google import genai
 from google.genai import types
 from sdk_calls import MODEL, Client, finished, request_of, submit
 from six_prompts import KEYS, answer_text, inlined, keys_of, lines, lines_of, prompt_of, text_of
 
 from gemini_batch.emulator.answers import expected_answer
+from gemini_batch.emulator.faults import FAULTS, Point
 
 SCHEMA = {
     "type": "OBJECT",
@@ -66,6 +68,27 @@ def test_citations_stand_beside_the_text(client, arm):
     head = inlined(client)[0].response
     (citation,) = head.candidates[0].citation_metadata.citations
     assert citation.uri and citation.end_index == len(head.text) and head.text == text_of("r0")
+
+
+ODD = [
+    {"candidates": None},
+    {"candidates": [None]},
+    {"candidates": [{"content": None}]},
+    {"candidates": [{"content": {"parts": ["x"]}}]},
+    {"candidates": [{"content": {"parts": [{"text": 7}]}}]},
+    {"candidates": [{"content": {"parts": [{"text": "x"}]}}], "usageMetadata": None},
+    {"candidates": [{"content": {"parts": [{"text": "x"}]}}], "usageMetadata": {"candidatesTokenCount": "x"}},
+]
+
+
+@pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if fault.point is Point.LINE])
+def test_no_result_of_a_user_is_too_odd_to_be_spoiled(fault, gemini_emulator):
+    """A job that could not be written would end FAILED."""
+    gemini_emulator.answer([{"key": f"r{i}", "response": response} for i, response in enumerate(ODD)])
+    gemini_emulator.fault(fault, times="always")
+    with genai.Client() as client:
+        job = submit(client, *({"key": f"r{i}", "request": prompt_of("x")} for i in range(len(ODD))))
+        assert finished(client, job).state == "JOB_STATE_SUCCEEDED"
 
 
 @pytest.mark.filterwarnings("ignore:batches.create_embeddings")
