@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from gemini_batch._version import __version__
 
 if TYPE_CHECKING:
-    from gemini_batch.errors import BadInput, GeminiBatchError, RunStopped
+    from gemini_batch.errors import BadInput, CostNotConfirmed, GeminiBatchError, RunStopped
     from gemini_batch.library import Row, Run, distributed_batch_process
 
 __all__ = [
     "BadInput",
+    "CostNotConfirmed",
     "GeminiBatchError",
     "Row",
     "Run",
@@ -21,6 +22,7 @@ __all__ = [
 
 _HOMES = {
     "BadInput": "errors",
+    "CostNotConfirmed": "errors",
     "GeminiBatchError": "errors",
     "RunStopped": "errors",
     "Row": "library",

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from gemini_batch._version import __version__
+from gemini_batch.ask import asker, cost_in_words
 from gemini_batch.config import GENERATION, OF_WORKERS, OPERATIONAL, Options, resolve, resolve_account, variable
 from gemini_batch.emulator.command import emulator
 from gemini_batch.errors import BadInput, GeminiBatchError, RunStopped
@@ -102,21 +103,23 @@ def plan(
     *,
     options: dict[str, Any],
 ) -> None:
-    """Show how a manifest would be split. Sends nothing, writes nothing."""
+    """Show how a manifest would be split and what it may cost. Sends nothing, writes nothing."""
     from gemini_batch import runs  # noqa: PLC0415 - the commands import what they need, so that --help is quick
 
     settings = resolve(options, config)
     request = runs.read_request(manifest, settings, resolve_account(settings.project, key_needed=False))
-    totals = request.plan.totals()
+    totals, cost = request.plan.totals(), runs.estimate(request)
     if as_json:
         shards = [shard.model_dump() for shard in request.plan.shards]
-        typer.echo(json.dumps({**totals, "model": settings.model, "plan": shards}))
+        money = {"cost_usd": cost and cost.as_json(), "cost_assumptions": cost.assumptions if cost else []}
+        typer.echo(json.dumps({**totals, **money, "model": settings.model, "plan": shards}))
         return
     typer.echo(f"{totals['rows']:,} rows of {manifest} for {settings.model}")
     for name, unit in (("shards", "jobs"), ("requests", ""), ("request_bytes", "bytes"), ("tokens", "estimated input")):
         typer.echo(f"  {name.replace('request_', ''):<9}{totals[name]:>16,}  {unit}".rstrip())
     if bad := totals["rows"] - totals["requests"]:
         typer.echo(f"  {bad:,} rows cannot be sent and will be marked failed, unpaid")
+    typer.echo(f"  {cost_in_words(cost)}")
 
 
 @app.command()
@@ -138,7 +141,7 @@ def submit(
         raise BadInput("--detach needs --broker: without one this process does the work")
     if settings.broker:
         read_broker(settings.broker).ping()
-    files = runs.start(runs.read_request(manifest, settings, account))
+    files = runs.start(runs.read_request(manifest, settings, account), asker(err))
     _drive(files, settings, as_json, detach)
 
 

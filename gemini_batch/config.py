@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -103,6 +104,14 @@ class Options(BaseModel):
         False, description="buy again what met the output limit, with twice the limit if one is set"
     )
     retry_invalid: bool = Field(False, description="buy again what does not fit the schema")
+    price: tuple[float, float] | None = Field(
+        None,
+        description="USD per million input and output tokens, in place of the published price",
+        examples=["IN,OUT"],
+    )
+    max_cost: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="USD that the run may cost; needs --max-output-tokens"
+    )
     project: str | None = Field(None, description="name of the Google project; two keys of one project share a run")
 
     validate_: Literal["model", "json-schema"] | None = Field(
@@ -116,6 +125,8 @@ class Options(BaseModel):
     runs: str = Field("./runs", description="path or URL where run directories live; shared by all workers")
     out: str | None = Field(None, description="path or URL of this run's directory")
     fresh: bool = Field(False, description="buy anew even if this was asked before")
+    yes: bool = Field(False, description="buy without asking, whatever it may cost")
+    confirm_above: float = Field(10.0, ge=0, description="USD of the high estimate that no one is asked about")
     allow_failed: str = Field(
         "0", pattern=r"^\d+(\.\d+)?%?$", description="failures that still exit 0: 0.5% or a number"
     )
@@ -124,6 +135,18 @@ class Options(BaseModel):
     @classmethod
     def _as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int | float | Path) else value
+
+    @field_validator("price", mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        pair = value.split(",") if isinstance(value, str) else value
+        try:
+            usable = pair is None or (len(pair) == 2 and all(0 <= float(usd) < inf for usd in pair))
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
+            raise ValueError("IN,OUT is due: two numbers of USD, none below 0")
+        return pair
 
     @field_validator("stop_sequence", mode="before")
     @classmethod

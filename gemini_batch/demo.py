@@ -177,7 +177,7 @@ def _environment(url: str, runs: Path) -> dict[str, str]:
 
 def _submit(manifest: Path, out: Path, environment: dict[str, str]) -> int:
     command = [*COMMAND, "submit", str(manifest), "--out", str(out), "--schema", "gemini_batch.demo:Summary"]
-    command += ["--max-requests-per-shard", "1000", "--poll-interval", "2"]
+    command += ["--max-requests-per-shard", "1000", "--poll-interval", "2", "--yes"]
     return subprocess.run(command, env=environment, check=False).returncode
 
 

@@ -2,6 +2,7 @@
 
 GeminiBatchError
 ├── BadInput                 refused, nothing was sent (exit 2)
+│   └── CostNotConfirmed     it may cost more than goes without asking
 ├── RunStopped               the run cannot go on by itself (exit 1)
 ├── RowError                 this row fails alone, unpaid
 ├── IllegalTransition        a defect of ours: the lifecycle has no such step
@@ -21,6 +22,14 @@ class GeminiBatchError(Exception):
 
 class BadInput(GeminiBatchError):
     """The request cannot be carried out as given; nothing was sent and nothing was written."""
+
+
+class CostNotConfirmed(BadInput):
+    """The plan's high estimate passes `confirm_above`, and nobody said yes. `high_usd` is that estimate."""
+
+    def __init__(self, message: str, high_usd: float) -> None:
+        super().__init__(message)
+        self.high_usd = high_usd
 
 
 class RunStopped(GeminiBatchError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 
 from gemini_batch.config import OF_RUNS, Options, option_name
 
@@ -52,10 +53,13 @@ def _flag(name: str) -> Any:
         return Annotated[bool | None, typer.Option(flag, help=about)]
     if get_origin(field.annotation) is tuple:
         return Annotated[list[str] | None, typer.Option(flag, help=about)]
-    return Annotated[str | None, typer.Option(flag, help=about, metavar=_metavar(field.annotation))]
+    return Annotated[str | None, typer.Option(flag, help=about, metavar=_metavar(field))]
 
 
-def _metavar(annotation: Any) -> str:
+def _metavar(field: FieldInfo) -> str:
+    if field.examples:
+        return str(field.examples[0])
+    annotation = field.annotation
     choices = [
         value for part in (annotation, *get_args(annotation)) for value in get_args(part) if isinstance(value, str)
     ]

@@ -15,8 +15,10 @@ from loky import cpu_count
 
 from gemini_batch import rundir
 from gemini_batch.access import record_of, refuse_schema, refuse_stranger
+from gemini_batch.budget import refuse_uncappable, sized
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options, resolve_account
+from gemini_batch.coordinator.confirm import Ask, refuse_unconfirmed
 from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
 from gemini_batch.coordinator.plan import grow
@@ -28,6 +30,7 @@ from gemini_batch.fleet.broker import Broker, read_broker
 from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
+from gemini_batch.gemini.estimate import CostEstimate, estimate_plan
 from gemini_batch.gemini.generation import generation_config
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.inputs import read_text
@@ -106,7 +109,9 @@ def read_request(
     )
     roots = roots or ((manifest.root,) if manifest.root else ())
     limits = limits_given(options, options.model, Options().limits())
-    plan = _grown(scan(manifest, asked, roots, limits), options, limits)
+    now = SystemClock().now()
+    refuse_uncappable(asked, limits, now)
+    plan = _grown(scan(manifest, asked, roots, sized(limits, asked, now)), options, limits)
     asked = asked.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
     return Request(manifest, roots, options, account, asked, limits, plan)
 
@@ -139,10 +144,19 @@ def _refuse_samples(options: Options) -> None:
         raise BadInput(f"--n-samples {samples}: all are in one job, which takes {most} (--max-requests-per-shard)")
 
 
-def start(request: Request) -> RunFiles:
+def estimate(request: Request) -> CostEstimate | None:
+    """What a request may cost, at today's price; None if nobody knows one."""
+    return estimate_plan(request.asked, request.plan.shards, SystemClock().now(), request.options.price)
+
+
+def start(request: Request, ask: Ask | None = None) -> RunFiles:
     """The run that answers a request: the one that is already there, or a new one.
 
+    Args:
+        ask: a person, about a new one that may cost more than `confirm_above`; None where there is none.
+
     Raises:
+        CostNotConfirmed: nobody said yes to it.
         BadInput: the directory holds another run, or something else, or cannot hold one.
     """
     place, run_id = _place(request)
@@ -152,6 +166,7 @@ def start(request: Request) -> RunFiles:
             raise BadInput(f"--fresh: {place} holds a run; give a new --out, or leave --out away")
         if not files.record():
             refuse_foreign(files.store)
+            refuse_unconfirmed(estimate(request), request.options, ask)
         _begin_alone(files, request, run_id)
     except OSError as error:
         raise BadInput(f"run directory {_said(place, error)}; mend it, or give another --out or --runs") from None
@@ -353,6 +368,7 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
     limits = limits_given(
         options, record.asked.model, files.limits(record)
     )  # recorded by the driver: a refused retry changes nothing
+    refuse_uncappable(record.asked.model_copy(update=settings), limits, SystemClock().now())
     return retry(files, record, limits, choice, settings)
 
 
@@ -391,6 +407,7 @@ def limits_in_force(files: RunFiles, options: Options) -> Limits:
         last = controls.last()
         before = last.limits if last else record.limits
         limits = limits_given(options, record.asked.model, before)
+        refuse_uncappable(record.asked, limits, SystemClock().now())
         if limits == before and not stopped:
             return limits
         version, cause = last.version + 1 if last else 1, "resumed" if stopped else "limits"

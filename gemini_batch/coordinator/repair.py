@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from gemini_batch.gemini.estimate import OUTPUT_LIMIT
 from gemini_batch.kinds import may_pass
 from gemini_batch.records import Failed, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
@@ -27,9 +28,6 @@ LAST_WAIT = timedelta(minutes=10)
 
 MAX_REFUSALS = 20
 """Creates that may be refused on the way to the lines at fault: 14 halvings find one among 10,000."""
-
-MAX_OUTPUT_TOKENS = 65_536
-"""The largest output limit of current models (Gemini models page)."""
 
 UNSENT = frozenset({S.PLANNED, S.CLAIMED, S.READY})
 LOST_JOBS = ("FAILED", "EXPIRED", "GONE")
@@ -194,9 +192,9 @@ def _settings(run: RunRecord, before: str | None, kind: str) -> str | None:
     changed: dict[str, Any] = orjson.loads(before) if before else {}
     config = {**run.asked.generation_config, **changed.get("generation_config", {})}
     limit = config.get("maxOutputTokens")
-    if not limit or limit >= MAX_OUTPUT_TOKENS:
+    if not limit or limit >= OUTPUT_LIMIT:
         return before
-    config["maxOutputTokens"] = min(2 * limit, MAX_OUTPUT_TOKENS)
+    config["maxOutputTokens"] = min(2 * limit, OUTPUT_LIMIT)
     return orjson.dumps({**changed, "generation_config": config}, option=orjson.OPT_SORT_KEYS).decode()
 
 

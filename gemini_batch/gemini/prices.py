@@ -29,6 +29,19 @@ class BatchPrice:
         return self.input_usd * input_tokens + self.output_usd * output_tokens
 
 
+def price_of(model: str, at: datetime, given: tuple[float, float] | None) -> BatchPrice | None:
+    """The price of a model's batch requests on the day of an instant; None if nobody knows one.
+
+    Args:
+        given: what the user says that a million input and output tokens cost, in USD. It wins, and holds for cached
+            tokens as for other input.
+    """
+    if given is None:
+        return batch_price(model, at.replace(hour=0, minute=0, second=0, microsecond=0))
+    input_usd, output_usd = (Decimal(str(usd)) / 1_000_000 for usd in given)
+    return BatchPrice(input_usd, output_usd, input_usd)
+
+
 @lru_cache(maxsize=256)
 def batch_price(model: str, at: datetime) -> BatchPrice | None:
     """The price in force at an instant; None for a model that nobody has priced."""
@@ -46,3 +59,8 @@ def batch_price(model: str, at: datetime) -> BatchPrice | None:
     share = 2 if batch.total_price == standard.total_price else 1
     input_usd, output_usd = batch.input_price / _SAMPLE / share, batch.output_price / _SAMPLE / share
     return BatchPrice(input_usd, output_usd, min(cached.input_price / _SAMPLE, input_usd))
+
+
+def in_usd(amount: float) -> str:
+    """Two decimals, or two digits of less than a cent."""
+    return f"{amount:,.2f} USD" if amount >= 0.01 or amount == 0 else f"{amount:.2g} USD"

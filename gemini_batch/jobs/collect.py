@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gemini_batch import rundir
 from gemini_batch.errors import Denied, NotFound, Unavailable
-from gemini_batch.gemini.prices import BatchPrice, batch_price
+from gemini_batch.gemini.prices import BatchPrice, price_of
 from gemini_batch.gemini.remote import StoredFile
 from gemini_batch.jobs.parse import NoAnswer, Packed, PackTask, ParseTask, pack, parse
 from gemini_batch.jobs.shop import Shop
@@ -42,17 +42,17 @@ def collect(shop: Shop, record: ShardRecord) -> Tally:
             round=shop.plan[shard].round,
             replaced=shop.plan[shard].replaced,
             bought=record.refused is None,  # one that a lost upload ended counts too, or it were tried for ever
-            price=_price(asked.model, record),
+            price=_price(shop, asked.model, record),
         )
         tally = shop.pool.run(parse, task)
         store.publish(rundir.part_of(shard), part)
     return tally
 
 
-def _price(model: str, record: ShardRecord) -> BatchPrice | None:
+def _price(shop: Shop, model: str, record: ShardRecord) -> BatchPrice | None:
     """That of the day on which the job was made: prices change at a date."""
     at = (record.job and record.job.created_at) or (record.sends[-1].began_at if record.sends else None)
-    return batch_price(model, at.replace(hour=0, minute=0, second=0, microsecond=0)) if at else None
+    return price_of(model, at, shop.limits.price) if at else None
 
 
 def _keep_raw(shop: Shop, record: ShardRecord) -> str | None:

@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gemini_batch import rundir
+from gemini_batch.budget import lines_of_twins
 from gemini_batch.clock import Clock
 from gemini_batch.dataset import dataset_schema
+from gemini_batch.gemini.estimate import estimate_plan
 from gemini_batch.ledger.store import Store
 from gemini_batch.parquet import Writer
 from gemini_batch.records import RunRecord, ShardPlan, ShardRecord
@@ -132,7 +134,7 @@ def make_report(
         name: sum(getattr(tally, f"{name}_tokens") for tally in tallies) for name in ("prompt", "output", "thoughts")
     }
     estimated = sum(shard.tokens for shard in plan)
-    unpriced = sum(tally.unpriced for tally in tallies)
+    unpriced = sum(tally.unpriced for tally in tallies) + sum(map(lines_of_twins, records))
     lines = {
         name: sum(getattr(tally, name) for tally in tallies)
         for name in ("received", "missing", "duplicate", "conflicting", "foreign", "broken")
@@ -156,8 +158,16 @@ def make_report(
         "lines": lines,
         "cost_usd": round(sum(tally.cost_usd for tally in tallies), 6),
         "lines_of_unknown_cost": unpriced,
+        "estimate": _estimate(run, plan),
         "seconds": {"jobs": _seconds(run.created_at, records), "merge": round(merge_seconds, 3)},
     }
+
+
+def _estimate(run: RunRecord, plan: list[ShardPlan]) -> dict[str, float] | None:
+    """What the first round looked like costing on the day the run began; None if nobody knows a price."""
+    first = [shard for shard in plan if not shard.round]
+    estimate = estimate_plan(run.asked, first, run.created_at, run.limits.price)
+    return estimate.as_json() if estimate else None
 
 
 def _lines_bought(record: ShardRecord) -> int:

@@ -93,7 +93,7 @@ class Chaos:
 
 def _order(valkey: Any, manifest: Path) -> list[object]:
     options = ("--poll-interval", "1", "--settle", "5", "--max-requests-per-shard", SHARD, "--max-live-jobs", AT_ONCE)
-    return ["submit", manifest, *options, "--broker", valkey.url, "--out", "runs/run"]
+    return ["submit", manifest, "--yes", *options, "--broker", valkey.url, "--out", "runs/run"]
 
 
 def _hand_over(cli: Any, valkey: Any, manifest: Path) -> Path:

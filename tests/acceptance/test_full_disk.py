@@ -59,7 +59,7 @@ def test_a_run_rests_while_the_disk_is_full_and_goes_on_by_itself(
     disk.mkdir()
     kept.mkdir()
     emulator.settings(job_seconds=600)
-    options = ["--max-requests-per-shard", "100", "--poll-interval", "0.2"]
+    options = ["--yes", "--max-requests-per-shard", "100", "--poll-interval", "0.2"]
     argv = ["unshare", "-rm", sys.executable, "-c", DRIVER, str(COMMAND), str(disk), str(kept), *options]
     done = cli.python_or_other(argv, None, None).ended()
     assert done.code == 0, (kept / "words").read_text()

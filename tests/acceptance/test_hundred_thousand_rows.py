@@ -54,7 +54,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, look: Any) -> Work:
     manifest, schema = folder / "manifest.parquet", folder / "schema.json"
     pq.write_table(pa.table({"prompt": prompts, "key": keys}), manifest, row_group_size=7_777)
     schema.write_text(json.dumps(SCHEMA))
-    options = ["--schema", str(schema), "--temperature", "0.5", "--max-requests-per-shard", str(SHARD)]
+    options = ["--yes", "--schema", str(schema), "--temperature", "0.5", "--max-requests-per-shard", str(SHARD)]
     options += ["--max-live-jobs", "4", "--poll-interval", "1", "--settle", "2"]
     return Work(manifest, keys, [look.answer(prompt, config=CONFIG) for prompt in prompts], options)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-QUICK = ("--poll-interval", "1", "--settle", "2", "--max-requests-per-shard", "20")
+QUICK = ("--yes", "--poll-interval", "1", "--settle", "2", "--max-requests-per-shard", "20")
 CANARY = "CANARY-7f3a91"
 
 
@@ -97,14 +97,15 @@ def test_a_submit_killed_while_it_planned_into_a_bucket_is_finished_by_the_same_
 ) -> None:
     """Its plan holds, whatever limits the next one has; another question needs another directory."""
     manifest, run = prompts(look, folder, 2_000), f"{root}/one"
-    first = cli.start("submit", manifest, "--max-requests-per-shard", "50", "--out", run)
+    first = cli.start("submit", manifest, "--yes", "--max-requests-per-shard", "50", "--out", run)
     look.until(lambda: s3.names(f"{run}/shards") or not first.running, "the first rows are frozen")
     first.kill()
     assert "run.json" not in s3.names(run), "killed too late to be of use"
     refused(cli("resume", run), emulator, run)
     small = look.prompts(folder / "small.parquet", 5)
     refused(cli("submit", small, "--out", run), emulator, run, "plan of another submit")
-    done = cli("submit", manifest, "--max-requests-per-shard", "5000", "--poll-interval", "1", "--out", run, "--json")
+    more = ("--yes", "--max-requests-per-shard", "5000", "--poll-interval", "1", "--out", run, "--json")
+    done = cli("submit", manifest, *more)
     assert done.code == 0, done.err
     assert done.json["shards"] == {"COLLECTED": 40}
     assert emulator.bought == 2_000

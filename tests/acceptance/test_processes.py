@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-QUICK = ("--poll-interval", "1", "--settle", "2", "--max-requests-per-shard", "50")
+QUICK = ("--yes", "--poll-interval", "1", "--settle", "2", "--max-requests-per-shard", "50")
 
 
 @pytest.mark.parametrize("attempt", range(2))
@@ -58,7 +58,7 @@ def test_a_submit_killed_while_it_planned_leaves_debris_that_the_next_one_replac
     cli: Any, emulator: Any, look: Any, folder: Path
 ) -> None:
     manifest = look.prompts(folder / "m.parquet", 60_000)
-    options = ("--max-requests-per-shard", "500", "--out", "run")
+    options = ("--yes", "--max-requests-per-shard", "500", "--out", "run")
     first = cli.start("submit", manifest, *options)
     look.until(lambda: (folder / "run" / "shards").exists() or not first.running, "the first rows are frozen")
     first.kill()
@@ -112,7 +112,7 @@ def test_a_finished_run_keeps_no_debris_of_those_that_were_killed(
     cli: Any, emulator: Any, look: Any, folder: Path
 ) -> None:
     manifest = look.prompts(folder / "m.parquet", 20_000)
-    running = cli.start("submit", manifest, "--poll-interval", "1", "--settle", "2", "--out", "run")
+    running = cli.start("submit", manifest, "--yes", "--poll-interval", "1", "--settle", "2", "--out", "run")
 
     def written() -> bool:
         return any((folder / "run" / ".scratch").glob("*.jsonl"))

@@ -55,7 +55,7 @@ def test_keys_of_any_scalar_type_come_back_as_text(cli: Any, look: Any, folder: 
 def test_what_stands_only_in_late_rows_of_a_jsonl_is_asked_too(cli: Any, look: Any, folder: Path) -> None:
     rows: list[dict[str, Any]] = [{"prompt": f"p{i}"} for i in range(16_500)]
     rows[-1]["system_instruction"] = "Answer in French."
-    done = cli("submit", look.jsonl(folder / "m.jsonl", rows), "--max-requests-per-shard", "20000", *QUICK)
+    done = cli("submit", look.jsonl(folder / "m.jsonl", rows), "--max-requests-per-shard", "20000", "--yes", *QUICK)
     assert done.code == 0, done.err
     assert look.rows(folder / "run")[-1]["text"] == look.answer("p16499", system="Answer in French.")
 

@@ -38,6 +38,21 @@ def collected(number, **by_status):
     return shard(number, S.COLLECTED, at=NOW + timedelta(seconds=number), tally=tally)
 
 
+def priced(number, cost_usd, unpriced):
+    record = collected(number)
+    tally = record.tally.model_copy(update={"cost_usd": cost_usd, "unpriced": unpriced})
+    return record.model_copy(update={"tally": tally})
+
+
+@pytest.mark.parametrize(
+    ("costs", "spent", "unknown"),
+    [([(0.5, 0), (0.25, 3)], 0.75, 3), ([(0.0, 10), (0.0, 10)], None, 20), ([(0.0, 0)], 0, 0)],
+)
+def test_spent_is_what_is_known_and_null_where_nothing_is(summary, costs, spent, unknown):
+    found = summary(*(priced(number, *cost) for number, cost in enumerate(costs)))["cost_usd"]
+    assert (found["spent"], found["unknown_lines"]) == (spent, unknown)
+
+
 def running(number, **changes):
     return shard(number, S.SUBMITTED, job=Job(name=f"batches/{number}", display_name="d", **changes))
 
@@ -51,7 +66,7 @@ def test_the_object_has_every_key_of_the_contract_and_is_json(summary):
     assert status["rows"] == {"total": 30, "ok": 10, "failed": 0, "pending": 20}
     assert status["shards"] == {"COLLECTED": 1, "SUBMITTED": 1, "PLANNED": 1}
     assert status["jobs"] == {"live": 1, "oldest_age_s": 90}
-    assert set(status["cost_usd"]) == {"spent", "reserved", "cap"}
+    assert status["cost_usd"] == {"spent": 0, "reserved": None, "cap": None, "unknown_lines": 0}
     assert all(set(entry) == {"reason", "shards", "until"} for entry in status["waiting"])
     assert datetime.fromisoformat(status["last_progress_at"]) == NOW
     assert json.loads(json.dumps(status)) == status
