@@ -54,6 +54,8 @@ OF_LINES = frozenset({Point.INPUT_LINE, Point.LINE})
 
 _OF_NO_JOB = frozenset({Point.LIST, Point.LIST_WITH_MORE, Point.LIST_OF_REST, Point.CHUNK, Point.FILE})
 _CALLS_OF_NO_JOB = frozenset({"upload_start", "upload", "file_list", "list", "model_list"})
+_CALLS_OF_A_MODEL = frozenset({"generate", "count_tokens", "model_get"})
+"""They have a model, and no job whose name could be asked for."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,8 @@ class FaultSpec(BaseModel):
             raise ValueError(f"{self.name} happens to {fault.point.value}: it has no key and no row")
         if (self.job is not None or self.model is not None) and not fault.is_about_a_job:
             raise ValueError(f"{self.name} happens to {fault.point.value}: it has no job and no model")
+        if self.job is not None and fault.call in _CALLS_OF_A_MODEL:
+            raise ValueError(f"{self.name} happens to a call of a model: it has no job")
         return self
 
     @property
