@@ -49,6 +49,7 @@ class Fickle(Announced):
         fate, self.fate = self.fate, "made"
         if fate in REFUSALS:
             raise REFUSALS[fate]
+        assert file_name in self.stored, "a create with a file that was deleted"
         if fate != "lost on the way":
             number = len(self.jobs) + len(self.late) + 1
             self.sources[f"files/out-{number}"] = file_name
