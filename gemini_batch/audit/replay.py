@@ -153,7 +153,7 @@ def _files_deleted(before: ShardRecord, after: ShardRecord) -> events.FilesDelet
     return events.FilesDeleted(
         input=bool(was and left and left.deleted and not was.deleted),
         media=bool(was and left and left.media_deleted and not was.media_deleted),
-        requests=after.job.requests if after.job and after.job != before.job else None,
+        requests=after.job.requests if after.job and before.state is ShardState.SUBMITTED else None,
     )
 
 

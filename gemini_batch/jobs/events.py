@@ -125,7 +125,7 @@ class FilesDeleted:
     input: bool
     media: bool
     requests: int | None = None
-    """As many as the job was seen to have, which is why its input file could go."""
+    """As many as the job that is under way was seen to have, which is why its input file could go."""
 
 
 @dataclass(frozen=True)

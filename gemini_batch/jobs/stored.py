@@ -17,14 +17,17 @@ WITNESSES = 3
 
 
 def deleted(record: ShardRecord, gone: FilesDeleted) -> dict[str, object] | None:
-    """What changes in a record; None where that must not have happened."""
+    """What changes in a record; None where that cannot have happened, or is known."""
     was = record.upload
-    if was is None or (gone.media and record.state is S.SUBMITTED):
+    if was is None or (gone.media and (record.state is S.SUBMITTED or not was.media)):
+        return None
+    if (was.deleted or not gone.input) and (was.media_deleted or not gone.media):
         return None
     upload = was.model_copy(
         update={"deleted": was.deleted or gone.input, "media_deleted": was.media_deleted or gone.media}
     )
-    return {"upload": upload, "job": record.job and record.job.with_requests(gone.requests)}
+    seen = gone.requests if record.state is S.SUBMITTED else None
+    return {"upload": upload, "job": record.job and record.job.with_requests(seen)}
 
 
 def input_is_spent(record: ShardRecord, job: Job | None) -> bool:

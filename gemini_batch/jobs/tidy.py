@@ -77,9 +77,10 @@ def end_files(shop: Shop) -> None:
     left = delete(shop.remote, list(theirs))
     keeping = {theirs[name] for name in left}
     for shard, record in records.items():
-        upload = record.upload
-        if upload and upload.stored_bytes and shard not in keeping:
-            shop.save(record, FilesDeleted(input=not upload.deleted, media=stored.media_are_spent(record)))
+        still = record.upload is not None and not record.upload.deleted
+        gone = FilesDeleted(input=still, media=stored.media_are_spent(record))
+        if shard not in keeping and (gone.input or gone.media):
+            shop.save(record, gone)
 
 
 def _files_of(run_id: str, listed: Sequence[StoredFile]) -> list[tuple[str, int]]:
