@@ -99,9 +99,7 @@ class Looking(Held):
         known = self._record.job
         if known and known.requests is None and stored.miscounts(self._record, job):
             self._save(events.JobLearned(job))
-        elif (self._listed is None or self._shop.may_delete()) and (
-            gone := tidy.delete_input(self._shop, self._record, job)
-        ):
+        elif gone := tidy.delete_input(self._shop, self._record, job, counted=self._listed is not None):
             self._save(gone)
 
     def _cancel_stuck(self, job: Job, at: datetime) -> Rest:

@@ -24,13 +24,18 @@ FORBIDDEN = 403
 """The answer for a file that is not there, or another project's (deprecated-generative-ai-python #692)."""
 
 
-def delete_input(shop: Shop, record: ShardRecord, job: Job) -> FilesDeleted | None:
+def delete_input(shop: Shop, record: ShardRecord, job: Job, counted: bool) -> FilesDeleted | None:
     """Delete the request file of a job that is under way, if it may go. Returns what to record of it.
+
+    Args:
+        counted: only while the shop allows for another deletion.
 
     Raises:
         OSError: the store cannot be read.
     """
     if not stored.input_is_spent(record, job) or record.upload is None or not _may_lose_input(shop, record.shard):
+        return None
+    if counted and not shop.may_delete():
         return None
     left = delete(shop.remote, [record.upload.name])
     return None if left else FilesDeleted(input=True, media=False, requests=job.requests)
