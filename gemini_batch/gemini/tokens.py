@@ -5,9 +5,10 @@ what a request really took is in its usage.
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 Family = Literal["gemini-2.0", "gemini-2.5", "gemini-3", "unknown"]
 
@@ -72,7 +73,31 @@ def resolution_in_force(model: str, part: str | None, request: str | None) -> st
 
 
 def text_tokens(characters: int) -> int:
+    """As the documentation counts, which the emulator keeps to. A plan looks at the script too (`scripts.py`)."""
     return max(1, characters // CHARACTERS_PER_TOKEN)
+
+
+def schema_words(schema: Any) -> Iterator[str]:
+    """What of an answer's schema is read as input: "the size of response schema counts towards the input token limit"
+    ("Controlled generation"). Which words, by google-genai's `local_tokenizer.py`; in schemas of either field."""
+    if isinstance(schema, list):
+        for entry in schema:
+            yield from schema_words(entry)
+    if not isinstance(schema, dict):
+        return
+    for name, value in schema.items():
+        if name in ("format", "description") and isinstance(value, str):
+            yield value
+        elif name in ("enum", "required") and isinstance(value, list):
+            yield from (word for word in value if isinstance(word, str))
+        elif name == "properties" and isinstance(value, dict):
+            for key, inner in value.items():
+                yield key
+                yield from schema_words(inner)
+        elif name == "$defs" and isinstance(value, dict):
+            yield from schema_words(list(value.values()))
+        elif name not in ("default", "example", "examples", "const"):
+            yield from schema_words(value)
 
 
 def picture_tokens(model: str, width: int, height: int, resolution: str | None) -> int:
