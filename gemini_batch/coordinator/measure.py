@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from gemini_batch.coordinator.pictures import Pictures
 from gemini_batch.coordinator.plan import Weights
-from gemini_batch.errors import RowError
 from gemini_batch.gemini.generation import SCHEMA_FIELDS
-from gemini_batch.gemini.media import goes_inline, locate
+from gemini_batch.gemini.media import goes_inline
 from gemini_batch.gemini.scripts import text_tokens, text_tokens_of
-from gemini_batch.gemini.tokens import schema_words, unseen_picture_tokens
+from gemini_batch.gemini.tokens import schema_words
 from gemini_batch.gemini.wire import Encoder, text_part
 from gemini_batch.parts import FIELDS, have_content
 from gemini_batch.records import Asked
@@ -55,9 +55,8 @@ class Scale:
         self._schema_tokens = _schema_tokens(asked.generation_config)
         self._media = asked.media
         self._samples = asked.n_samples
-        self._model = asked.model
-        self._resolution = str(asked.generation_config.get("mediaResolution"))
-        self._roots = roots
+        resolution = str(asked.generation_config.get("mediaResolution") or "")
+        self._pictures = Pictures(asked.model, resolution, roots)
         self._max_row_bytes = max_row_bytes
 
     def weigh(self, block: pa.RecordBatch, first_index: int) -> Measured:
@@ -123,34 +122,27 @@ class Scale:
     def _part(self, part: dict[str, Any], text_tokens: int) -> tuple[int, int]:
         if part["text"] is not None:
             return len(text_part(part["text"])), text_tokens
-        tokens = unseen_picture_tokens(self._model, part["media_resolution"], self._resolution)
+        tokens = self._pictures.tokens(part)
         if part["data"] is not None:
             return self._picture_bytes(len(part["data"])), tokens
         if part["path"] is not None:
-            return self._picture_bytes(self._size_of(part["path"])), tokens
+            return self._picture_bytes(self._pictures.size_bytes(part["path"])), tokens
         return REFERENCE_BYTES + len(orjson.dumps(part["uri"] or "")), tokens
 
     def _identity(self, part: dict[str, Any] | None) -> Any:
         """What a part asks: a picture in the manifest by its bytes, one on disk by its path and size.
 
-        Its content is not opened before it is encoded, and its time of change would make a copied directory a new run,
+        Its content does not count before it is encoded, and its time of change would make a copied directory a new run,
         to be paid for again.
         """
         if part is None or part["data"] is not None:
             return part and {**part, "data": xxhash.xxh3_128_hexdigest(part["data"])}
-        return part if part["path"] is None else [part, self._size_of(part["path"])]
+        return part if part["path"] is None else [part, self._pictures.size_bytes(part["path"])]
 
     def _picture_bytes(self, size: int) -> int:
         if goes_inline(size, self._media):
             return (size + 2) // 3 * 4 + PICTURE_BRACES
         return REFERENCE_BYTES
-
-    def _size_of(self, path: str) -> int:
-        """0 for a picture that is not there: its row fails when it is encoded, which says why."""
-        try:
-            return locate(path, self._roots).stat().st_size
-        except (RowError, OSError):
-            return 0
 
 
 def _schema_tokens(generation_config: Mapping[str, Any]) -> int:
