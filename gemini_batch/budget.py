@@ -128,14 +128,18 @@ def reserve(book: SpendRecord, want: Reservation, cap: float) -> SpendRecord | N
     """Hold money back for a send; None where the cap would be passed.
 
     A shard has one reservation, its newest. One that is newer than `want` stays: whoever asks is behind the ledger, and
-    its send will not be recorded.
+    its send will not be recorded. Of two for the same send, which one of two workers will make, the higher stays.
     """
-    mine = next((held for held in book.held if held.shard == want.shard), None)
-    if mine and mine.version > want.version:
+    mine = held_for(book, want.shard)
+    if mine and (mine.version, mine.usd) >= (want.version, want.usd):
         return book
     others = tuple(held for held in book.held if held.shard != want.shard)
     wanted = book.model_copy(update={"held": (*others, want), "cap_usd": cap})
     return wanted if committed(wanted) <= cap + ROUNDING else None
+
+
+def held_for(book: SpendRecord, shard: int) -> Reservation | None:
+    return next((held for held in book.held if held.shard == shard), None)
 
 
 def settle(
@@ -208,12 +212,12 @@ class _Sums:
 
     def charge(self, record: ShardRecord, usd: float, entry: ShardPlan) -> None:
         """A collected shard: what is known of its cost, and the rest at its highest."""
-        tally, lines = record.tally, record.sends[-1].lines if record.sends else 0
-        if tally is None or not lines:
+        if record.tally is None or not record.sends:
             return
-        self._settled += tally.cost_usd
-        self._unknown += usd * _unknown_share(record)
-        self._seen = self._seen.add(read_shard(entry, tally))
+        reserved = record.sends[-1].reserved_usd
+        self._settled += record.tally.cost_usd
+        self._unknown += (usd if reserved is None else reserved) * _unknown_share(record)
+        self._seen = self._seen.add(read_shard(entry, record.tally))
 
     def take_over(self, record: ShardRecord, usd: float, entry: ShardPlan) -> None:
         """A shard that was sent without a reservation."""

@@ -65,8 +65,9 @@ class _Spending:
                     wanted = budget.reserve(book, want, self._cap)
                 if wanted is None:
                     return None, self._wait_or_stop(book, want)
-                if look_only or wanted is book or _append(shop, wanted, "Reserved"):
-                    return want.usd, None
+                if look_only or wanted == _last(shop) or _append(shop, wanted, "Reserved"):
+                    held = budget.held_for(wanted, self._record.shard)
+                    return held.usd if held else None, None
 
     def _want(self, book: SpendRecord) -> Reservation:
         shard = self._record.shard
