@@ -119,6 +119,7 @@ class Solo:
             pool=self._pool,
             clock=self._clock,
             owner=_owner(),
+            sees_all=True,
         )
         self._waiting: dict[int, str] = {}
         self._stopped: str | None = None

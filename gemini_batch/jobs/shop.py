@@ -18,6 +18,7 @@ from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.errors import IllegalTransition
 from gemini_batch.gemini.remote import Listing, Remote, StoredFile
 from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs.learnt import Learnt
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
 from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, SpendRecord
@@ -72,6 +73,10 @@ class Shop:
     """The newest known record of the run's money, under a cap."""
     spending: Lock = field(default_factory=Lock)
     """Held by who reads and adds to it."""
+    learnt: Learnt = field(default_factory=Learnt)
+    """What the shards that this process knows to be collected say of the plan."""
+    sees_all: bool = False
+    """Whether that is all there is: then the desk is told from here, as each is collected. A fleet's sweep tells it."""
     deleted_jobs: set[str] = field(default_factory=set)
     """Recorded jobs that someone deleted at the service: listings need not show them."""
     deletions: int | None = None
@@ -170,7 +175,7 @@ class Shop:
         return self.run.asked.model_copy(update=orjson.loads(settings)) if settings else self.run.asked
 
     def tokens(self, shard: int) -> int:
-        """Estimated input tokens of a shard."""
+        """Estimated input tokens of a shard, by the plan. The desk scales them by what has come back."""
         return self.plan[shard].tokens
 
     def all_records(self) -> list[ShardRecord]:
@@ -179,6 +184,8 @@ class Shop:
 
     def _note(self, record: ShardRecord) -> ShardRecord:
         self.records[record.shard] = record
+        if self.learnt.add(self.plan, (record,)) and self.sees_all:
+            self.desk.calibrate(self.learnt.calibration.scale)
         self.desk.follow(record, self.tokens(record.shard))
         return record
 

@@ -64,6 +64,8 @@ class Book:
     """Runs of which the service has accepted a job. Until then one shard goes ahead alone, as a pilot."""
     probes: dict[str, Probe] = field(default_factory=dict)
     """By model."""
+    scales: dict[str, float] = field(default_factory=dict)
+    """By run: actual over estimated input tokens of what has come back."""
 
     def ask(self, who: Applicant, limits: Limits, now: float) -> str | None:
         """Grant a lease, or say why not. Asking again with a lease renews it."""
@@ -114,15 +116,22 @@ class Book:
             return int(not self._pilot_under_way(run)), PILOT
         return max(0, limits.max_live_jobs - len(self.leases)), _live_reason(limits)
 
+    def calibrate(self, run: str, scale: float) -> None:
+        """Weigh a run's tokens by `scale`: actual over estimated input tokens of what has come back."""
+        self.scales[run] = scale
+
+    def _weight(self, who: Applicant) -> float:
+        return who.tokens * self.scales.get(who.run, 1.0)
+
     def _full(self, who: Applicant, limits: Limits) -> str | None:
         if who.run not in self.proven and self._pilot_under_way(who.run):
             return PILOT
         if len(self.leases) >= limits.max_live_jobs:
             return _live_reason(limits)
-        same_model = [lease.tokens for lease in self.leases.values() if lease.model == who.model]
+        same_model = [self._weight(lease) for lease in self.leases.values() if lease.model == who.model]
         limit = limits.max_enqueued_tokens
         # Alone, a shard over the token limit is tried rather than waiting for ever.
-        if limit is not None and same_model and sum(same_model) + who.tokens > limit:
+        if limit is not None and same_model and sum(same_model) + self._weight(who) > limit:
             return f"{limit:,} tokens are enqueued (--max-enqueued-tokens)"
         return None
 

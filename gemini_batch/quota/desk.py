@@ -66,6 +66,10 @@ class Desk:
         """Hold or give back the shard's lease as its record says."""
         self._tell(lambda book, now: book.follow(self.applicant(record, tokens), now))
 
+    def calibrate(self, scale: float) -> None:
+        """Weigh the run's tokens by `scale`: actual over estimated input tokens of what has come back."""
+        self._tell(lambda book, now: book.calibrate(self._run.run_id, scale))
+
     def room(self) -> tuple[int, str]:
         """How many more shards could be let in now, and why no more."""
         run = self._run
