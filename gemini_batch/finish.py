@@ -8,6 +8,8 @@ from gemini_batch.coordinator.rounds import plan_batches
 from gemini_batch.errors import RunStopped
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.shop import Shop
+from gemini_batch.jobs.spending import settle_all
+from gemini_batch.jobs.tidy import end_files
 from gemini_batch.jobs.twins import end_all
 from gemini_batch.records import ShardPlan, ShardState
 from gemini_batch.reducer.merge import merge
@@ -59,10 +61,12 @@ def finish(shop: Shop) -> None:
     if shop.files.is_finished():
         return
     end_all(shop)
+    settle_all(shop)
     plan = list(shop.plan)  # one that grows meanwhile is for the next merge
     records = [shop.records.get(entry.shard) or shop.read(entry.shard) for entry in plan]
     if any(record.state is not ShardState.COLLECTED for record in records):
         return  # somebody began another round
+    end_files(shop)
     if store.exists(rundir.SUCCESS):  # of an earlier round, or another merge was quicker
         if shop.files.is_finished():
             return

@@ -147,6 +147,8 @@ class Limits(Frozen):
     """Files of the project at the service ("Files API" guide: 20 GB)."""
     price: tuple[float, float] | None = None
     """What the user says that the model costs: USD per million input and output tokens."""
+    max_cost: float | None = None
+    """USD that the run may cost: nothing is sent that could pass it."""
 
 
 class RunRecord(Frozen):
@@ -191,6 +193,18 @@ class Upload(Frozen):
     uploaded_at: datetime
     active: bool = True
     """Whether the service was done with it when it was recorded."""
+    deleted: bool = False
+    """The request file is no longer stored."""
+    media: int = 0
+    """Pictures that were uploaded for it; `rundir.media_of` names the object that lists them."""
+    media_bytes: int = 0
+    media_deleted: bool = False
+    """The pictures are no longer stored."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """What the shard still takes of the project's storage, as far as is recorded."""
+        return (0 if self.deleted else self.size_bytes) + (0 if self.media_deleted else self.media_bytes)
 
 
 class Send(Frozen):
@@ -204,6 +218,8 @@ class Send(Frozen):
     """Name of the object that says, per row, what these lines hold."""
     owner: str
     began_at: datetime
+    reserved_usd: float | None = None
+    """The most that it may cost, held back from the cap; None where none was set."""
 
 
 class Job(Frozen):
@@ -217,6 +233,10 @@ class Job(Frozen):
     requests: int | None = None
     responses_file: str | None = None
     error: str | None = None
+
+    def with_requests(self, requests: int | None) -> "Job":
+        """The same job, its requests counted if that count is known."""
+        return self if requests is None else self.model_copy(update={"requests": requests})
 
 
 class Absence(Frozen):
@@ -262,10 +282,12 @@ class Tally(Frozen):
     """Of all lines with a known cost."""
     unpriced: int = 0
     """Lines whose cost is not known."""
-    raw_bytes: int = 0
-    """Of the result file as the service holds it."""
     raw_sha256: str | None = None
+    raw_bytes: int = 0
+    """Size of the result file. It stays at the service, which refuses to delete it (python-genai #1759)."""
     part_sha256: str
+    counted: int | None = None
+    """Lines whose usage says how many tokens their prompt had; None by a release that did not count them."""
 
 
 class LeftOut(Frozen):
@@ -301,3 +323,37 @@ class ShardRecord(Snapshot):
     problem: str | None = None
     """Why the shard is where it is, for people."""
     tally: Tally | None = None
+
+    @property
+    def sent_lines(self) -> int | None:
+        """How many lines the shard's job was given; None without a job, or for one whose send is not known."""
+        job = self.job
+        return next((send.lines for send in self.sends if job and send.display_name == job.display_name), None)
+
+
+class Reservation(Frozen):
+    """Money held back for one send of a shard, made before its SENDING is recorded."""
+
+    shard: int
+    version: int
+    """Of the shard's record that it was made by: a send of it has the next number."""
+    usd: float
+
+
+class SpendRecord(Snapshot):
+    """The money of a run with a cap, in USD. What is committed is the sum of the three kinds."""
+
+    cap_usd: float = 0.0
+    """In force when this was written."""
+    settled_usd: float = 0.0
+    """Known cost of what is collected."""
+    unknown_usd: float = 0.0
+    """The most that may have been paid for what came back without a known cost, twins included."""
+    held: tuple[Reservation, ...] = ()
+    """For what is in flight."""
+    unheld: tuple[tuple[int, int], ...] = ()
+    """Shards that were sent without a reservation (no cap was set then) and are in the sums: from, to (exclusive)."""
+    twins: tuple[str, ...] = ()
+    """Jobs beside the one of their shard that are in the sums."""
+    highest_ratio: float | None = None
+    """Of counted to estimated input tokens, in any one shard that is settled."""

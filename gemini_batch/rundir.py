@@ -8,6 +8,8 @@ MERGED = "merged.json"
 """What `_SUCCESS` says, for the next round: which files of the dataset can stay."""
 CONTROL = "control"
 LEDGER = "ledger"
+SPEND = "spend"
+"""The chain of reservations under a cap."""
 STOPPED = "stopped.json"
 """Why the last driver gave up, for `status`. A hint: the next driver removes it."""
 
@@ -39,6 +41,11 @@ def ledger_of(shard: int) -> str:
 def requests_of(shard: int, nonce: str) -> str:
     """Per row: the digest of what was encoded under that claim, or why the row was left out."""
     return f"requests/{shard:06d}-{nonce}.parquet"
+
+
+def media_of(requests: str) -> str:
+    """Names, as the service gave them, of the pictures that were uploaded for those requests."""
+    return f"{requests.removesuffix('.parquet')}.media.json"
 
 
 def raw_of(shard: int) -> str:

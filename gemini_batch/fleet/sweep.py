@@ -19,6 +19,7 @@ from gemini_batch.fleet.messages import ADVANCE, AFTER, MERGE, Doorbell, list_of
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs.advance import look
 from gemini_batch.jobs.others import listed
+from gemini_batch.jobs.spending import settle_all
 from gemini_batch.jobs.twins import learn_listed
 from gemini_batch.jobs.verdicts import Rest
 from gemini_batch.quota.desk import DeskClosed
@@ -55,6 +56,9 @@ OTHERS_SECONDS = 180.0
 """Between two looks at what others have in the project, when no job of ours is to be looked for."""
 
 OTHER_ROOT = "workers of another runs root use this broker; give each root a broker, or a database number, of its own"
+
+DELETIONS = 20
+"""Request files that a sweep deletes at most; a call may take a second, and every run waits for the sweep."""
 
 LOOKED_AT = (ShardState.SUBMITTED, ShardState.UNKNOWN)
 
@@ -131,12 +135,13 @@ class _Sweep:
     def _tell_desk(self, runs: list[Open], rebuild: bool) -> None:
         """Leases follow the ledger; a book that was lost is made anew, if everything that counts could be read."""
         ledger = [applicant for run in runs for applicant in _applicants(run)]
+        scales = {run.shop.run.run_id: _scale(run) for run in runs}
         if not rebuild:
-            self._host.books.renew(ledger)
+            self._host.books.renew(ledger, scales)
         elif self._blind:
             log.warning("the quota desk stays closed: %s", self._blind_reason())
         else:
-            self._host.books.restore(ledger, self._hold.key, self._hold.value, listed=self._others(runs))
+            self._host.books.restore(ledger, self._hold.key, self._hold.value, scales, self._others(runs))
 
     def _others(self, runs: list[Open]) -> list[ListedJob]:
         """What others have in the project, if there is a listing. Without one they are learnt of by refusals."""
@@ -170,6 +175,8 @@ class _Sweep:
         self._learn(runs, listing)
         with suppress(DeskClosed):  # the next sweep restores it, with a listing of its own
             self._host.books.see(listed(listing, _records(runs)))
+        for run in runs:
+            run.shop.deletions = max(1, DELETIONS // len(runs))
         seconds = min((self._looked(run, record, listing) for run, record in wanted), default=SWEEP_SECONDS)
         self._host.hints.pace("list", project, seconds=max(seconds, SOONEST_SECONDS))
         return seconds
@@ -179,7 +186,8 @@ class _Sweep:
         for run in runs:
             try:
                 learn_listed(run.shop, listing)
-            except OSError as error:
+                settle_all(run.shop)
+            except (OSError, RunStopped) as error:
                 log.warning("run %s: %s", run.shop.run.run_id, error)
 
     def _listing(self, runs: list[Open]) -> Listing | None:
@@ -269,6 +277,13 @@ def _collected(run: Open) -> bool:
 def _applicants(run: Open) -> Iterator[Applicant]:
     """What the desk has to know of a run: what is in flight, and what has come back or has a job."""
     return (run.shop.applicant(record) for record in _told(run.shop.records.values()))
+
+
+def _scale(run: Open) -> float:
+    """Actual over estimated input tokens of what has come back."""
+    shop = run.shop
+    shop.learnt.add(shop.plan, shop.records.values())
+    return shop.learnt.calibration.scale
 
 
 def _told(records: Iterable[ShardRecord]) -> Iterator[ShardRecord]:

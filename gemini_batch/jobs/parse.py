@@ -105,12 +105,11 @@ def parse(task: ParseTask) -> Tally:
         OSError: a scratch file cannot be written.
     """
     shard = _Shard(task)
-    digest, raw_bytes = hashlib.sha256(), 0
+    digest, sizes = hashlib.sha256(), list[int]()
 
     def seen(chunk: bytes) -> None:
-        nonlocal raw_bytes
-        raw_bytes += len(chunk)
         digest.update(chunk)
+        sizes.append(len(chunk))
 
     lines = read_lines(task.raw, seen) if task.raw else ()
     aligned = align(lines, task.nonce, shard.indices, shard.sent)
@@ -120,8 +119,9 @@ def parse(task: ParseTask) -> Tally:
         writer.write(made.table)
     tally = shard.tally(aligned, rows, costs, made)
     raw_sha256 = digest.hexdigest() if task.raw else None
-    found = {"raw_bytes": raw_bytes, "raw_sha256": raw_sha256, "part_sha256": _sha256(task.part)}
-    return tally.model_copy(update=found)
+    return tally.model_copy(
+        update={"raw_sha256": raw_sha256, "raw_bytes": sum(sizes), "part_sha256": _sha256(task.part)}
+    )
 
 
 class _Shard:
@@ -218,8 +218,15 @@ class _Shard:
             mended=self._mended(made),
             cost_usd=sum(known),
             unpriced=len(costs) - len(known),
+            counted=self._counted(aligned),
             part_sha256="",
         )
+
+    def _counted(self, aligned: Aligned) -> int:
+        """Lines that tell the tokens of their prompt."""
+        pairs = zip(aligned.answers, self.sent, strict=True)
+        answers = (found[sample] for found, samples in pairs for sample in samples)
+        return sum(answer is not None and bool(answer.prompt_tokens) for answer in answers)
 
     def _mended(self, made: Made) -> int:
         """Rows that were not answered, and are with what this shard adds; less those that it leaves without the answer

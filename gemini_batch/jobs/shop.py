@@ -16,12 +16,13 @@ import orjson
 from gemini_batch import rundir
 from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.errors import IllegalTransition
-from gemini_batch.gemini.remote import Listing, Remote
+from gemini_batch.gemini.remote import Listing, Remote, StoredFile
 from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs.learnt import Learnt
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
 from gemini_batch.quota.words import Applicant
-from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
+from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, ShardState, SpendRecord
 
 R = TypeVar("R")
 
@@ -41,10 +42,14 @@ class CpuPool(Protocol):
 
 @dataclass
 class Uploaded:
-    """Pictures of a shard at the service, since `began` (boottime): sha256 -> URI."""
+    """Pictures of a shard at the service, since `began` (boottime), by sha256."""
 
     began: float
-    uris: dict[str, str] = field(default_factory=dict)
+    files: dict[str, StoredFile] = field(default_factory=dict)
+
+    @property
+    def uris(self) -> dict[str, str]:
+        return {sha256: file.uri for sha256, file in self.files.items()}
 
 
 @dataclass
@@ -65,8 +70,18 @@ class Shop:
     """Pictures uploaded for shards whose request file has yet to follow."""
     closing: Event = field(default_factory=Event)
     """Set when the process wants to leave: no further step is begun."""
+    book: SpendRecord | None = None
+    """The newest known record of the run's money, under a cap."""
+    spending: Lock = field(default_factory=Lock)
+    """Held by who reads and adds to it."""
+    learnt: Learnt = field(default_factory=Learnt)
+    """What the shards that this process knows to be collected say of the plan."""
+    sees_all: bool = False
+    """Whether that is all there is: then the desk is told from here, as each is collected. A fleet's sweep tells it."""
     deleted_jobs: set[str] = field(default_factory=set)
     """Recorded jobs that someone deleted at the service: listings need not show them."""
+    deletions: int | None = None
+    """Request files that a sweep, which holds up every run, may still delete; None where nobody counts."""
     _listing: tuple[float, Listing] | None = None
     _proven: bool = False
     _listing_lock: Lock = field(default_factory=Lock)
@@ -95,6 +110,8 @@ class Shop:
     def load(self) -> None:
         """Read every shard's newest record. Leases follow the ledger before anyone asks the desk."""
         self.files.refresh(self.plan, self.records, strict=True)
+        if self.learnt.add(self.plan, self.records.values()):
+            self.desk.calibrate(self.learnt.calibration.scale)
         self.tell_desk()
 
     def tell_desk(self) -> None:
@@ -140,6 +157,13 @@ class Shop:
         jobs = [job for record in self.all_records() for job in (record.job, *record.twins) if job]
         return {job.name for job in jobs if job.state != lifecycle.GONE} - self.deleted_jobs
 
+    def may_delete(self) -> bool:
+        """Whether a sweep may take the time for one more file. The next one goes on, or whoever collects the shard."""
+        if self.deletions is None:
+            return True
+        self.deletions -= 1
+        return self.deletions >= 0
+
     def proven(self) -> bool:
         """Whether the service has accepted a job of this run, by its ledger."""
         self._proven = self._proven or any(record.job is not None for record in self.all_records())
@@ -176,6 +200,8 @@ class Shop:
 
     def _note(self, record: ShardRecord) -> ShardRecord:
         self.records[record.shard] = record
+        if self.learnt.add(self.plan, (record,)) and self.sees_all:
+            self.desk.calibrate(self.learnt.calibration.scale)
         self.desk.follow(record, *self.size(record.shard))
         return record
 
