@@ -127,12 +127,13 @@ class _Sweep:
     def _tell_desk(self, runs: list[Open], rebuild: bool) -> None:
         """Leases follow the ledger; a book that was lost is made anew, if everything that counts could be read."""
         ledger = [applicant for run in runs for applicant in _applicants(run)]
+        scales = {run.shop.run.run_id: run.shop.scale() for run in runs}
         if not rebuild:
-            self._host.books.renew(ledger)
+            self._host.books.renew(ledger, scales)
         elif self._blind:
             log.warning("the quota desk stays closed: %s", self._blind_reason())
         else:
-            self._host.books.restore(ledger, self._hold.key, self._hold.value)
+            self._host.books.restore(ledger, self._hold.key, self._hold.value, scales)
 
     def _blind_reason(self) -> str:
         return f"what run {self._blind[0]} has in flight cannot be read: mend it, or remove it from .active"

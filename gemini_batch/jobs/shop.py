@@ -165,6 +165,11 @@ class Shop:
         """Estimated input tokens of a shard, by the plan. The desk scales them by what has come back."""
         return self.plan[shard].tokens
 
+    def scale(self) -> float:
+        """Actual over estimated input tokens, by every record that this process knows."""
+        self.learnt.add(self.plan, self.records.values())
+        return self.learnt.calibration.scale
+
     def all_records(self) -> list[ShardRecord]:
         """The newest record of every shard that this process knows of, read where it knows none."""
         return [self.records.get(entry.shard) or self.read(entry.shard) for entry in self.plan]

@@ -6,7 +6,7 @@ has been read anew (`restore`). Without it nobody is let in, so a flush cannot p
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ GENERATION_SECONDS = 600
 TRIES = 100
 """Lost races before a change gives up; each means that somebody else's change went through."""
 
-LEASE, PROVEN, PROBE = b"lease:", b"proven:", b"probe:"
+LEASE, PROVEN, PROBE, SCALE = b"lease:", b"proven:", b"probe:", b"scale:"
 
 Fields = dict[bytes, bytes]
 
@@ -51,33 +51,43 @@ class RedisBooks:
         except redis.RedisError as error:
             raise _away(error) from None
 
-    def renew(self, ledger: Iterable[Applicant]) -> None:
+    def renew(self, ledger: Iterable[Applicant], scales: Mapping[str, float] | None = None) -> None:
         """Hold the book against what a sweep read of the ledgers; a generation that is there stays for longer.
+
+        Args:
+            ledger: the last records of every shard of the runs that are named.
+            scales: by run, actual over estimated input tokens.
 
         Raises:
             DeskClosed: Redis cannot be asked, or the book has gone meanwhile.
         """
-        self.change(lambda book, now: follow_all(book, ledger, now))
+        known = list(ledger)
+        self.change(lambda book, now: _follow(book, known, scales, now))
         try:
             self._client.expire(self._generation, GENERATION_SECONDS)
         except redis.RedisError as error:
             raise _away(error) from None
 
-    def restore(self, ledger: Iterable[Applicant], key: str, value: bytes) -> None:
+    def restore(
+        self, ledger: Iterable[Applicant], key: str, value: bytes, scales: Mapping[str, float] | None = None
+    ) -> None:
         """Make the book anew and believe it.
 
         Args:
             ledger: the last records of every shard of every run of the project, read while the token was held.
             key: of a token that was set before the reading began; it vanishes with everything else in a flush.
             value: of the token.
+            scales: by run, actual over estimated input tokens.
 
         Raises:
             DeskClosed: Redis cannot be asked, or the token has gone: something may have been sent since that
                 this does not know.
         """
 
+        known = list(ledger)
+
         def step(book: Book, now: float) -> None:
-            follow_all(book, ledger, now)
+            _follow(book, known, scales, now)
 
         held = _Condition(key, value, "Redis lost its data while the quota desk was being rebuilt")
         self._transact(step, held, believe=True)
@@ -132,6 +142,12 @@ def _away(error: redis.RedisError) -> DeskClosed:
     return DeskClosed(f"the quota desk cannot be reached ({type(error).__name__})")
 
 
+def _follow(book: Book, ledger: Iterable[Applicant], scales: Mapping[str, float] | None, now: float) -> None:
+    for run, scale in (scales or {}).items():
+        book.calibrate(run, scale)
+    follow_all(book, ledger, now)
+
+
 def _read(fields: Fields) -> Book:
     book = Book()
     for name, value in fields.items():
@@ -142,10 +158,13 @@ def _read(fields: Fields) -> Book:
             book.probes[rest.decode()] = Probe.model_validate_json(value)
         elif kind == b"proven":
             book.proven.add(rest.decode())
+        elif kind == b"scale":
+            book.scales[rest.decode()] = float(value)
     return book
 
 
 def _written(book: Book) -> Fields:
     fields = {LEASE + name.encode(): lease.model_dump_json().encode() for name, lease in book.leases.items()}
     fields |= {PROBE + model.encode(): probe.model_dump_json().encode() for model, probe in book.probes.items()}
+    fields |= {SCALE + run.encode(): repr(scale).encode() for run, scale in book.scales.items()}
     return fields | {PROVEN + run.encode(): b"1" for run in book.proven}
