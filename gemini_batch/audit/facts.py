@@ -95,6 +95,8 @@ class Lines:
     conflicting: int = 0
     foreign: int = 0
     broken: int = 0
+    raw_bytes: int = 0
+    """Unpacked."""
 
 
 @dataclass(frozen=True)

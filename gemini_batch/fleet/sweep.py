@@ -52,6 +52,9 @@ LIST_AGAIN_SECONDS = 10.0
 
 OTHER_ROOT = "workers of another runs root use this broker; give each root a broker, or a database number, of its own"
 
+DELETIONS = 20
+"""Request files that a sweep deletes at most; a call may take a second, and every run waits for the sweep."""
+
 LOOKED_AT = (ShardState.SUBMITTED, ShardState.UNKNOWN)
 
 
@@ -158,6 +161,8 @@ class _Sweep:
         if listing is None:
             return SWEEP_SECONDS
         self._learn(runs, listing)
+        for run in runs:
+            run.shop.deletions = max(1, DELETIONS // len(runs))
         seconds = min(self._looked(run, record, listing) for run, record in wanted)
         self._host.hints.pace("list", project, seconds=max(seconds, SOONEST_SECONDS))
         return seconds

@@ -105,8 +105,13 @@ def parse(task: ParseTask) -> Tally:
         OSError: a scratch file cannot be written.
     """
     shard = _Shard(task)
-    digest = hashlib.sha256()
-    lines = read_lines(task.raw, digest.update) if task.raw else ()
+    digest, sizes = hashlib.sha256(), list[int]()
+
+    def seen(chunk: bytes) -> None:
+        digest.update(chunk)
+        sizes.append(len(chunk))
+
+    lines = read_lines(task.raw, seen) if task.raw else ()
     aligned = align(lines, task.nonce, shard.indices, shard.sent)
     rows, costs = shard.answered(aligned)
     made = RowMaker(task.response_schema, task.n_samples, task.min_valid).make(rows)
@@ -114,7 +119,9 @@ def parse(task: ParseTask) -> Tally:
         writer.write(made.table)
     tally = shard.tally(aligned, rows, costs, made)
     raw_sha256 = digest.hexdigest() if task.raw else None
-    return tally.model_copy(update={"raw_sha256": raw_sha256, "part_sha256": _sha256(task.part)})
+    return tally.model_copy(
+        update={"raw_sha256": raw_sha256, "raw_bytes": sum(sizes), "part_sha256": _sha256(task.part)}
+    )
 
 
 class _Shard:

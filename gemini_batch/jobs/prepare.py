@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import orjson
+
 from gemini_batch import rundir
 from gemini_batch.errors import Unavailable
 from gemini_batch.gemini.remote import StoredFile
@@ -31,9 +33,12 @@ def prepare(shop: Shop, record: ShardRecord) -> events.Event:
     requests = rundir.requests_of(shard, record.nonce)
     with ExitStack() as scratch:
         task = _encode_task(shop, record, scratch)
-        encoded = _encode(shop, shard, task)
+        encoded, pictures = _encode(shop, shard, task)
         stored = _upload(shop, shard, task.lines, encoded) if encoded.lines else None
         shop.files.store.publish(requests, task.requests)
+    if pictures:
+        names = [picture.name for picture in pictures]
+        shop.files.store.create(rundir.media_of(requests), orjson.dumps(names))
     shop.uris.pop(shard, None)
     if stored is None:
         return events.NothingToSend(requests)
@@ -44,6 +49,8 @@ def prepare(shop: Shop, record: ShardRecord) -> events.Event:
         lines=encoded.lines,
         uploaded_at=shop.clock.now(),
         active=stored.active,
+        media=len(pictures),
+        media_bytes=sum(picture.size_bytes or 0 for picture in pictures),
     )
     return events.Prepared(upload, requests)
 
@@ -70,27 +77,28 @@ def _encode_task(shop: Shop, record: ShardRecord, scratch: ExitStack) -> EncodeT
     )
 
 
-def _encode(shop: Shop, shard: int, task: EncodeTask) -> Encoded:
+def _encode(shop: Shop, shard: int, task: EncodeTask) -> tuple[Encoded, list[StoredFile]]:
     """Encode; when pictures have to lie at the service first, upload them right before the create and encode anew.
 
-    What was uploaded is kept for the next try, should this one fail.
+    What was uploaded is kept for the next try, should this one fail. Returns also what the file refers to.
     """
 
-    def upload(item: ToUpload) -> tuple[str, str]:
-        name = shop.remote_name(shard, item.sha256[:16])
-        return item.sha256, shop.remote.upload(task.media / item.sha256, name, item.mime_type).uri
+    def upload(item: ToUpload) -> tuple[str, StoredFile]:
+        path, name = task.media / item.sha256, shop.remote_name(shard, item.sha256[:16])
+        stored = shop.remote.upload(path, name, item.mime_type)
+        return item.sha256, replace(stored, size_bytes=path.stat().st_size)
 
     known = _uploaded(shop, shard)
-    encoded = shop.pool.run(encode, replace(task, uris=dict(known.uris)))
+    encoded = shop.pool.run(encode, replace(task, uris=known.uris))
     if not encoded.to_upload:
-        return encoded
+        return encoded, list(known.files.values())
     with ThreadPoolExecutor(MEDIA_UPLOADS_AT_ONCE) as uploads:
-        for sha256, uri in uploads.map(upload, encoded.to_upload):
-            known.uris[sha256] = uri
-    encoded = shop.pool.run(encode, replace(task, uris=dict(known.uris)))
+        for sha256, stored in uploads.map(upload, encoded.to_upload):
+            known.files[sha256] = stored
+    encoded = shop.pool.run(encode, replace(task, uris=known.uris))
     if encoded.to_upload:
         raise Unavailable("pictures changed while they were being uploaded")
-    return encoded
+    return encoded, list(known.files.values())
 
 
 def _uploaded(shop: Shop, shard: int) -> Uploaded:

@@ -16,7 +16,7 @@ import orjson
 from gemini_batch import rundir
 from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.errors import IllegalTransition
-from gemini_batch.gemini.remote import Listing, Remote
+from gemini_batch.gemini.remote import Listing, Remote, StoredFile
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.learnt import Learnt
 from gemini_batch.ledger.run import RunFiles
@@ -41,10 +41,14 @@ class CpuPool(Protocol):
 
 @dataclass
 class Uploaded:
-    """Pictures of a shard at the service, since `began` (boottime): sha256 -> URI."""
+    """Pictures of a shard at the service, since `began` (boottime), by sha256."""
 
     began: float
-    uris: dict[str, str] = field(default_factory=dict)
+    files: dict[str, StoredFile] = field(default_factory=dict)
+
+    @property
+    def uris(self) -> dict[str, str]:
+        return {sha256: file.uri for sha256, file in self.files.items()}
 
 
 @dataclass
@@ -75,6 +79,8 @@ class Shop:
     """Whether that is all there is: then the desk is told from here, as each is collected. A fleet's sweep tells it."""
     deleted_jobs: set[str] = field(default_factory=set)
     """Recorded jobs that someone deleted at the service: listings need not show them."""
+    deletions: int | None = None
+    """Request files that a sweep, which holds up every run, may still delete; None where nobody counts."""
     _listing: tuple[float, Listing] | None = None
     _proven: bool = False
     _listing_lock: Lock = field(default_factory=Lock)
@@ -144,6 +150,13 @@ class Shop:
         """Names of the run's jobs that the service must still know."""
         jobs = [job for record in self.all_records() for job in (record.job, *record.twins) if job]
         return {job.name for job in jobs if job.state != lifecycle.GONE} - self.deleted_jobs
+
+    def may_delete(self) -> bool:
+        """Whether a sweep may take the time for one more file. The next one goes on, or whoever collects the shard."""
+        if self.deletions is None:
+            return True
+        self.deletions -= 1
+        return self.deletions >= 0
 
     def proven(self) -> bool:
         """Whether the service has accepted a job of this run, by its ledger."""
