@@ -97,8 +97,8 @@ class _Fleet:
         self._sweep_at = self._list_at = float("inf")
         self._newest_job = 0.0
         self._renewed = 0.0
-        self._news = False
-        self._quiet = SWEEP_SECONDS
+        self._freed = False
+        self._quiet, self._ask_at = SWEEP_SECONDS, 0.0
         self._ceiling = min(run.limits.poll_interval for run in scenario.runs)
 
     def drive(self) -> Simulated:
@@ -127,13 +127,17 @@ class _Fleet:
         shop = make_shop(self._scenario, number, self._service, self._books)
         planned = deque(entry.shard for entry in shop.plan)
         self._runs.append(_Run(number, shop, self._clock.seconds, planned, left=len(planned)))
-        self._tell()
+        self._tell(freed=True)
 
     # --- sweeps
 
-    def _tell(self) -> None:
-        """There is news: a sweep follows soon."""
-        self._news = True
+    def _tell(self, freed: bool) -> None:
+        """There is news: a sweep follows soon.
+
+        Args:
+            freed: whether the desk may now let in who had to wait.
+        """
+        self._freed |= freed
         self._sweep_by(self._clock.seconds + NEWS_SECONDS)
 
     def _sweep_by(self, at: float) -> None:
@@ -145,13 +149,15 @@ class _Fleet:
         if at != self._sweep_at:
             return  # another was due sooner
         self._sweep_at = float("inf")
-        self._quiet = SWEEP_SECONDS if self._news else min(2 * self._quiet, QUIET_SECONDS)
-        self._news = False
         self._renew()
-        runs = [run for run in self._runs if run.left]
-        self._ring([self._due(run) for run in runs])
+        runs, now = [run for run in self._runs if run.left], self._clock.seconds
+        asks = self._freed or now >= self._ask_at
+        if asks:
+            self._quiet = SWEEP_SECONDS if self._freed else min(2 * self._quiet, QUIET_SECONDS)
+            self._freed, self._ask_at = False, now + self._quiet
+        self._ring([self._due(run, asks) for run in runs])
         if any(run.planned for run in runs):
-            self._sweep_by(self._clock.seconds + self._quiet)
+            self._sweep_by(self._ask_at)
         soonest = [run.wakes[shard].until for run in runs for shard in run.begun if shard in run.wakes]
         if soonest:
             self._sweep_by(max(min(soonest), self._clock.seconds + SOONEST_SECONDS))
@@ -165,9 +171,9 @@ class _Fleet:
             for shard in chain(run.begun, run.running.values()):
                 run.shop.desk.follow(run.shop.records[shard], run.shop.tokens(shard))
 
-    def _due(self, run: _Run) -> list[tuple[_Run, int]]:
+    def _due(self, run: _Run, asks: bool) -> list[tuple[_Run, int]]:
         now, shop = self._clock.seconds, run.shop
-        room, _ = shop.desk.room()
+        room = shop.desk.room()[0] if asks and run.planned else 0
         if run.turned_away:
             room, run.turned_away = min(room, ASKS), False
         waiting = (shard for shard in islice(run.planned, room + len(run.wakes)) if shard not in run.busy)
@@ -238,7 +244,7 @@ class _Fleet:
             run.wakes[shard] = Wake(now, now + wait, failures, "")
         self._place(run, shard)
         if not isinstance(verdict, AwaitDesk):
-            self._tell()
+            self._tell(freed=shop.records[shard].state is not S.COLLECTED)
 
     def _place(self, run: _Run, shard: int) -> None:
         """Where the shard belongs by its record."""
@@ -264,8 +270,22 @@ class _Fleet:
 
     def _collected(self, run: _Run, shard: int) -> None:
         run.left -= 1
+        if run.shop.records[shard].refused:
+            self._halve(run, shard)
         if not run.left:
             self._found.finished[run.number] = self._clock.seconds - run.arrives
+
+    def _halve(self, run: _Run, shard: int) -> None:
+        """Its rows in two shards of the next round, as `coordinator/repair.py` plans them."""
+        self._found.split += 1
+        plan, whole = run.shop.plan, run.shop.plan[shard]
+        for half in (0, 1):
+            parts = {name: (getattr(whole, name) + half) // 2 for name in ("requests", "request_bytes", "tokens")}
+            number = len(plan)
+            plan.append(whole.model_copy(update={**parts, "shard": number, "round": whole.round + 1}))
+            run.planned.append(number)
+            run.left += 1
+        self._tell(freed=True)
 
     # --- looks at jobs
 
@@ -287,7 +307,7 @@ class _Fleet:
                 shard = run.running.pop(name)
                 look(run.shop, run.shop.records[shard], listing)
                 run.begun.add(shard)
-                self._tell()
+                self._tell(freed=True)
         if any(run.running for run in self._runs):
             self._list_by(self._next_listing())
 
