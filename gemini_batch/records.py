@@ -141,6 +141,10 @@ class Limits(Frozen):
     retry_invalid: bool = False
     tier: Tier | None = None
     """Where `max_enqueued_tokens` is from, unless it was given as a number."""
+    max_creates_per_day: int | None = None
+    """Jobs that the project may create in 24 hours. Without a tier nobody has said that there is such a limit."""
+    max_stored_bytes: int | None = 20_000_000_000
+    """Files of the project at the service ("Files API" guide: 20 GB)."""
     price: tuple[float, float] | None = None
     """What the user says that the model costs: USD per million input and output tokens."""
 
@@ -258,6 +262,8 @@ class Tally(Frozen):
     """Of all lines with a known cost."""
     unpriced: int = 0
     """Lines whose cost is not known."""
+    raw_bytes: int = 0
+    """Of the result file as the service holds it."""
     raw_sha256: str | None = None
     part_sha256: str
 

@@ -19,8 +19,8 @@ from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs.advance import look
 from gemini_batch.jobs.twins import learn_listed
 from gemini_batch.jobs.verdicts import Rest
-from gemini_batch.quota.book import Applicant
 from gemini_batch.quota.desk import DeskClosed
+from gemini_batch.quota.words import Applicant
 from gemini_batch.records import ShardRecord, ShardState
 from gemini_batch.standing import why_stopped
 
@@ -215,10 +215,11 @@ class _Sweep:
         wakes, now = self._host.hints.wakes(run_id)
         if _collected(run) or self._round_is_due(run):
             self._ring_merge(run_id, MERGING not in wakes or not wakes[MERGING].rests(now))
-        room, why_no_more = shop.desk.room()
-        why_no_more = "waits its turn" if room > 0 else why_no_more
+        room = shop.desk.room(shop.head())
+        why_no_more = "waits its turn" if room.shards else room.wait.reason
         self._host.hints.explain(run_id, why_no_more if not self._blind else f"{why_no_more}; {self._blind_reason()}")
-        shards = due_shards(shop.records.values(), wakes, now, room)
+        tokens = {entry.shard: entry.tokens for entry in shop.plan}
+        shards = due_shards(shop.records.values(), wakes, now, room.shards, room.tokens, tokens)
         held = self._host.hints.held(run_id, shards)
         until = until_next(wakes.values(), now, timedelta(seconds=SWEEP_SECONDS))
         return [Doorbell(run=run_id, shard=shard) for shard in shards if shard not in held], until
@@ -242,8 +243,7 @@ def _collected(run: Open) -> bool:
 
 def _applicants(run: Open) -> Iterator[Applicant]:
     """What the desk has to know of a run: what is in flight, and what has come back or has a job."""
-    shop = run.shop
-    return (shop.desk.applicant(record, shop.tokens(record.shard)) for record in _told(shop.records.values()))
+    return (run.shop.applicant(record) for record in _told(run.shop.records.values()))
 
 
 def _told(records: Iterable[ShardRecord]) -> Iterator[ShardRecord]:

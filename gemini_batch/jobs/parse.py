@@ -105,8 +105,14 @@ def parse(task: ParseTask) -> Tally:
         OSError: a scratch file cannot be written.
     """
     shard = _Shard(task)
-    digest = hashlib.sha256()
-    lines = read_lines(task.raw, digest.update) if task.raw else ()
+    digest, raw_bytes = hashlib.sha256(), 0
+
+    def seen(chunk: bytes) -> None:
+        nonlocal raw_bytes
+        raw_bytes += len(chunk)
+        digest.update(chunk)
+
+    lines = read_lines(task.raw, seen) if task.raw else ()
     aligned = align(lines, task.nonce, shard.indices, shard.sent)
     rows, costs = shard.answered(aligned)
     made = RowMaker(task.response_schema, task.n_samples, task.min_valid).make(rows)
@@ -114,7 +120,8 @@ def parse(task: ParseTask) -> Tally:
         writer.write(made.table)
     tally = shard.tally(aligned, rows, costs, made)
     raw_sha256 = digest.hexdigest() if task.raw else None
-    return tally.model_copy(update={"raw_sha256": raw_sha256, "part_sha256": _sha256(task.part)})
+    found = {"raw_bytes": raw_bytes, "raw_sha256": raw_sha256, "part_sha256": _sha256(task.part)}
+    return tally.model_copy(update=found)
 
 
 class _Shard:

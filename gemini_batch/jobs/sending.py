@@ -4,18 +4,24 @@ Whatever is not certainly a refusal leaves the outcome unknown.
 """
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.jobs import events
 from gemini_batch.jobs.held import Held
 from gemini_batch.jobs.refusal import refusal
 from gemini_batch.jobs.verdicts import AwaitDesk, Outcome, Rest
+from gemini_batch.quota.words import Wait
 from gemini_batch.records import Send, Upload
 
 SEND_WITHIN = timedelta(seconds=30)
 """A sender that was suspended for longer between recording SENDING and the POST must not send: by then others may
 have looked for its job and not found it."""
+
+
+def await_desk(wait: Wait) -> AwaitDesk:
+    """What the desk's word to wait comes to."""
+    return AwaitDesk(wait.reason, None if wait.until is None else datetime.fromtimestamp(wait.until, UTC))
 
 
 class Sending(Held):
@@ -25,8 +31,8 @@ class Sending(Held):
         shop, upload = self._shop, self._record.upload
         if upload is None:
             raise AssertionError("READY without an upload")
-        if reason := shop.desk.may_send(self._record, self._tokens):
-            return AwaitDesk(reason)
+        if wait := shop.desk.may_send(self._record, *self._size):
+            return await_desk(wait)
         if not upload.active and (outcome := self._await_active(upload)):
             return outcome
         began = shop.clock.boottime()
@@ -44,9 +50,9 @@ class Sending(Held):
         if not self._save(events.SendBegan(send)):
             return None  # someone else moved the shard; only the writer of SENDING may send
         # Asked again now that the ledger shows the send: a desk lost since the first word is rebuilt from the ledger.
-        if reason := shop.desk.may_send(self._record, self._tokens):
-            self._save(events.SendFailed(number, reason))
-            return AwaitDesk(reason)
+        if wait := shop.desk.may_send(self._record, *self._size):
+            self._save(events.SendFailed(number, str(wait)))
+            return await_desk(wait)
         waited = timedelta(seconds=shop.clock.boottime() - began)
         if waited > SEND_WITHIN:
             return events.SendFailed(number, f"not sent: {waited} passed since SENDING was recorded")
@@ -66,7 +72,7 @@ class Sending(Held):
             job = self._shop.remote.create_job(self._shop.run.asked.model, file_name, send.display_name)
         except (NotSent, Throttled) as error:
             if isinstance(error, Throttled):
-                self._shop.desk.refused(self._record, self._tokens)
+                self._shop.desk.refused(self._record, self._size[0])
             self._save(events.SendFailed(send.number, str(error)))
             return Rest(f"the create was not taken: {error}")
         except Denied as error:

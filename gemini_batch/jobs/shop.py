@@ -20,7 +20,8 @@ from gemini_batch.gemini.remote import Listing, Remote
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
-from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord
+from gemini_batch.quota.words import Applicant
+from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
 R = TypeVar("R")
 
@@ -94,8 +95,7 @@ class Shop:
     def load(self) -> None:
         """Read every shard's newest record. Leases follow the ledger before anyone asks the desk."""
         self.files.refresh(self.plan, self.records, strict=True)
-        for record in self.records.values():
-            self._note(record)
+        self.desk.follow_run(self.applicant(record) for record in self.records.values())
 
     def save(self, record: ShardRecord, event: events.Event) -> tuple[ShardRecord, bool]:
         """Record what happened. Returns the newest record, and whether the event is in it by this call's write.
@@ -152,9 +152,19 @@ class Shop:
         settings = self.plan[shard].settings
         return self.run.asked.model_copy(update=orjson.loads(settings)) if settings else self.run.asked
 
-    def tokens(self, shard: int) -> int:
-        """Estimated input tokens of a shard."""
-        return self.plan[shard].tokens
+    def size(self, shard: int) -> tuple[int, int]:
+        """Estimated input tokens of a shard, and the bytes of its request file as planned."""
+        return self.plan[shard].tokens, self.plan[shard].request_bytes
+
+    def applicant(self, record: ShardRecord) -> Applicant:
+        """A shard as the desk knows it."""
+        return self.desk.applicant(record, *self.size(record.shard))
+
+    def head(self) -> Applicant | None:
+        """The first shard that has not begun, as far as this process knows, for the desk."""
+        planned = (record for record in self.records.values() if record.state is ShardState.PLANNED)
+        first = min(planned, key=lambda record: record.shard, default=None)
+        return None if first is None else self.applicant(first)
 
     def all_records(self) -> list[ShardRecord]:
         """The newest record of every shard that this process knows of, read where it knows none."""
@@ -162,7 +172,7 @@ class Shop:
 
     def _note(self, record: ShardRecord) -> ShardRecord:
         self.records[record.shard] = record
-        self.desk.follow(record, self.tokens(record.shard))
+        self.desk.follow(record, *self.size(record.shard))
         return record
 
 

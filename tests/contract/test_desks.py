@@ -37,6 +37,10 @@ def fresh_books(request):
     return lambda: redis_books(fakeredis.FakeRedis())
 
 
+def said(wait):
+    return wait and wait.reason
+
+
 class Records:
     """Histories of shards, so that every record has the version that follows."""
 
@@ -44,18 +48,19 @@ class Records:
         self.desk = desk
         self.last = {}
 
-    def ask(self, shard, tokens=1):
-        return self.desk.ask(self.of(shard), tokens)
+    def ask(self, shard, tokens=1, request_bytes=0):
+        return said(self.desk.ask(self.of(shard), tokens, request_bytes))
 
     def may_send(self, shard, tokens=1):
-        return self.desk.may_send(self.of(shard), tokens)
+        return said(self.desk.may_send(self.of(shard), tokens))
 
-    def refused(self, shard):
-        self.desk.refused(self.of(shard), 1)
+    def refused(self, shard, tokens=1):
+        return self.desk.refused(self.of(shard), tokens)
 
-    def follow(self, shard, state, tokens=1, job=None):
+    def follow(self, shard, state, tokens=1, job=None, **changes):
         record = self.of(shard)
-        self.last[shard] = record.model_copy(update={"version": record.version + 1, "state": state, "job": job})
+        changes = {"version": record.version + 1, "state": state, "job": job, **changes}
+        self.last[shard] = record.model_copy(update=changes)
         self.desk.follow(self.last[shard], tokens)
 
     def of(self, shard):
