@@ -4,8 +4,9 @@ import sys
 
 from rich.console import Console
 
-from gemini_batch.coordinator.confirm import Ask, in_usd
+from gemini_batch.coordinator.confirm import Ask
 from gemini_batch.gemini.estimate import CostEstimate
+from gemini_batch.gemini.prices import in_usd
 
 
 def cost_in_words(estimate: CostEstimate | None) -> str:

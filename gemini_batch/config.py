@@ -118,6 +118,9 @@ class Options(BaseModel):
         description="USD per million input and output tokens, in place of the published price",
         examples=["IN,OUT"],
     )
+    max_cost: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="USD that the run may cost; needs --max-output-tokens"
+    )
     project: str | None = Field(None, description="name of the Google project; two keys of one project share a run")
 
     validate_: Literal["model", "json-schema"] | None = Field(

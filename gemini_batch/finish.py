@@ -8,6 +8,7 @@ from gemini_batch.coordinator.rounds import plan_batches
 from gemini_batch.errors import RunStopped
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.shop import Shop
+from gemini_batch.jobs.spending import settle_all
 from gemini_batch.jobs.twins import end_all
 from gemini_batch.records import ShardPlan, ShardState
 from gemini_batch.reducer.merge import merge
@@ -59,6 +60,7 @@ def finish(shop: Shop) -> None:
     if shop.files.is_finished():
         return
     end_all(shop)
+    settle_all(shop)
     plan = list(shop.plan)  # one that grows meanwhile is for the next merge
     records = [shop.records.get(entry.shard) or shop.read(entry.shard) for entry in plan]
     if any(record.state is not ShardState.COLLECTED for record in records):

@@ -223,6 +223,8 @@ def distributed_batch_process(
             field. `min_valid` of them are needed.
         broker: `redis://` URL of a fleet that does the work, the run directory being where its workers look (`runs`);
             None: this process does it.
+        max_cost: USD that the run may cost; needs `max_output_tokens`. A run that meets it raises `RunStopped`, keeps
+            all that was paid for, and goes on with a larger one (`Run.resume(max_cost=…)`).
         wait: False returns at once; the run goes on in the background of this process, or with the fleet.
         return_metadata: for a list, return `(results, rows)`.
         options: every option of the command under the same name: `model`, `out`, `temperature`, `max_live_jobs`, …
@@ -233,14 +235,15 @@ def distributed_batch_process(
 
     Raises:
         BadInput: something cannot be carried out as given; nothing was sent.
-        CostNotConfirmed: a new run whose high estimate passes `confirm_above` USD (10), without `yes=True`.
-        RunStopped: the service refuses the key, the model or the form of the request.
+        CostNotConfirmed: a new run whose high estimate passes `confirm_above` USD (10), without `yes=True` or
+            `max_cost`.
+        RunStopped: the service refuses the key, the model or the form of the request, or the cap is met.
     """
-    _refuse_unbuilt(max_cost=(max_cost, None))
-    settings = resolve({**options, "n_samples": n_samples, "broker": broker})
+    given = {**options, "max_cost": max_cost}
+    settings = resolve({**given, "n_samples": n_samples, "broker": broker})
     request = runs.read_request(_source(prompts), settings, resolve_account(settings.project), schema, _roots(prompts))
     run = Run(runs.start(request), settings.runs, settings.broker)
-    run.resume(project=settings.project, **{name: options[name] for name in options if name in Limits.model_fields})
+    run.resume(project=settings.project, **{name: given[name] for name in given if name in Limits.model_fields})
     if not wait:
         return run
     run.wait()
@@ -261,12 +264,6 @@ def how_given(options: dict[str, Any]) -> Options:
         if value is not None and name not in OPERATIONAL | {"project"}:
             raise BadInput(f"{name} belongs to what the run asks for and cannot change; submit anew")
     return resolve(options)
-
-
-def _refuse_unbuilt(**given: tuple[Any, Any]) -> None:
-    for name, (value, default) in given.items():
-        if value != default:
-            raise BadInput(f"{name}={value!r}: this release knows only {name}={default!r}")
 
 
 def _is_list(prompts: Any) -> bool:

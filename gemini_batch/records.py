@@ -147,6 +147,8 @@ class Limits(Frozen):
     """Files of the project at the service ("Files API" guide: 20 GB)."""
     price: tuple[float, float] | None = None
     """What the user says that the model costs: USD per million input and output tokens."""
+    max_cost: float | None = None
+    """USD that the run may cost: nothing is sent that could pass it."""
 
 
 class RunRecord(Frozen):
@@ -204,6 +206,8 @@ class Send(Frozen):
     """Name of the object that says, per row, what these lines hold."""
     owner: str
     began_at: datetime
+    reserved_usd: float | None = None
+    """The most that it may cost, held back from the cap; None where none was set."""
 
 
 class Job(Frozen):
@@ -266,6 +270,8 @@ class Tally(Frozen):
     """Of the result file as the service holds it."""
     raw_sha256: str | None = None
     part_sha256: str
+    counted: int | None = None
+    """Lines whose usage says how many tokens their prompt had; None by a release that did not count them."""
 
 
 class LeftOut(Frozen):
@@ -299,3 +305,31 @@ class ShardRecord(Snapshot):
     problem: str | None = None
     """Why the shard is where it is, for people."""
     tally: Tally | None = None
+
+
+class Reservation(Frozen):
+    """Money held back for one send of a shard, made before its SENDING is recorded."""
+
+    shard: int
+    version: int
+    """Of the shard's record that it was made by: a send of it has the next number."""
+    usd: float
+
+
+class SpendRecord(Snapshot):
+    """The money of a run with a cap, in USD. What is committed is the sum of the three kinds."""
+
+    cap_usd: float = 0.0
+    """In force when this was written."""
+    settled_usd: float = 0.0
+    """Known cost of what is collected."""
+    unknown_usd: float = 0.0
+    """The most that may have been paid for what came back without a known cost, twins included."""
+    held: tuple[Reservation, ...] = ()
+    """For what is in flight."""
+    unheld: tuple[tuple[int, int], ...] = ()
+    """Shards that were sent without a reservation (no cap was set then) and are in the sums: from, to (exclusive)."""
+    twins: tuple[str, ...] = ()
+    """Jobs beside the one of their shard that are in the sums."""
+    highest_ratio: float | None = None
+    """Of counted to estimated input tokens, in any one shard that is settled."""

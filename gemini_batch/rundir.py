@@ -8,6 +8,8 @@ MERGED = "merged.json"
 """What `_SUCCESS` says, for the next round: which files of the dataset can stay."""
 CONTROL = "control"
 LEDGER = "ledger"
+SPEND = "spend"
+"""The chain of reservations under a cap."""
 STOPPED = "stopped.json"
 """Why the last driver gave up, for `status`. A hint: the next driver removes it."""
 

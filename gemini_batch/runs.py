@@ -15,6 +15,7 @@ from loky import cpu_count
 
 from gemini_batch import rundir
 from gemini_batch.access import record_of, refuse_schema, refuse_stranger
+from gemini_batch.budget import refuse_uncappable, sized
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options, resolve_account
 from gemini_batch.coordinator.confirm import Ask, refuse_unconfirmed
@@ -108,7 +109,9 @@ def read_request(
     )
     roots = roots or ((manifest.root,) if manifest.root else ())
     limits = limits_given(options, options.model, Options().limits())
-    plan = _grown(scan(manifest, asked, roots, limits), options, limits)
+    now = SystemClock().now()
+    refuse_uncappable(asked, limits, now)
+    plan = _grown(scan(manifest, asked, roots, sized(limits, asked, now)), options, limits)
     asked = asked.model_copy(update={"rows": plan.rows, "rows_digest": plan.rows_digest})
     return Request(manifest, roots, options, account, asked, limits, plan)
 
@@ -366,6 +369,7 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
     limits = limits_given(
         options, record.asked.model, files.limits(record)
     )  # recorded by the driver: a refused retry changes nothing
+    refuse_uncappable(record.asked.model_copy(update=settings), limits, SystemClock().now())
     return retry(files, record, limits, choice, settings)
 
 
@@ -404,6 +408,7 @@ def limits_in_force(files: RunFiles, options: Options) -> Limits:
         last = controls.last()
         before = last.limits if last else record.limits
         limits = limits_given(options, record.asked.model, before)
+        refuse_uncappable(record.asked, limits, SystemClock().now())
         if limits == before and not stopped:
             return limits
         version, cause = last.version + 1 if last else 1, "resumed" if stopped else "limits"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from gemini_batch.budget import lines_of_twins, unsettled_usd
 from gemini_batch.coordinator.repair import rows_wanted, wanting
 from gemini_batch.records import FORMAT, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
@@ -68,7 +69,7 @@ def summarise(
             for reason, shards in _reasons(records, waiting or {}, desk_says, len(unplanned)).items()
         ],
         "jobs": _jobs(records, now),
-        "cost_usd": _cost(records),
+        "cost_usd": _cost(records, (limits or run.limits).max_cost),
         "last_progress_at": max((record.at for record in records if record.at), default=run.created_at).isoformat(),
         "last_looked_at": _text(looked_at or (None if handed_over else now)),
         "stalled": idle,
@@ -100,12 +101,15 @@ def _rows(total: int, plan: list[ShardPlan], by_shard: Mapping[int, ShardRecord]
     return {"total": total, "ok": ok, "failed": total - ok - pending, "pending": pending}
 
 
-def _cost(records: list[ShardRecord]) -> dict[str, float | int | None]:
-    """What collected lines are known to have cost; null, not 0, where none of them has a known cost."""
+def _cost(records: list[ShardRecord], cap: float | None) -> dict[str, float | int | None]:
+    """What collected lines are known to have cost; null, not 0, where none of them has a known cost. Under a cap, what
+    may come on top: of what is in flight, of lines without a known cost, of twins."""
     tallies = [record.tally for record in records if record.tally]
-    spent, unknown = sum(tally.cost_usd for tally in tallies), sum(tally.unpriced for tally in tallies)
+    spent = sum(tally.cost_usd for tally in tallies)
+    unknown = sum(tally.unpriced for tally in tallies) + sum(map(lines_of_twins, records))
     known = None if unknown and not spent else round(float(spent), 6)
-    return {"spent": known, "reserved": None, "cap": None, "unknown_lines": unknown}
+    reserved = None if cap is None else round(sum(map(unsettled_usd, records)), 6)
+    return {"spent": known, "reserved": reserved, "cap": cap, "unknown_lines": unknown}
 
 
 def _jobs(records: list[ShardRecord], now: datetime) -> dict[str, int | None]:

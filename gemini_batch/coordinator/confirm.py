@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gemini_batch.config import Options
 from gemini_batch.errors import CostNotConfirmed
 from gemini_batch.gemini.estimate import CostEstimate
+from gemini_batch.gemini.prices import in_usd
 
 Ask = Callable[[CostEstimate], bool]
 """Whether a person says yes."""
@@ -22,18 +23,13 @@ def refuse_unconfirmed(estimate: CostEstimate | None, options: Options, ask: Ask
     Raises:
         CostNotConfirmed: it may not.
     """
-    if estimate is None or options.yes or estimate.high <= options.confirm_above:
+    if estimate is None or options.yes or options.max_cost is not None or estimate.high <= options.confirm_above:
         return
     if ask is not None and ask(estimate):
         return
     raise CostNotConfirmed(
         f"not confirmed: the plan may cost {in_usd(estimate.high)} (expected {in_usd(estimate.expected)}), more than "
-        f"--confirm-above {in_usd(options.confirm_above)}; nothing was sent. Say --yes, raise --confirm-above, "
-        "or bound the answers by --max-output-tokens",
+        f"--confirm-above {in_usd(options.confirm_above)}; nothing was sent. Say --yes, set a cap by --max-cost, "
+        "raise --confirm-above, or bound the answers by --max-output-tokens",
         estimate.high,
     )
-
-
-def in_usd(amount: float) -> str:
-    """Two decimals, or two digits of less than a cent."""
-    return f"{amount:,.2f} USD" if amount >= 0.01 or amount == 0 else f"{amount:.2g} USD"

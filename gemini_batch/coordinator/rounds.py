@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gemini_batch import rundir
+from gemini_batch.budget import sized
 from gemini_batch.coordinator.freeze import Freezer
 from gemini_batch.coordinator.measure import Scale
 from gemini_batch.coordinator.plan import Splitter
@@ -103,7 +104,8 @@ class _Packing:
         asked = self._run.asked.model_copy(update=orjson.loads(batch.settings) if batch.settings else {})
         roots = tuple(Path(root) for root in self._run.media_roots)
         scale = Scale(asked, self._run.nonce, roots, self._run.limits.max_bytes_per_shard)
-        splitter = Splitter(self._limits.model_copy(update={"max_requests_per_shard": batch.max_requests}))
+        limits = self._limits.model_copy(update={"max_requests_per_shard": batch.max_requests})
+        splitter = Splitter(sized(limits, asked, self._run.created_at))
         digest = self._digest(batch)
         names: list[str] = []
         filled, seen = _Filled(), len(self.shards)

@@ -17,6 +17,7 @@ from gemini_batch.fleet.host import MERGING, NEWS_SECONDS, Host, Open
 from gemini_batch.fleet.messages import ADVANCE, AFTER, MERGE, Doorbell, list_of
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs.advance import look
+from gemini_batch.jobs.spending import settle_all
 from gemini_batch.jobs.twins import learn_listed
 from gemini_batch.jobs.verdicts import Rest
 from gemini_batch.quota.desk import DeskClosed
@@ -165,7 +166,8 @@ class _Sweep:
         for run in runs:
             try:
                 learn_listed(run.shop, listing)
-            except OSError as error:
+                settle_all(run.shop)
+            except (OSError, RunStopped) as error:
                 log.warning("run %s: %s", run.shop.run.run_id, error)
 
     def _listing(self, runs: list[Open]) -> Listing | None:

@@ -2,8 +2,8 @@
 
 In: how many requests and estimated input tokens, the settings of the answers, a price. Out: low, expected and high in
 USD, and in words what they assume. Every request counts once: what is bought again comes on top. Output tokens,
-thoughts included, are unknown; where `max_output_tokens` bounds them, high takes every answer to be as long as that. Where
-nothing bounds them it is a bound on what the mean of many answers is likely to be, not on what one may be.
+thoughts included, are unknown; where `max_output_tokens` bounds them, high takes every answer to be as long as that.
+Where nothing does, high is what the mean of many answers is unlikely to pass, not what one may be.
 """
 
 from collections.abc import Mapping, Sequence

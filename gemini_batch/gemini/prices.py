@@ -59,3 +59,8 @@ def batch_price(model: str, at: datetime) -> BatchPrice | None:
     share = 2 if batch.total_price == standard.total_price else 1
     input_usd, output_usd = batch.input_price / _SAMPLE / share, batch.output_price / _SAMPLE / share
     return BatchPrice(input_usd, output_usd, min(cached.input_price / _SAMPLE, input_usd))
+
+
+def in_usd(amount: float) -> str:
+    """Two decimals, or two digits of less than a cent."""
+    return f"{amount:,.2f} USD" if amount >= 0.01 or amount == 0 else f"{amount:.2g} USD"

@@ -16,6 +16,7 @@ from gemini_batch.jobs.looking import Looking
 from gemini_batch.jobs.prepare import prepare
 from gemini_batch.jobs.sending import Sending, await_desk
 from gemini_batch.jobs.shop import Shop, still_fits
+from gemini_batch.jobs.spending import may_spend
 from gemini_batch.jobs.twins import end_twins
 from gemini_batch.jobs.verdicts import AwaitDesk, Outcome, Rest, Stop, Verdict
 from gemini_batch.records import ShardRecord
@@ -134,5 +135,7 @@ class _Advance(Sending, Looking):
     # --- before anything is bought
 
     def _ask_desk(self) -> Outcome:
+        if reason := may_spend(self._shop, self._record):
+            return AwaitDesk(reason)
         wait = self._shop.desk.ask(self._record, *self._size)
         return await_desk(wait) if wait else events.Claimed()

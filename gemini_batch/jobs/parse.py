@@ -218,8 +218,15 @@ class _Shard:
             mended=self._mended(made),
             cost_usd=sum(known),
             unpriced=len(costs) - len(known),
+            counted=self._counted(aligned),
             part_sha256="",
         )
+
+    def _counted(self, aligned: Aligned) -> int:
+        """Lines that tell the tokens of their prompt."""
+        pairs = zip(aligned.answers, self.sent, strict=True)
+        answers = (found[sample] for found, samples in pairs for sample in samples)
+        return sum(answer is not None and bool(answer.prompt_tokens) for answer in answers)
 
     def _mended(self, made: Made) -> int:
         """Rows that were not answered, and are with what this shard adds; less those that it leaves without the answer

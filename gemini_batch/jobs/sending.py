@@ -10,6 +10,7 @@ from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, 
 from gemini_batch.jobs import events
 from gemini_batch.jobs.held import Held
 from gemini_batch.jobs.refusal import refusal
+from gemini_batch.jobs.spending import reserve
 from gemini_batch.jobs.verdicts import AwaitDesk, Outcome, Rest
 from gemini_batch.quota.words import Wait
 from gemini_batch.records import Send, Upload
@@ -35,6 +36,9 @@ class Sending(Held):
             return await_desk(wait)
         if not upload.active and (outcome := self._await_active(upload)):
             return outcome
+        reserved_usd, reason = reserve(shop, self._record)
+        if reason:
+            return AwaitDesk(reason)
         began = shop.clock.boottime()
         number = self._record.version + 1
         digest = hashlib.sha256(f"{shop.run.nonce} {number} {upload.sha256}".encode()).hexdigest()
@@ -46,6 +50,7 @@ class Sending(Held):
             requests=self._record.requests or "",
             owner=shop.owner,
             began_at=shop.clock.now(),
+            reserved_usd=reserved_usd,
         )
         if not self._save(events.SendBegan(send)):
             return None  # someone else moved the shard; only the writer of SENDING may send

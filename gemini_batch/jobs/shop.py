@@ -21,7 +21,7 @@ from gemini_batch.jobs import events, lifecycle
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
 from gemini_batch.quota.words import Applicant
-from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
+from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, ShardState, SpendRecord
 
 R = TypeVar("R")
 
@@ -65,6 +65,10 @@ class Shop:
     """Pictures uploaded for shards whose request file has yet to follow."""
     closing: Event = field(default_factory=Event)
     """Set when the process wants to leave: no further step is begun."""
+    book: SpendRecord | None = None
+    """The newest known record of the run's money, under a cap."""
+    spending: Lock = field(default_factory=Lock)
+    """Held by who reads and adds to it."""
     deleted_jobs: set[str] = field(default_factory=set)
     """Recorded jobs that someone deleted at the service: listings need not show them."""
     _listing: tuple[float, Listing] | None = None

@@ -14,7 +14,16 @@ from gemini_batch.errors import BadInput
 from gemini_batch.ledger.log import Log
 from gemini_batch.ledger.places import is_url
 from gemini_batch.ledger.store import Store
-from gemini_batch.records import FORMAT, ControlRecord, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
+from gemini_batch.records import (
+    FORMAT,
+    ControlRecord,
+    Limits,
+    RunRecord,
+    ShardPlan,
+    ShardRecord,
+    ShardState,
+    SpendRecord,
+)
 
 READERS = 32
 """At once in an object store: a read takes 20 ms or so, and a long run has 10,000 histories."""
@@ -137,6 +146,10 @@ class RunFiles:
 
     def controls(self) -> Log[ControlRecord]:
         return Log(self.store, rundir.CONTROL, ControlRecord)
+
+    def spend(self) -> Log[SpendRecord]:
+        """The money of a run with a cap."""
+        return Log(self.store, rundir.SPEND, SpendRecord)
 
     def limits(self, run: RunRecord) -> Limits:
         """The limits in force: the last that were said."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gemini_batch import rundir
+from gemini_batch.budget import lines_of_twins
 from gemini_batch.clock import Clock
 from gemini_batch.dataset import dataset_schema
 from gemini_batch.gemini.estimate import estimate_plan
@@ -133,7 +134,7 @@ def make_report(
         name: sum(getattr(tally, f"{name}_tokens") for tally in tallies) for name in ("prompt", "output", "thoughts")
     }
     estimated = sum(shard.tokens for shard in plan)
-    unpriced = sum(tally.unpriced for tally in tallies)
+    unpriced = sum(tally.unpriced for tally in tallies) + sum(map(lines_of_twins, records))
     lines = {
         name: sum(getattr(tally, name) for tally in tallies)
         for name in ("received", "missing", "duplicate", "conflicting", "foreign", "broken")

@@ -21,6 +21,7 @@ from gemini_batch.jobs.lifecycle import backoff, poll_delay
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import AwaitDesk, Rest, Verdict
 from gemini_batch.quota.book import LEASE_SECONDS
+from gemini_batch.quota.words import Applicant
 from gemini_batch.records import ShardState
 from gemini_batch.simulate.scenario import Scenario, Simulated
 from gemini_batch.simulate.service import Service, VirtualClock
@@ -37,8 +38,8 @@ AWAIT_DESK_SECONDS = 10.0
 QUIET_SECONDS = 60.0
 """Between sweeps while nothing changes; more than a real sweep's, so what is simulated is no faster than what is."""
 
-ASKS = 4
-"""Shards that have yet to begin which a sweep rings for, of a run that was last turned away."""
+AHEAD = 100
+"""Shards of a run that have yet to begin of which a sweep looks for those that fit; a real one looks at all."""
 
 RENEW_SECONDS = LEASE_SECONDS / 3
 
@@ -77,7 +78,16 @@ class _Run:
     wakes: dict[int, Wake] = field(default_factory=dict)
     left: int = 0
     """Shards that are not collected."""
-    turned_away: bool = False
+    turned_away: set[int] = field(default_factory=set)
+    """By the desk, since it last let anyone in."""
+
+
+def _ask_anew(run: _Run) -> None:
+    """Who was turned away comes again when something has changed, as soon as a real one would."""
+    for shard in run.turned_away & run.wakes.keys():
+        wake = run.wakes[shard]
+        run.wakes[shard] = Wake(wake.began, min(wake.until, wake.began + AWAIT_DESK_SECONDS), 0, "")
+    run.turned_away.clear()
 
 
 class _Fleet:
@@ -152,6 +162,9 @@ class _Fleet:
         self._renew()
         runs, now = [run for run in self._runs if run.left], self._clock.seconds
         asks = self._freed or now >= self._ask_at
+        if self._freed:
+            for run in runs:
+                _ask_anew(run)
         if asks:
             self._quiet = SWEEP_SECONDS if self._freed else min(2 * self._quiet, QUIET_SECONDS)
             self._freed, self._ask_at = False, now + self._quiet
@@ -169,17 +182,24 @@ class _Fleet:
         self._renewed = self._clock.seconds
         for run in self._runs:
             for shard in chain(run.begun, run.running.values()):
-                run.shop.desk.follow(run.shop.records[shard], run.shop.tokens(shard))
+                run.shop.desk.follow(run.shop.records[shard], *run.shop.size(shard))
 
     def _due(self, run: _Run, asks: bool) -> list[tuple[_Run, int]]:
         now, shop = self._clock.seconds, run.shop
-        room = shop.desk.room()[0] if asks and run.planned else 0
-        if run.turned_away:
-            room, run.turned_away = min(room, ASKS), False
-        waiting = (shard for shard in islice(run.planned, room + len(run.wakes)) if shard not in run.busy)
+        ahead = list(islice(run.planned, AHEAD)) if asks else []
+        room = shop.desk.room(self._head(run)) if ahead else None
+        waiting = (shard for shard in ahead if shard not in run.busy)
         begun = (shard for shard in run.begun if shard not in run.busy)
         records = [shop.records.get(shard) or shop.read(shard) for shard in chain(begun, waiting)]
-        return [(run, shard) for shard in due_shards(records, run.wakes, now, room)]
+        tokens = {shard: shop.plan[shard].tokens for shard in ahead}
+        if room is None:
+            return [(run, shard) for shard in due_shards(records, run.wakes, now, 0)]
+        return [(run, shard) for shard in due_shards(records, run.wakes, now, room.shards, room.tokens, tokens)]
+
+    @staticmethod
+    def _head(run: _Run) -> Applicant:
+        shard = run.planned[0]
+        return run.shop.applicant(run.shop.records.get(shard) or run.shop.read(shard))
 
     def _ring(self, bells: list[list[tuple[_Run, int]]]) -> None:
         """The runs in turn."""
@@ -233,7 +253,9 @@ class _Fleet:
         wait, failures = 0.0, 0
         match verdict:
             case AwaitDesk():
-                wait, run.turned_away = AWAIT_DESK_SECONDS, True
+                failures = run.wakes[shard].failures + 1 if shard in run.wakes and shard in run.turned_away else 0
+                wait = min(AWAIT_DESK_SECONDS * 2**failures, QUIET_SECONDS)
+                run.turned_away.add(shard)
             case Rest(_, delay) if delay is None:
                 failures = run.wakes[shard].failures + 1 if shard in run.wakes else 1
                 wait = backoff(failures, shop.limits.poll_interval).total_seconds()

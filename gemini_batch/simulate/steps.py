@@ -7,6 +7,7 @@ writes data is replaced: encoding with its upload, the wire of a create, and col
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gemini_batch.errors import RemoteError
@@ -16,8 +17,8 @@ from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import Outcome, Rest, Verdict
 from gemini_batch.quota.book import Book
 from gemini_batch.quota.desk import Desk
-from gemini_batch.records import Asked, Job, RunRecord, Send, ShardRecord, ShardState, Tally, Upload
-from gemini_batch.simulate.scenario import Offered, Scenario
+from gemini_batch.records import Asked, Job, Limits, RunRecord, Send, ShardRecord, ShardState, Tally, Upload
+from gemini_batch.simulate.scenario import Offered, Scenario, uniform
 from gemini_batch.simulate.service import EPOCH, Service, VirtualClock
 
 if TYPE_CHECKING:
@@ -37,7 +38,19 @@ class VirtualBooks:
         self._clock = clock
 
     def change(self, step: Callable[[Book, float], R]) -> R:
-        return step(self.book, self._clock.seconds)
+        return step(self.book, self._clock.now().timestamp())
+
+
+class _SeededDesk(Desk):
+    """A desk whose dice are the scenario's."""
+
+    def __init__(self, books: VirtualBooks, run: RunRecord, limits: Limits, seed: int) -> None:
+        super().__init__(books, run, limits)
+        self._thrown = (uniform(seed, nth) for nth in count())
+
+    def refused(self, record: ShardRecord, tokens: int) -> bool:
+        who, spread = self.applicant(record, tokens), next(self._thrown)
+        return self._books.change(lambda book, now: book.refused(who, now, spread))
 
 
 @dataclass
@@ -84,7 +97,7 @@ def make_shop(scenario: Scenario, number: int, service: Service, books: VirtualB
         files=cast("RunFiles", _Histories()),
         plan=plan,
         remote=cast(Any, remote),
-        desk=Desk(books, run, offered.limits),
+        desk=_SeededDesk(books, run, offered.limits, scenario.seed * 1_000 + number),
         pool=cast(Any, None),
         clock=service.clock,
         owner="simulated",

@@ -119,6 +119,12 @@ ODD = (
         bought_twice=2,
         one_fails=True,
     ),
+    Story(
+        "a cap that pays for one job at a time",
+        manifest="texts",
+        options={"max_cost": 0.0003, "max_output_tokens": 200},
+        creates=len(PROMPTS),
+    ),
     Story("the newest run", do="resume_newest", until=BEFORE_CREATE),
     Story("a run that is taken back from a fleet", do="resume", until=BEFORE_CREATE, then=handed_to_a_fleet),
     Story("an audit of a run whose job no list shows", do="audit", until=BEFORE_LOOK, faults=({"name": "list_lag"},)),

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.config import Options, resolve
-from gemini_batch.coordinator.confirm import in_usd, refuse_unconfirmed
+from gemini_batch.coordinator.confirm import refuse_unconfirmed
 from gemini_batch.errors import BadInput, CostNotConfirmed
 from gemini_batch.gemini.estimate import CostEstimate, estimate_cost, estimate_plan, output_tokens
-from gemini_batch.gemini.prices import BatchPrice, batch_price, price_of
+from gemini_batch.gemini.prices import BatchPrice, batch_price, in_usd, price_of
 from gemini_batch.records import ShardPlan
 
 DAY = datetime(2026, 11, 1, tzinfo=UTC)

@@ -92,7 +92,7 @@ def test_rows_answered_missing_bad_and_failed_stand_in_order_each_with_its_reaso
     counts = (tally.received, tally.missing, tally.duplicate, tally.foreign, tally.broken)
     assert counts == (6, 1, 1, 1, 1)
     assert tally.by_kind == {"missing": 1, "transient": 1, "bad_row": 1}
-    assert (tally.prompt_tokens, tally.output_tokens, tally.thoughts_tokens) == (20, 4, 2)
+    assert (tally.prompt_tokens, tally.output_tokens, tally.thoughts_tokens, tally.counted) == (20, 4, 2, 2)
     assert tally.raw_sha256 == hashlib.sha256((tmp_path / "plain").read_bytes()).hexdigest()
 
 
