@@ -60,7 +60,9 @@ def greedy_seconds(scenario: Scenario) -> float:
             _, number = arrivals.pop()
             for weight, shard in _weights(scenario, number):
                 insort(waiting, (weight, number, shard))
-        while waiting and len(live) < service.live_jobs - service.foreign_jobs and _day_has_room(scenario, created, now):
+        while (
+            waiting and len(live) < service.live_jobs - service.foreign_jobs and _day_has_room(scenario, created, now)
+        ):
             at = bisect_right(waiting, (room, len(scenario.runs), 0))
             if at == 0:
                 break
