@@ -299,6 +299,8 @@ class ShardRecord(Snapshot):
     """Creates that the service read and turned down."""
     refused: str | None = None
     """Why the service will never take the shard's create as it is."""
+    too_large: bool = False
+    """It was refused for what may be its size: its halves may pass, and no row is at fault."""
     stuck_since: datetime | None = None
     """When the job was found to run for too long, and its cancelling began; provider time."""
     left_out: tuple[LeftOut, ...] = ()

@@ -25,6 +25,8 @@ class Wake:
     until: float
     failures: int
     reason: str
+    known: float | None = None
+    """When what it waits for is over, if that is known."""
 
     def rests(self, now: float) -> bool:
         """Whether it still does. Not so if Redis's clock was put back to before it began."""

@@ -76,8 +76,9 @@ class Sending(Held):
         try:
             job = self._shop.remote.create_job(self._shop.run.asked.model, file_name, send.display_name)
         except (NotSent, Throttled) as error:
-            if isinstance(error, Throttled):
-                self._shop.desk.refused(self._record, self._size[0])
+            if isinstance(error, Throttled) and self._is_too_large():
+                why = f"larger than the service takes, it seems, so it is split: {error}"
+                return events.SendRefused(send.number, why, too_large=True)
             self._save(events.SendFailed(send.number, str(error)))
             return Rest(f"the create was not taken: {error}")
         except Denied as error:
@@ -88,6 +89,12 @@ class Sending(Held):
         except Unavailable as error:
             return events.OutcomeUnknown(str(error))
         return events.JobLearned(job)
+
+    def _is_too_large(self) -> bool:
+        """Tell the desk of a 429. Returns whether the shard is to be split; one row alone waits."""
+        record = self._record
+        split = self._shop.desk.refused(record, *self._size)
+        return split and self._shop.plan[record.shard].rows - len(record.left_out) > 1
 
     def _refused(self, send: Send, error: Refused) -> events.Event:
         meant = refusal(self._shop, self._record, send, error)

@@ -99,7 +99,11 @@ class Shop:
     def load(self) -> None:
         """Read every shard's newest record. Leases follow the ledger before anyone asks the desk."""
         self.files.refresh(self.plan, self.records, strict=True)
-        self.desk.follow_run(self.applicant(record) for record in self.records.values())
+        self.tell_desk()
+
+    def tell_desk(self) -> None:
+        """Hold the desk against all that this process knows of the run."""
+        self.desk.follow_run(lambda: map(self.applicant, list(self.records.values())))
 
     def save(self, record: ShardRecord, event: events.Event) -> tuple[ShardRecord, bool]:
         """Record what happened. Returns the newest record, and whether the event is in it by this call's write.

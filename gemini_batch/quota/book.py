@@ -140,7 +140,10 @@ class Book(Holdings):
         if pilot:
             return Room(0, None, pilot)
         waiter = self.heads.get(run)
-        room = self._room(model, limits, self._kept_from(waiter, limits, now)[0] if waiter else Kept(), now)
+        kept = self._kept_from(waiter, limits, now)[0] if waiter else Kept()
+        if waiter and waiter.has_waited(now) and (wait := self._lacks(waiter, limits, kept, now)):
+            return Room(0, None, wait)  # room is kept for it, against its own run too
+        room = self._room(model, limits, kept, now)
         if run in self.proven or not room.shards:
             return room
         return Room(1, room.tokens, pilot_wait())
@@ -368,7 +371,8 @@ def follow_all(book: Book, ledger: Iterable[Applicant], now: float) -> None:
 
 
 def _lease(who: Applicant, until: float, asked: bool = False) -> Lease:
-    return Lease(**{**who.model_dump(), "until": until, "asked": asked})
+    known = {name: getattr(who, name) for name in Applicant.model_fields}  # of a lease only what an applicant has
+    return Lease.model_construct(**known, until=until, asked=asked)
 
 
 def _waiter(who: Applicant | Waiter, since: float, now: float) -> Waiter:

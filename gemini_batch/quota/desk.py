@@ -68,10 +68,10 @@ class Desk:
         who = self.applicant(record, tokens, request_bytes)
         return self._answer(lambda book, now: book.may_send(who, self.limits, now))
 
-    def refused(self, record: ShardRecord, tokens: int) -> bool:
+    def refused(self, record: ShardRecord, tokens: int, request_bytes: int = 0) -> bool:
         """The service answered 429 to this shard's create. Returns whether it may be larger than the limit, so that it
         is to be split if it can be."""
-        who, spread = self.applicant(record, tokens), fraction()
+        who, spread = self.applicant(record, tokens, request_bytes), fraction()
         try:
             return self._books.change(lambda book, now: book.refused(who, now, spread))
         except DeskClosed:
@@ -82,10 +82,13 @@ class Desk:
         who = self.applicant(record, tokens, request_bytes)
         self._tell(lambda book, now: book.follow(who, now))
 
-    def follow_run(self, ledger: Iterable[Applicant]) -> None:
-        """Hold the book against all records of the run, and count anew what its shards still take."""
-        known = list(ledger)
-        self._tell(lambda book, now: book.follow_run(self._run.run_id, known, now))
+    def follow_run(self, ledger: Callable[[], Iterable[Applicant]]) -> None:
+        """Hold the book against all records of the run, and count anew what its shards still take.
+
+        Args:
+            ledger: read while nobody else changes the book, so that no older record overtakes a newer one.
+        """
+        self._tell(lambda book, now: book.follow_run(self._run.run_id, ledger(), now))
 
     def see(self, listed: Iterable[ListedJob]) -> None:
         """Count the jobs of others that a listing shows."""

@@ -1,7 +1,6 @@
 """The words of the quota desk: who asks, what is held, what is answered. Pure data, and the answers' text."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pydantic import Field
@@ -115,20 +114,16 @@ def stored_wait(limit: int, used: int, until: float | None) -> Wait:
 def learnt_wait(belief: Belief) -> Wait:
     return Wait(
         f"the service answered 429 beyond {belief.jobs:,.0f} jobs or {belief.tokens:,.0f} tokens in flight; "
-        f"more is tried from {_hour(belief.probe_at)} on",
+        "more is tried after a while",
         belief.probe_at,
     )
 
 
 def paused_wait(belief: Belief) -> Wait:
-    return Wait(f"the service answered 429; it is asked again at {_hour(belief.pause_until)}", belief.pause_until)
+    return Wait("the service answered 429; it is asked again after a while", belief.pause_until)
 
 
 def turn_wait(ahead: Waiter | Lease, kept: bool = False) -> Wait:
     """A place is free, and another's."""
     what = "room is kept for" if kept else "it is the turn of"
     return Wait(f"{what} shard {ahead.shard} of run {ahead.run}: runs of a project take turns by what they hold")
-
-
-def _hour(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S} UTC"
