@@ -135,7 +135,7 @@ class _Sweep:
     def _tell_desk(self, runs: list[Open], rebuild: bool) -> None:
         """Leases follow the ledger; a book that was lost is made anew, if everything that counts could be read."""
         ledger = [applicant for run in runs for applicant in _applicants(run)]
-        scales = {run.shop.run.run_id: _scale(run) for run in runs}
+        scales = {run.shop.run.run_id: run.shop.scale() for run in runs}
         if not rebuild:
             self._host.books.renew(ledger, scales)
         elif self._blind:
@@ -277,13 +277,6 @@ def _collected(run: Open) -> bool:
 def _applicants(run: Open) -> Iterator[Applicant]:
     """What the desk has to know of a run: what is in flight, and what has come back or has a job."""
     return (run.shop.applicant(record) for record in _told(run.shop.records.values()))
-
-
-def _scale(run: Open) -> float:
-    """Actual over estimated input tokens of what has come back."""
-    shop = run.shop
-    shop.learnt.add(shop.plan, shop.records.values())
-    return shop.learnt.calibration.scale
 
 
 def _told(records: Iterable[ShardRecord]) -> Iterator[ShardRecord]:

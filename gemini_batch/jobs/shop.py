@@ -194,6 +194,11 @@ class Shop:
         first = min(planned, key=lambda record: record.shard, default=None)
         return None if first is None else self.applicant(first)
 
+    def scale(self) -> float:
+        """Actual over estimated input tokens, by every record that this process knows."""
+        self.learnt.add(self.plan, self.records.values())
+        return self.learnt.calibration.scale
+
     def all_records(self) -> list[ShardRecord]:
         """The newest record of every shard that this process knows of, read where it knows none."""
         return [self.records.get(entry.shard) or self.read(entry.shard) for entry in self.plan]
