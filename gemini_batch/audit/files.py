@@ -192,7 +192,9 @@ def _lines(task: FilesTask, index: list[int], sent: Sent) -> tuple[Lines, dict[P
             counts["conflicting"] += kept[place] != _hash(line)
         else:
             kept[place] = _hash(line)
-            said[place] = _said(read_answer(entry))
+            answer = read_answer(entry)
+            said[place] = _said(answer)
+            counts["counted"] += bool(answer.prompt_tokens)
     missing = len(expected) - len(said)
     return Lines(digest.hexdigest() if task.raw else None, missing=missing, **counts), said
 
