@@ -21,7 +21,8 @@ from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.learnt import Learnt
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
-from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, SpendRecord
+from gemini_batch.quota.words import Applicant
+from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, ShardState, SpendRecord
 
 R = TypeVar("R")
 
@@ -109,8 +110,13 @@ class Shop:
     def load(self) -> None:
         """Read every shard's newest record. Leases follow the ledger before anyone asks the desk."""
         self.files.refresh(self.plan, self.records, strict=True)
-        for record in self.records.values():
-            self._note(record)
+        if self.learnt.add(self.plan, self.records.values()):
+            self.desk.calibrate(self.learnt.calibration.scale)
+        self.tell_desk()
+
+    def tell_desk(self) -> None:
+        """Hold the desk against all that this process knows of the run."""
+        self.desk.follow_run(lambda: map(self.applicant, list(self.records.values())))
 
     def save(self, record: ShardRecord, event: events.Event) -> tuple[ShardRecord, bool]:
         """Record what happened. Returns the newest record, and whether the event is in it by this call's write.
@@ -174,9 +180,19 @@ class Shop:
         settings = self.plan[shard].settings
         return self.run.asked.model_copy(update=orjson.loads(settings)) if settings else self.run.asked
 
-    def tokens(self, shard: int) -> int:
-        """Estimated input tokens of a shard, by the plan. The desk scales them by what has come back."""
-        return self.plan[shard].tokens
+    def size(self, shard: int) -> tuple[int, int]:
+        """Estimated input tokens of a shard, and the bytes of its request file as planned."""
+        return self.plan[shard].tokens, self.plan[shard].request_bytes
+
+    def applicant(self, record: ShardRecord) -> Applicant:
+        """A shard as the desk knows it."""
+        return self.desk.applicant(record, *self.size(record.shard))
+
+    def head(self) -> Applicant | None:
+        """The first shard that has not begun, as far as this process knows, for the desk."""
+        planned = (record for record in self.records.values() if record.state is ShardState.PLANNED)
+        first = min(planned, key=lambda record: record.shard, default=None)
+        return None if first is None else self.applicant(first)
 
     def scale(self) -> float:
         """Actual over estimated input tokens, by every record that this process knows."""
@@ -191,7 +207,7 @@ class Shop:
         self.records[record.shard] = record
         if self.learnt.add(self.plan, (record,)) and self.sees_all:
             self.desk.calibrate(self.learnt.calibration.scale)
-        self.desk.follow(record, self.tokens(record.shard))
+        self.desk.follow(record, *self.size(record.shard))
         return record
 
 

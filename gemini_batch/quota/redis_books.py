@@ -12,8 +12,13 @@ from typing import Any, TypeVar
 
 import redis
 
-from gemini_batch.quota.book import Applicant, Book, Lease, Probe, follow_all
+from gemini_batch.quota.belief import Belief
+from gemini_batch.quota.book import Book, follow_all
 from gemini_batch.quota.desk import DeskClosed
+from gemini_batch.quota.turns import Waiter
+from gemini_batch.quota.uses import Uses
+from gemini_batch.quota.words import Applicant, Foreign, Lease, ListedJob
+from gemini_batch.records import Frozen
 
 R = TypeVar("R")
 
@@ -22,8 +27,6 @@ GENERATION_SECONDS = 600
 
 TRIES = 100
 """Lost races before a change gives up; each means that somebody else's change went through."""
-
-LEASE, PROVEN, PROBE, SCALE = b"lease:", b"proven:", b"probe:", b"scale:"
 
 Fields = dict[bytes, bytes]
 
@@ -68,8 +71,22 @@ class RedisBooks:
         except redis.RedisError as error:
             raise _away(error) from None
 
+    def see(self, listed: Iterable[ListedJob]) -> None:
+        """Count the jobs of others that a listing shows.
+
+        Raises:
+            DeskClosed: Redis cannot be asked, or the book is not complete.
+        """
+        jobs = list(listed)
+        self.change(lambda book, now: book.see(jobs, now))
+
     def restore(
-        self, ledger: Iterable[Applicant], key: str, value: bytes, scales: Mapping[str, float] | None = None
+        self,
+        ledger: Iterable[Applicant],
+        key: str,
+        value: bytes,
+        scales: Mapping[str, float] | None = None,
+        listed: Iterable[ListedJob] = (),
     ) -> None:
         """Make the book anew and believe it.
 
@@ -78,16 +95,18 @@ class RedisBooks:
             key: of a token that was set before the reading began; it vanishes with everything else in a flush.
             value: of the token.
             scales: by run, actual over estimated input tokens.
+            listed: what a listing shows.
 
         Raises:
             DeskClosed: Redis cannot be asked, or the token has gone: something may have been sent since that
                 this does not know.
         """
 
-        known = list(ledger)
+        known, jobs = list(ledger), list(listed)
 
         def step(book: Book, now: float) -> None:
             _follow(book, known, scales, now)
+            book.see(jobs, now)
 
         held = _Condition(key, value, "Redis lost its data while the quota desk was being rebuilt")
         self._transact(step, held, believe=True)
@@ -148,23 +167,31 @@ def _follow(book: Book, ledger: Iterable[Applicant], scales: Mapping[str, float]
     follow_all(book, ledger, now)
 
 
+RECORDS: dict[str, type[Frozen]] = {"leases": Lease, "beliefs": Belief, "uses": Uses, "heads": Waiter}
+NUMBERS: dict[str, type[int] | type[float]] = {"largest": int, "scales": float}
+"""Tables of the book, by what a row is. A field of the hash is `table:row`."""
+
+
 def _read(fields: Fields) -> Book:
     book = Book()
     for name, value in fields.items():
-        kind, _, rest = name.partition(b":")
-        if kind == b"lease":
-            book.leases[rest.decode()] = Lease.model_validate_json(value)
-        elif kind == b"probe":
-            book.probes[rest.decode()] = Probe.model_validate_json(value)
-        elif kind == b"proven":
-            book.proven.add(rest.decode())
-        elif kind == b"scale":
-            book.scales[rest.decode()] = float(value)
+        table, _, row = name.decode().partition(":")
+        if kind := RECORDS.get(table):
+            getattr(book, table)[row] = kind.model_validate_json(value)
+        elif number := NUMBERS.get(table):
+            getattr(book, table)[row] = number(value)
+        elif table == "proven":
+            book.proven.add(row)
+        elif table == "foreign":
+            book.foreign = Foreign.model_validate_json(value)
     return book
 
 
 def _written(book: Book) -> Fields:
-    fields = {LEASE + name.encode(): lease.model_dump_json().encode() for name, lease in book.leases.items()}
-    fields |= {PROBE + model.encode(): probe.model_dump_json().encode() for model, probe in book.probes.items()}
-    fields |= {SCALE + run.encode(): repr(scale).encode() for run, scale in book.scales.items()}
-    return fields | {PROVEN + run.encode(): b"1" for run in book.proven}
+    fields = {f"proven:{run}": b"1" for run in book.proven}
+    fields["foreign:"] = book.foreign.model_dump_json().encode()
+    for table in RECORDS:
+        fields |= {f"{table}:{row}": made.model_dump_json().encode() for row, made in getattr(book, table).items()}
+    for table in NUMBERS:
+        fields |= {f"{table}:{row}": repr(number).encode() for row, number in getattr(book, table).items()}
+    return {name.encode(): value for name, value in fields.items()}
