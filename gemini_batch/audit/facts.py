@@ -97,8 +97,6 @@ class Lines:
     broken: int = 0
     raw_bytes: int = 0
     """Unpacked."""
-    counted: int = 0
-    """Samples whose line tells the tokens of its prompt."""
 
 
 @dataclass(frozen=True)

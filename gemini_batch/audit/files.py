@@ -192,9 +192,7 @@ def _lines(task: FilesTask, index: list[int], sent: Sent) -> tuple[Lines, dict[P
             counts["conflicting"] += kept[place] != _hash(line)
         else:
             kept[place] = _hash(line)
-            answer = read_answer(entry)
-            said[place] = _said(answer)
-            counts["counted"] += bool(answer.prompt_tokens)
+            said[place] = _said(read_answer(entry))
     missing = len(expected) - len(said)
     return Lines(digest.hexdigest() if task.raw else None, missing=missing, **counts), said
 

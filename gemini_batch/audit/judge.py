@@ -181,8 +181,6 @@ COUNTED = [name for name in Tally.model_fields if not name.endswith(("sha256", "
 def _counts(tally: Tally, lines: Lines | Unreadable | None, part: Part) -> Iterator[Words]:
     """What was recorded of the shard, counted again."""
     held = {name: value for found in (lines, part) if found for name, value in vars(found).items() if value is not None}
-    if tally.counted is None:  # by a release that did not
-        held.pop("counted", None)
     if differing := [name for name in COUNTED if name in held and getattr(tally, name) != held[name]]:
         words = ", ".join(f"{name} {getattr(tally, name)}, is {held[name]}" for name in differing)
         yield "miscounted", f"the ledger's count is not what the files hold: {words}", RESTORE
