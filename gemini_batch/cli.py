@@ -99,20 +99,27 @@ def root(version: Annotated[bool, typer.Option("--version", help="print the vers
 def plan(
     manifest: ManifestPath,
     config: Config = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="say how long it may take, by a simulation")] = False,
+    job_hours: Annotated[
+        float, typer.Option(min=0.01, max=48, metavar="X", help="with --simulate: what half of the jobs take at most")
+    ] = 4.0,
     as_json: AsJson = False,
     *,
     options: dict[str, Any],
 ) -> None:
     """Show how a manifest would be split and what it may cost. Sends nothing, writes nothing."""
     from gemini_batch import runs  # noqa: PLC0415 - the commands import what they need, so that --help is quick
+    from gemini_batch.simulate import forecast, forecast_in_words  # noqa: PLC0415
 
     settings = resolve(options, config)
     request = runs.read_request(manifest, settings, resolve_account(settings.project, key_needed=False))
     totals, cost = request.plan.totals(), runs.estimate(request)
+    time = forecast(request.plan.shards, request.limits, job_hours) if simulate else None
     if as_json:
         shards = [shard.model_dump() for shard in request.plan.shards]
         money = {"cost_usd": cost and cost.as_json(), "cost_assumptions": cost.assumptions if cost else []}
-        typer.echo(json.dumps({**totals, **money, "model": settings.model, "plan": shards}))
+        simulated = {"simulated": time.as_json()} if time else {}
+        typer.echo(json.dumps({**totals, **money, **simulated, "model": settings.model, "plan": shards}))
         return
     typer.echo(f"{totals['rows']:,} rows of {manifest} for {settings.model}")
     for name, unit in (("shards", "jobs"), ("requests", ""), ("request_bytes", "bytes"), ("tokens", "estimated input")):
@@ -120,6 +127,8 @@ def plan(
     if bad := totals["rows"] - totals["requests"]:
         typer.echo(f"  {bad:,} rows cannot be sent and will be marked failed, unpaid")
     typer.echo(f"  {cost_in_words(cost)}")
+    if time:
+        typer.echo(f"  {forecast_in_words(time)}")
 
 
 @app.command()

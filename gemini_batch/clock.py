@@ -32,3 +32,8 @@ class SystemClock:
 def new_nonce(n_bytes: int = 8) -> str:
     """`n_bytes` of fresh randomness as lower-case hex."""
     return secrets.token_hex(n_bytes)
+
+
+def fraction() -> float:
+    """A random number from 0 up to 1."""
+    return secrets.randbelow(1_000_000) / 1e6

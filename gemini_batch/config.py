@@ -29,6 +29,9 @@ ENV_PREFIX = "GEMINI_BATCH_"
 MAX_FILE_BYTES = 2_000_000_000
 """The largest input file of a job (Batch API guide)."""
 
+MAX_STORED_BYTES = 20_000_000_000
+"""Files of a project at the service (Files API guide)."""
+
 MAX_LIVE_JOBS = 100
 """Concurrent batch jobs of a project (Rate limits page, 2026-08-18)."""
 
@@ -89,6 +92,12 @@ class Options(BaseModel):
         None, ge=1, description="most estimated input tokens in flight; wins over --tier; no limit without either"
     )
     tier: Tier | None = Field(None, description="usage tier of the Google project: its limit of tokens in flight holds")
+    max_creates_per_day: int | None = Field(
+        None, ge=1, description="most jobs created in 24 hours; of --tier, if it is given; no limit without either"
+    )
+    max_stored_bytes: int = Field(
+        MAX_STORED_BYTES, ge=1, description="most bytes of request and result files at the service at once"
+    )
     poll_interval: float = Field(
         60.0, ge=0.1, le=LONGEST_SECONDS, description="longest pause between two looks at a job, in seconds"
     )

@@ -141,6 +141,10 @@ class Limits(Frozen):
     retry_invalid: bool = False
     tier: Tier | None = None
     """Where `max_enqueued_tokens` is from, unless it was given as a number."""
+    max_creates_per_day: int | None = None
+    """Jobs that the project may create in 24 hours. Without a tier nobody has said that there is such a limit."""
+    max_stored_bytes: int | None = 20_000_000_000
+    """Files of the project at the service ("Files API" guide: 20 GB)."""
     price: tuple[float, float] | None = None
     """What the user says that the model costs: USD per million input and output tokens."""
     max_cost: float | None = None
@@ -311,6 +315,8 @@ class ShardRecord(Snapshot):
     """Creates that the service read and turned down."""
     refused: str | None = None
     """Why the service will never take the shard's create as it is."""
+    too_large: bool = False
+    """It was refused for what may be its size: its halves may pass, and no row is at fault."""
     stuck_since: datetime | None = None
     """When the job was found to run for too long, and its cancelling began; provider time."""
     left_out: tuple[LeftOut, ...] = ()

@@ -119,12 +119,13 @@ def read_request(
 def limits_given(options: Options, model: str, before: Limits) -> Limits:
     """`before` with what is given now, its tier looked up. Warns of a limit that is not the published one."""
     given = options.given_limits()
+    creates = published().project.creates_a_day if options.tier else None
     if not options.tier or options.tier == before.tier or "max_enqueued_tokens" in given:
-        return effective(before, given, None)
+        return effective(before, given, None, creates)
     known = known_limit(published(), options.tier, model)
     if known.doubt:
         warnings.warn(known.doubt, stacklevel=2)
-    return effective(before, given, known.tokens)
+    return effective(before, given, known.tokens, creates)
 
 
 def _grown(plan: Plan, options: Options, limits: Limits) -> Plan:

@@ -12,20 +12,23 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
 from threading import Event
 
 from gemini_batch.clock import Clock, SystemClock
-from gemini_batch.cpu import ProcessPool
+from gemini_batch.cpu import InProcess, ProcessPool
 from gemini_batch.errors import BadInput, RemoteError, RunStopped
 from gemini_batch.finish import begin_round, due_batches, finish
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.lifecycle import backoff
+from gemini_batch.jobs.others import listed
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import AwaitDesk, Stop, Verdict
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk, MemoryBooks
-from gemini_batch.records import Limits, ShardState
+from gemini_batch.records import Limits, ShardPlan, ShardState
 from gemini_batch.standing import lift_stop, stop
 from gemini_batch.status import Status, summarise
 
@@ -35,11 +38,23 @@ THREADS = 16
 GLANCE_SECONDS = 0.5
 """Between two reports of progress, and the longest that an interrupt goes unnoticed."""
 
+DESK_SECONDS = 2.0
+"""Between two tries at a desk that turned a shard away, while nothing else happens."""
+
+OTHERS_SECONDS = 180.0
+"""Between two looks at what others have in the project, while shards have yet to begin."""
+
+NEAR = 100
+"""So many of the shards that have yet to begin are looked at for one that fits."""
+
 ROUND_SECONDS = 5.0
 """Between two looks at whether failed rows are worth another round yet."""
 
-NEXT_ROUND = -1
-"""Stands for it where a shard's number is due."""
+NEXT_ROUND, OTHERS = -1, -2
+"""Stand for them where a shard's number is due."""
+
+SMALL_ROWS, SMALL_BYTES = 2_000, 20_000_000
+"""A run of no more is encoded and parsed in this process, in a tenth of a second: making others takes longer."""
 
 JOIN_SECONDS = 1.0
 """Between two looks at a run that another process drives."""
@@ -48,6 +63,10 @@ LEAVE_SECONDS = 10.0
 """An interrupt lets creates that are on the wire end, at most so long."""
 
 Watch = Callable[[Status], None]
+
+
+def _is_small(plan: list[ShardPlan]) -> bool:
+    return sum(shard.rows for shard in plan) <= SMALL_ROWS and sum(shard.request_bytes for shard in plan) <= SMALL_BYTES
 
 
 def _owner() -> str:
@@ -60,27 +79,54 @@ class _Due:
     """When each shard is looked at again. Times are boottime seconds."""
 
     backlog: deque[int]
-    """Not begun, or turned away by the desk."""
+    """Not begun."""
     timed: list[tuple[float, int]] = field(default_factory=list)
+    parked: deque[int] = field(default_factory=deque)
+    """Ready, and not yet let send."""
     reasons: dict[int, str] = field(default_factory=dict)
+    until: dict[str, datetime] = field(default_factory=dict)
+    """Of reasons of the desk: when it is worth asking again, where that is known."""
     failures: Counter[int] = field(default_factory=Counter)
-    desk_closed: bool = False
+    closed_until: float = 0.0
+    """The desk turned a shard away: it is asked again when another has been looked at, or then."""
 
-    def pop(self, now: float) -> int | None:
+    def pop(self, now: float, choose: Callable[[deque[int]], int | None]) -> int | None:
+        """The shard to look at next, if there is one.
+
+        Args:
+            choose: asks the desk which of the shards that have not begun it has room for.
+        """
         if self.timed and self.timed[0][0] <= now:
             return heapq.heappop(self.timed)[1]
-        return self.backlog.popleft() if self.backlog and not self.desk_closed else None
+        if now < self.closed_until:
+            return None
+        if self.parked:
+            return self.parked.popleft()
+        shard = choose(self.backlog) if self.backlog else None
+        if shard is not None:
+            self.backlog.remove(shard)
+        return shard
 
-    def put(self, shard: int, verdict: Verdict, now: float, ceiling: float) -> None:
-        """Place a shard by what its last look said."""
-        self.desk_closed = False
+    def put(self, shard: int, verdict: Verdict, now: float, ceiling: float, begun: bool) -> None:
+        """Place a shard by what its last look said.
+
+        Args:
+            begun: it has more to lose than its place.
+        """
+        if not isinstance(verdict, AwaitDesk):
+            self.closed_until = 0.0
         if isinstance(verdict, Stop):
             self.reasons.pop(shard, None)
             return
         self.reasons[shard] = verdict.reason
         if isinstance(verdict, AwaitDesk):
-            self.backlog.appendleft(shard)
-            self.desk_closed = True
+            self.closed_until = now + DESK_SECONDS
+            if begun:
+                self.parked.append(shard)
+            else:
+                self.backlog.appendleft(shard)
+            if verdict.until:
+                self.until[verdict.reason] = verdict.until
         elif verdict.delay is not None:
             self.failures.pop(shard, None)
             heapq.heappush(self.timed, (now + verdict.delay.total_seconds(), shard))
@@ -100,19 +146,23 @@ class Solo:
         if run is None:
             raise FileNotFoundError(f"{files.store.url} holds no run")
         self._clock = clock or SystemClock()
-        self._pool = ProcessPool()
+        plan = files.plan()
+        self._pool = InProcess() if _is_small(plan) else ProcessPool()
         self._shop = Shop(
             run=run,
             limits=limits,
             files=files,
-            plan=files.plan(),
+            plan=plan,
             remote=remote,
-            desk=Desk(MemoryBooks(), run, limits),
+            desk=Desk(MemoryBooks(lambda: self._clock.now().timestamp()), run, limits),
             pool=self._pool,
             clock=self._clock,
             owner=_owner(),
+            sees_all=True,
         )
         self._waiting: dict[int, str] = {}
+        self._until: dict[str, datetime] = {}
+        self._desk_says: str | None = None
         self._stopped: str | None = None
 
     farewell = "detached; jobs at the service go on. Finish with:\n  gemini-batch-dist resume"
@@ -167,7 +217,8 @@ class Solo:
         waiting = dict(self._waiting)
         return summarise(
             where, shop.run, shop.plan, records, finished, now,
-            limits=shop.limits, waiting=waiting, stopped=self._stopped,
+            limits=shop.limits, waiting=waiting, desk_says=self._desk_says, until=dict(self._until),
+            stopped=self._stopped,
         )  # fmt: skip
 
     @contextmanager
@@ -195,7 +246,9 @@ class Solo:
             unfinished = [record for record in shop.records.values() if record.state is not ShardState.COLLECTED]
             unfinished.sort(key=lambda record: (record.state is ShardState.PLANNED, record.shard))
             if unfinished:
-                self._advance_all(_Due(deque(record.shard for record in unfinished)), watch)
+                begun = [(0.0, record.shard) for record in unfinished if record.state is not ShardState.PLANNED]
+                planned = (record.shard for record in unfinished if record.state is ShardState.PLANNED)
+                self._advance_all(_Due(deque(planned), begun), watch)
             elif shop.files.is_finished():
                 break
             elif not begin_round(shop):
@@ -206,15 +259,19 @@ class Solo:
         return status
 
     def _advance_all(self, due: _Due, watch: Watch | None) -> None:
-        self._waiting = due.reasons
+        self._waiting, self._until = due.reasons, due.until
         under_way: dict[Future[Verdict], int] = {}
         last_glance = last_round = self._clock.boottime()
+        others_at = last_glance
         with self._threads() as threads:
             while not self._shop.closing.is_set():
                 now = self._clock.boottime()
-                while len(under_way) < THREADS and (shard := due.pop(now)) is not None:
+                if due.backlog and now >= others_at and OTHERS not in under_way.values():
+                    others_at = now + OTHERS_SECONDS
+                    under_way[threads.submit(self._see_others)] = OTHERS
+                while len(under_way) < THREADS and (shard := due.pop(now, self._choose)) is not None:
                     under_way[threads.submit(advance, self._shop, shard)] = shard
-                if not under_way and not due.timed and not due.backlog:
+                if not (under_way or due.timed or due.backlog or due.parked):
                     return
                 if now - last_round >= ROUND_SECONDS and NEXT_ROUND not in under_way.values():
                     last_round = now
@@ -222,11 +279,36 @@ class Solo:
                         under_way[threads.submit(self._begin_round, due)] = NEXT_ROUND
                 self._pause(under_way, due.until_next(now))
                 for future in [future for future in under_way if future.done()]:
-                    ceiling = self._shop.limits.poll_interval
-                    due.put(under_way.pop(future), future.result(), self._clock.boottime(), ceiling)
+                    ceiling, shard = self._shop.limits.poll_interval, under_way.pop(future)
+                    due.put(shard, future.result(), self._clock.boottime(), ceiling, self._has_begun(shard))
                 if watch and now - last_glance >= GLANCE_SECONDS:
                     last_glance = now
                     watch(self.status())
+
+    def _has_begun(self, shard: int) -> bool:
+        record = self._shop.records.get(shard)
+        return record is not None and record.state is not ShardState.PLANNED
+
+    def _choose(self, backlog: deque[int]) -> int | None:
+        """The first shard of the backlog that the desk has room for; one that never fits has its turn all the same."""
+        shop = self._shop
+        near = list(islice(backlog, NEAR))
+        room = shop.desk.room(shop.applicant(shop.records.get(near[0]) or shop.read(near[0])))
+        self._desk_says = room.wait.reason if room.shards < 1 else None
+        if self._desk_says:
+            if room.wait.until is not None:
+                self._until[self._desk_says] = datetime.fromtimestamp(room.wait.until, UTC)
+            return None
+        fits = (shard for shard in near if room.tokens is None or shop.plan[shard].tokens <= room.tokens)
+        return next(fits, near[0])
+
+    def _see_others(self) -> Verdict:
+        """Tell the desk what others have in the project. Without a listing it goes by what it knows."""
+        shop = self._shop
+        with suppress(RemoteError, OSError):
+            shop.desk.see(listed(shop.listing(self._clock.boottime()), shop.all_records()))
+        shop.tell_desk()
+        return Stop()
 
     def _begin_round(self, due: _Due) -> Verdict:
         """Plan the next round while shards of this one are under way."""

@@ -22,6 +22,8 @@ class Drivers:
     """Why shards rest, by shard; None while nobody is seen to drive the run."""
     desk_says: str | None = None
     """Why shards that have not begun do not, where `waiting` does not say."""
+    until: Mapping[str, datetime] | None = None
+    """Of reasons to wait, when it is worth asking again, where that is known."""
     workers: tuple[dict[str, Any], ...] = ()
     looked_at: datetime | None = None
     handed_over: bool = False
@@ -50,6 +52,7 @@ def read_status(
         limits=files.limits(run),
         waiting=drivers.waiting,
         desk_says=drivers.desk_says,
+        until=drivers.until,
         stopped=why_stopped(files),
         working=drivers.working or _is_held(files, drivers),
         handed_over=drivers.handed_over,

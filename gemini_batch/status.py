@@ -30,6 +30,7 @@ def summarise(
     limits: Limits | None = None,
     waiting: Mapping[int, str] | None = None,
     desk_says: str | None = None,
+    until: Mapping[str, datetime] | None = None,
     stopped: str | None = None,
     working: bool = True,
     handed_over: bool = False,
@@ -43,6 +44,7 @@ def summarise(
         limits: in force now; by default those that the run began with.
         waiting: shard -> why it rests, from whoever drives the run; of other shards it is read off the record.
         desk_says: why other shards that have not begun do not.
+        until: of reasons to wait, when it is worth asking again, where that is known.
         stopped: why the run cannot go on, if it cannot.
         working: some process drives it, as far as can be seen.
         handed_over: it is for a fleet to drive.
@@ -66,7 +68,7 @@ def summarise(
         "rows": rows,
         "shards": dict(states),
         "waiting": [
-            {"reason": reason, "shards": shards, "until": None}
+            {"reason": reason, "shards": shards, "until": _text((until or {}).get(reason))}
             for reason, shards in _reasons(records, waiting or {}, desk_says, len(unplanned)).items()
         ],
         "jobs": _jobs(records, now),

@@ -187,6 +187,15 @@ def _counts(tally: Tally, lines: Lines | Unreadable | None, part: Part) -> Itera
     if part.mended is not None and not _is_priced(tally, part):
         what = f"the ledger says that the shard cost {tally.cost_usd} USD and {tally.unpriced} lines of unknown cost"
         yield "miscounted", f"{what}; its rows say {part.cost_usd} and {part.unpriced}", RESTORE
+    if not _has_usage(tally, part):
+        what = f"the ledger says that {tally.counted} lines tell how long their prompt was"
+        yield "miscounted", f"{what}; {part.with_usage} rows of {part.requests} lines do", RESTORE
+
+
+def _has_usage(tally: Tally, part: Part) -> bool:
+    """With several samples a row there are bounds only."""
+    most = part.with_usage if part.requests == part.rows else part.requests
+    return tally.counted is None or part.with_usage <= tally.counted <= most
 
 
 def _is_priced(tally: Tally, part: Part) -> bool:

@@ -116,7 +116,8 @@ def event_between(before: ShardRecord, after: ShardRecord) -> events.Event | Non
             return events.OutcomeUnknown(why)
         case "SendRefused":
             row = after.left_out[-1] if after.left_out != before.left_out and after.left_out else None
-            return events.SendRefused(before.sends[-1].number if before.sends else 0, why, row)
+            number = before.sends[-1].number if before.sends else 0
+            return events.SendRefused(number, why, row, after.too_large)
         case "Prepared" if after.upload and after.requests:
             return events.Prepared(after.upload, after.requests)
         case "NothingToSend" if after.requests:

@@ -207,7 +207,7 @@ def _alike(
     """Both halves of a refused shard refused for the same reason: it is not a row that is at fault."""
     for record in refused:
         entry = plan[record.shard]
-        if not entry.refusals or not _is_late(record, resumed_at):
+        if not entry.refusals or record.too_large or not _is_late(record, resumed_at):
             continue
         halves = [other.shard for other in plan if other.sources == entry.sources and other.refusals]
         said = {_words(records[half].refused) if half in records else None for half in halves}

@@ -108,9 +108,15 @@ class Hints:
     # --- rests
 
     @_or(None)
-    def rest(self, run: str, shard: int, wait: timedelta, reason: str, failures: int = 0) -> None:
-        """Do not ring for a shard for a while."""
-        self._client.hset(_key("wake", run), str(shard), self._wake(wait, reason, failures))
+    def rest(
+        self, run: str, shard: int, wait: timedelta, reason: str, failures: int = 0, known: float | None = None
+    ) -> None:
+        """Do not ring for a shard for a while.
+
+        Args:
+            known: when what it waits for is over, in seconds since 1970, if that is known.
+        """
+        self._client.hset(_key("wake", run), str(shard), self._wake(wait, reason, failures, known))
         self._client.expire(_key("wake", run), FORGET_SECONDS)
 
     @_or(None)
@@ -223,14 +229,15 @@ class Hints:
         }
 
     @_or(None)
-    def explain(self, run: str, reason: str) -> None:
-        """Why shards that have not begun do not."""
-        self._client.set(_key("desk-says", run), reason.encode(), ex=SILENT_SECONDS)
+    def explain(self, run: str, reason: str, until: float | None = None) -> None:
+        """Why shards that have not begun do not, and until when, if that is known."""
+        self._client.set(_key("desk-says", run), orjson.dumps([reason, until]), ex=SILENT_SECONDS)
 
-    @_or(None)
-    def explanation(self, run: str) -> str | None:
+    @_or((None, None))
+    def explanation(self, run: str) -> tuple[str | None, float | None]:
         value = self._client.get(_key("desk-says", run))
-        return value.decode() if value else None
+        reason, until = orjson.loads(value) if value else (None, None)
+        return reason, until
 
     @_or(None)
     def looked(self, run: str) -> None:
@@ -247,9 +254,9 @@ class Hints:
         """A run has ended."""
         self._client.delete(_key("wake", run), _key("looked", run))
 
-    def _wake(self, wait: timedelta, reason: str, failures: int = 0) -> bytes:
+    def _wake(self, wait: timedelta, reason: str, failures: int = 0, known: float | None = None) -> bytes:
         now = self._now()
-        return orjson.dumps([now, now + wait.total_seconds(), failures, reason])
+        return orjson.dumps([now, now + wait.total_seconds(), failures, reason, known])
 
     def _now(self) -> float:
         seconds, microseconds = self._client.time()
@@ -268,8 +275,9 @@ def _readable(found: dict[bytes, bytes]) -> Iterator[tuple[int, Wake]]:
 
 
 def _read_wake(value: bytes) -> Wake:
-    began, until, failures, reason = orjson.loads(value)
-    return Wake(float(began), float(until), int(failures), str(reason))
+    began, until, failures, reason, *more = orjson.loads(value)
+    known = more[0] if more else None
+    return Wake(float(began), float(until), int(failures), str(reason), None if known is None else float(known))
 
 
 def _renew(lock: Lock, done: Event, longest: float) -> None:

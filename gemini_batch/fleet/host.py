@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 AWAIT_DESK = timedelta(seconds=10)
 """A shard that the desk turned away is rung for again after this long, or when it is its turn."""
 
+SOONEST = timedelta(seconds=0.5)
+
 NEWS_SECONDS = 0.3
 """A sweep follows a doorbell that changed something after this long at least: several make one sweep."""
 
@@ -193,8 +195,10 @@ class Host:
         """Remember when the shard is due again, and let a sweep follow if there is news."""
         run, shard, shop = bell.run, bell.shard, opened.shop
         match verdict:
-            case AwaitDesk(reason):
-                self.hints.rest(run, shard, AWAIT_DESK, reason)
+            case AwaitDesk(reason, until):
+                known = until.timestamp() if until else None
+                wait = min(AWAIT_DESK, max(SOONEST, until - self.clock.now())) if until else AWAIT_DESK
+                self.hints.rest(run, shard, wait, reason, known=known)
                 return
             case Rest(reason, delay) if delay is None:
                 failures = self.hints.failures(run, shard) + 1

@@ -6,6 +6,7 @@ message, a worker, all of Redis) costs one interval.
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from itertools import chain, zip_longest
 
@@ -17,11 +18,12 @@ from gemini_batch.fleet.host import MERGING, NEWS_SECONDS, Host, Open
 from gemini_batch.fleet.messages import ADVANCE, AFTER, MERGE, Doorbell, list_of
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs.advance import look
+from gemini_batch.jobs.others import listed
 from gemini_batch.jobs.spending import settle_all
 from gemini_batch.jobs.twins import learn_listed
 from gemini_batch.jobs.verdicts import Rest
-from gemini_batch.quota.book import Applicant
 from gemini_batch.quota.desk import DeskClosed
+from gemini_batch.quota.words import Applicant, ListedJob
 from gemini_batch.records import ShardRecord, ShardState
 from gemini_batch.standing import why_stopped
 
@@ -49,6 +51,9 @@ QUEUE_LENGTH = 128
 
 LIST_AGAIN_SECONDS = 10.0
 """After a listing that failed."""
+
+OTHERS_SECONDS = 180.0
+"""Between two looks at what others have in the project, when no job of ours is to be looked for."""
 
 OTHER_ROOT = "workers of another runs root use this broker; give each root a broker, or a database number, of its own"
 
@@ -130,12 +135,18 @@ class _Sweep:
     def _tell_desk(self, runs: list[Open], rebuild: bool) -> None:
         """Leases follow the ledger; a book that was lost is made anew, if everything that counts could be read."""
         ledger = [applicant for run in runs for applicant in _applicants(run)]
+        scales = {run.shop.run.run_id: run.shop.scale() for run in runs}
         if not rebuild:
-            self._host.books.renew(ledger)
+            self._host.books.renew(ledger, scales)
         elif self._blind:
             log.warning("the quota desk stays closed: %s", self._blind_reason())
         else:
-            self._host.books.restore(ledger, self._hold.key, self._hold.value)
+            self._host.books.restore(ledger, self._hold.key, self._hold.value, scales, self._others(runs))
+
+    def _others(self, runs: list[Open]) -> list[ListedJob]:
+        """What others have in the project, if there is a listing. Without one they are learnt of by refusals."""
+        listing = self._listing([run for run in runs if run.problem is None]) if runs else None
+        return listed(listing, _records(runs)) if listing else []
 
     def _blind_reason(self) -> str:
         return f"what run {self._blind[0]} has in flight cannot be read: mend it, or remove it from .active"
@@ -153,16 +164,20 @@ class _Sweep:
     def _look(self, runs: list[Open]) -> float:
         """Look at all jobs of all runs in one listing, if it is time for one. Returns the seconds until it is."""
         wanted = [(run, record) for run in runs for record in run.shop.records.values() if record.state in LOOKED_AT]
-        project = self._host.serving.account.project
-        if not wanted or not self._host.hints.take("list", project, seconds=LIST_AGAIN_SECONDS):
+        project, hints = self._host.serving.account.project, self._host.hints
+        if not wanted and not (_backlog(runs) and hints.take("others", project, seconds=OTHERS_SECONDS)):
+            return SWEEP_SECONDS
+        if not hints.take("list", project, seconds=LIST_AGAIN_SECONDS):
             return SWEEP_SECONDS
         listing = self._listing(runs)
         if listing is None:
             return SWEEP_SECONDS
         self._learn(runs, listing)
+        with suppress(DeskClosed):  # the next sweep restores it, with a listing of its own
+            self._host.books.see(listed(listing, _records(runs)))
         for run in runs:
             run.shop.deletions = max(1, DELETIONS // len(runs))
-        seconds = min(self._looked(run, record, listing) for run, record in wanted)
+        seconds = min((self._looked(run, record, listing) for run, record in wanted), default=SWEEP_SECONDS)
         self._host.hints.pace("list", project, seconds=max(seconds, SOONEST_SECONDS))
         return seconds
 
@@ -222,10 +237,13 @@ class _Sweep:
         wakes, now = self._host.hints.wakes(run_id)
         if _collected(run) or self._round_is_due(run):
             self._ring_merge(run_id, MERGING not in wakes or not wakes[MERGING].rests(now))
-        room, why_no_more = shop.desk.room()
-        why_no_more = "waits its turn" if room > 0 else why_no_more
-        self._host.hints.explain(run_id, why_no_more if not self._blind else f"{why_no_more}; {self._blind_reason()}")
-        shards = due_shards(shop.records.values(), wakes, now, room)
+        room = shop.desk.room(shop.head())
+        why_no_more = "waits its turn" if room.shards else room.wait.reason
+        known = None if room.shards else room.wait.until
+        said = f"{why_no_more}; {self._blind_reason()}" if self._blind else why_no_more
+        self._host.hints.explain(run_id, said, known)
+        tokens = {entry.shard: entry.tokens for entry in shop.plan}
+        shards = due_shards(shop.records.values(), wakes, now, room.shards, room.tokens, tokens)
         held = self._host.hints.held(run_id, shards)
         until = until_next(wakes.values(), now, timedelta(seconds=SWEEP_SECONDS))
         return [Doorbell(run=run_id, shard=shard) for shard in shards if shard not in held], until
@@ -243,14 +261,22 @@ class _Sweep:
             self._host.hints.rest(run, MERGING, RING_AGAIN, "waits for a worker to merge it")
 
 
+def _backlog(runs: list[Open]) -> bool:
+    """Whether any shard has yet to begin."""
+    return any(record.state is ShardState.PLANNED for record in _records(runs))
+
+
+def _records(runs: list[Open]) -> Iterator[ShardRecord]:
+    return (record for run in runs for record in run.shop.records.values())
+
+
 def _collected(run: Open) -> bool:
     return all(record.state is ShardState.COLLECTED for record in run.shop.records.values())
 
 
 def _applicants(run: Open) -> Iterator[Applicant]:
     """What the desk has to know of a run: what is in flight, and what has come back or has a job."""
-    shop = run.shop
-    return (shop.desk.applicant(record, shop.tokens(record.shard)) for record in _told(shop.records.values()))
+    return (run.shop.applicant(record) for record in _told(run.shop.records.values()))
 
 
 def _told(records: Iterable[ShardRecord]) -> Iterator[ShardRecord]:

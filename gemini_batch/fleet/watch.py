@@ -1,6 +1,7 @@
 """The side of a fleet that people are on: hand a run over, watch it, leave it. Nothing here works on a run."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from threading import Event
 
 from gemini_batch.clock import Clock, SystemClock
@@ -54,10 +55,15 @@ def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
     working = any(worker["problem"] is None for worker in workers)
     wakes, now = hints.wakes(run_id)
     waiting = {shard: wake.reason for shard, wake in wakes.items() if wake.rests(now)}
+    says, says_until = hints.explanation(run_id)
+    until = {wake.reason: wake.known for wake in wakes.values() if wake.known and wake.rests(now)}
+    if says and says_until:
+        until[says] = says_until
     return Drivers(
         working,
         waiting if working else None,
-        hints.explanation(run_id),
+        says,
+        {reason: datetime.fromtimestamp(at, UTC) for reason, at in until.items()},
         tuple(workers),
         hints.looked_at(run_id),
         handed_over,

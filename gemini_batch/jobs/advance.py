@@ -14,7 +14,7 @@ from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.looking import Looking
 from gemini_batch.jobs.prepare import prepare
-from gemini_batch.jobs.sending import Sending
+from gemini_batch.jobs.sending import Sending, await_desk
 from gemini_batch.jobs.shop import Shop, still_fits
 from gemini_batch.jobs.spending import may_spend
 from gemini_batch.jobs.twins import end_twins
@@ -135,5 +135,7 @@ class _Advance(Sending, Looking):
     # --- before anything is bought
 
     def _ask_desk(self) -> Outcome:
-        reason = may_spend(self._shop, self._record) or self._shop.desk.ask(self._record, self._tokens)
-        return AwaitDesk(reason) if reason else events.Claimed()
+        if reason := may_spend(self._shop, self._record):
+            return AwaitDesk(reason)
+        wait = self._shop.desk.ask(self._record, *self._size)
+        return await_desk(wait) if wait else events.Claimed()

@@ -62,6 +62,8 @@ class SendRefused:
     number: int
     why: str
     left_out: LeftOut | None = None
+    too_large: bool = False
+    """It was not read: answered 429 with nothing else live, it may be larger than the limit."""
 
 
 @dataclass(frozen=True)

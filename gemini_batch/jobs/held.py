@@ -33,8 +33,9 @@ class Held:
         return won
 
     @property
-    def _tokens(self) -> int:
-        return self._shop.tokens(self._record.shard)
+    def _size(self) -> tuple[int, int]:
+        """Estimated input tokens of the shard, and the bytes of its request file as planned."""
+        return self._shop.size(self._record.shard)
 
     def _ceiling(self) -> timedelta:
         return timedelta(seconds=self._shop.limits.poll_interval)

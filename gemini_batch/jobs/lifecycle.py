@@ -173,8 +173,8 @@ def _not_created(record: ShardRecord, event: Event, why: str) -> dict[str, objec
             return anew
         case SendRefused(left_out=LeftOut() as row) if refusals < MAX_LEFT_OUT:
             return anew | {"left_out": (*record.left_out, row)}
-        case SendRefused():
-            return {"state": S.ENDED, "refusals": refusals, "problem": why, "refused": why}
+        case SendRefused(too_large=too_large):
+            return {"state": S.ENDED, "refusals": refusals, "problem": why, "refused": why, "too_large": too_large}
     return {"state": S.ENDED, "refusals": refusals, "problem": why}
 
 

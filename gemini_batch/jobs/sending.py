@@ -4,7 +4,7 @@ Whatever is not certainly a refusal leaves the outcome unknown.
 """
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.jobs import events
@@ -12,11 +12,17 @@ from gemini_batch.jobs.held import Held
 from gemini_batch.jobs.refusal import refusal
 from gemini_batch.jobs.spending import reserve
 from gemini_batch.jobs.verdicts import AwaitDesk, Outcome, Rest
+from gemini_batch.quota.words import Wait
 from gemini_batch.records import Send, Upload
 
 SEND_WITHIN = timedelta(seconds=30)
 """A sender that was suspended for longer between recording SENDING and the POST must not send: by then others may
 have looked for its job and not found it."""
+
+
+def await_desk(wait: Wait) -> AwaitDesk:
+    """What the desk's word to wait comes to."""
+    return AwaitDesk(wait.reason, None if wait.until is None else datetime.fromtimestamp(wait.until, UTC))
 
 
 class Sending(Held):
@@ -26,8 +32,8 @@ class Sending(Held):
         shop, upload = self._shop, self._record.upload
         if upload is None:
             raise AssertionError("READY without an upload")
-        if reason := shop.desk.may_send(self._record, self._tokens):
-            return AwaitDesk(reason)
+        if wait := shop.desk.may_send(self._record, *self._size):
+            return await_desk(wait)
         if not upload.active and (outcome := self._await_active(upload)):
             return outcome
         reserved_usd, reason = reserve(shop, self._record)
@@ -49,9 +55,9 @@ class Sending(Held):
         if not self._save(events.SendBegan(send)):
             return None  # someone else moved the shard; only the writer of SENDING may send
         # Asked again now that the ledger shows the send: a desk lost since the first word is rebuilt from the ledger.
-        if reason := shop.desk.may_send(self._record, self._tokens):
-            self._save(events.SendFailed(number, reason))
-            return AwaitDesk(reason)
+        if wait := shop.desk.may_send(self._record, *self._size):
+            self._save(events.SendFailed(number, str(wait)))
+            return await_desk(wait)
         waited = timedelta(seconds=shop.clock.boottime() - began)
         if waited > SEND_WITHIN:
             return events.SendFailed(number, f"not sent: {waited} passed since SENDING was recorded")
@@ -70,8 +76,9 @@ class Sending(Held):
         try:
             job = self._shop.remote.create_job(self._shop.run.asked.model, file_name, send.display_name)
         except (NotSent, Throttled) as error:
-            if isinstance(error, Throttled):
-                self._shop.desk.refused(self._record, self._tokens)
+            if isinstance(error, Throttled) and self._is_too_large():
+                why = f"larger than the service takes, it seems, so it is split: {error}"
+                return events.SendRefused(send.number, why, too_large=True)
             self._save(events.SendFailed(send.number, str(error)))
             return Rest(f"the create was not taken: {error}")
         except Denied as error:
@@ -82,6 +89,12 @@ class Sending(Held):
         except Unavailable as error:
             return events.OutcomeUnknown(str(error))
         return events.JobLearned(job)
+
+    def _is_too_large(self) -> bool:
+        """Tell the desk of a 429. Returns whether the shard is to be split; one row alone waits."""
+        record = self._record
+        split = self._shop.desk.refused(record, *self._size)
+        return split and self._shop.plan[record.shard].rows - len(record.left_out) > 1
 
     def _refused(self, send: Send, error: Refused) -> events.Event:
         meant = refusal(self._shop, self._record, send, error)

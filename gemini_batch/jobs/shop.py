@@ -18,9 +18,11 @@ from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.errors import IllegalTransition
 from gemini_batch.gemini.remote import Listing, Remote, StoredFile
 from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs.learnt import Learnt
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
-from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, SpendRecord
+from gemini_batch.quota.words import Applicant
+from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, ShardState, SpendRecord
 
 R = TypeVar("R")
 
@@ -72,6 +74,10 @@ class Shop:
     """The newest known record of the run's money, under a cap."""
     spending: Lock = field(default_factory=Lock)
     """Held by who reads and adds to it."""
+    learnt: Learnt = field(default_factory=Learnt)
+    """What the shards that this process knows to be collected say of the plan."""
+    sees_all: bool = False
+    """Whether that is all there is: then the desk is told from here, as each is collected. A fleet's sweep tells it."""
     deleted_jobs: set[str] = field(default_factory=set)
     """Recorded jobs that someone deleted at the service: listings need not show them."""
     deletions: int | None = None
@@ -104,8 +110,13 @@ class Shop:
     def load(self) -> None:
         """Read every shard's newest record. Leases follow the ledger before anyone asks the desk."""
         self.files.refresh(self.plan, self.records, strict=True)
-        for record in self.records.values():
-            self._note(record)
+        if self.learnt.add(self.plan, self.records.values()):
+            self.desk.calibrate(self.learnt.calibration.scale)
+        self.tell_desk()
+
+    def tell_desk(self) -> None:
+        """Hold the desk against all that this process knows of the run."""
+        self.desk.follow_run(lambda: map(self.applicant, list(self.records.values())))
 
     def save(self, record: ShardRecord, event: events.Event) -> tuple[ShardRecord, bool]:
         """Record what happened. Returns the newest record, and whether the event is in it by this call's write.
@@ -169,9 +180,24 @@ class Shop:
         settings = self.plan[shard].settings
         return self.run.asked.model_copy(update=orjson.loads(settings)) if settings else self.run.asked
 
-    def tokens(self, shard: int) -> int:
-        """Estimated input tokens of a shard."""
-        return self.plan[shard].tokens
+    def size(self, shard: int) -> tuple[int, int]:
+        """Estimated input tokens of a shard, and the bytes of its request file as planned."""
+        return self.plan[shard].tokens, self.plan[shard].request_bytes
+
+    def applicant(self, record: ShardRecord) -> Applicant:
+        """A shard as the desk knows it."""
+        return self.desk.applicant(record, *self.size(record.shard))
+
+    def head(self) -> Applicant | None:
+        """The first shard that has not begun, as far as this process knows, for the desk."""
+        planned = (record for record in self.records.values() if record.state is ShardState.PLANNED)
+        first = min(planned, key=lambda record: record.shard, default=None)
+        return None if first is None else self.applicant(first)
+
+    def scale(self) -> float:
+        """Actual over estimated input tokens, by every record that this process knows."""
+        self.learnt.add(self.plan, self.records.values())
+        return self.learnt.calibration.scale
 
     def all_records(self) -> list[ShardRecord]:
         """The newest record of every shard that this process knows of, read where it knows none."""
@@ -179,7 +205,9 @@ class Shop:
 
     def _note(self, record: ShardRecord) -> ShardRecord:
         self.records[record.shard] = record
-        self.desk.follow(record, self.tokens(record.shard))
+        if self.learnt.add(self.plan, (record,)) and self.sees_all:
+            self.desk.calibrate(self.learnt.calibration.scale)
+        self.desk.follow(record, *self.size(record.shard))
         return record
 
 

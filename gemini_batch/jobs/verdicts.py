@@ -1,7 +1,7 @@
 """What a look at a shard comes to, for whoever decides when it is looked at again. Pure data."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from gemini_batch.jobs import events
 
@@ -16,9 +16,11 @@ class Rest:
 
 @dataclass(frozen=True)
 class AwaitDesk:
-    """The quota desk lets nobody in now; come back when something has ended."""
+    """The quota desk does not let the shard in now; come back when something has ended."""
 
     reason: str
+    until: datetime | None = None
+    """When it is worth asking again, where that is known."""
 
 
 @dataclass(frozen=True)

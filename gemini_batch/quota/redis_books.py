@@ -6,14 +6,19 @@ has been read anew (`restore`). Without it nobody is let in, so a flush cannot p
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis
 
-from gemini_batch.quota.book import Applicant, Book, Lease, Probe, follow_all
+from gemini_batch.quota.belief import Belief
+from gemini_batch.quota.book import Book, follow_all
 from gemini_batch.quota.desk import DeskClosed
+from gemini_batch.quota.turns import Waiter
+from gemini_batch.quota.uses import Uses
+from gemini_batch.quota.words import Applicant, Foreign, Lease, ListedJob
+from gemini_batch.records import Frozen
 
 R = TypeVar("R")
 
@@ -22,8 +27,6 @@ GENERATION_SECONDS = 600
 
 TRIES = 100
 """Lost races before a change gives up; each means that somebody else's change went through."""
-
-LEASE, PROVEN, PROBE = b"lease:", b"proven:", b"probe:"
 
 Fields = dict[bytes, bytes]
 
@@ -51,33 +54,59 @@ class RedisBooks:
         except redis.RedisError as error:
             raise _away(error) from None
 
-    def renew(self, ledger: Iterable[Applicant]) -> None:
+    def renew(self, ledger: Iterable[Applicant], scales: Mapping[str, float] | None = None) -> None:
         """Hold the book against what a sweep read of the ledgers; a generation that is there stays for longer.
+
+        Args:
+            ledger: the last records of every shard of the runs that are named.
+            scales: by run, actual over estimated input tokens.
 
         Raises:
             DeskClosed: Redis cannot be asked, or the book has gone meanwhile.
         """
-        self.change(lambda book, now: follow_all(book, ledger, now))
+        known = list(ledger)
+        self.change(lambda book, now: _follow(book, known, scales, now))
         try:
             self._client.expire(self._generation, GENERATION_SECONDS)
         except redis.RedisError as error:
             raise _away(error) from None
 
-    def restore(self, ledger: Iterable[Applicant], key: str, value: bytes) -> None:
+    def see(self, listed: Iterable[ListedJob]) -> None:
+        """Count the jobs of others that a listing shows.
+
+        Raises:
+            DeskClosed: Redis cannot be asked, or the book is not complete.
+        """
+        jobs = list(listed)
+        self.change(lambda book, now: book.see(jobs, now))
+
+    def restore(
+        self,
+        ledger: Iterable[Applicant],
+        key: str,
+        value: bytes,
+        scales: Mapping[str, float] | None = None,
+        listed: Iterable[ListedJob] = (),
+    ) -> None:
         """Make the book anew and believe it.
 
         Args:
             ledger: the last records of every shard of every run of the project, read while the token was held.
             key: of a token that was set before the reading began; it vanishes with everything else in a flush.
             value: of the token.
+            scales: by run, actual over estimated input tokens.
+            listed: what a listing shows.
 
         Raises:
             DeskClosed: Redis cannot be asked, or the token has gone: something may have been sent since that
                 this does not know.
         """
 
+        known, jobs = list(ledger), list(listed)
+
         def step(book: Book, now: float) -> None:
-            follow_all(book, ledger, now)
+            _follow(book, known, scales, now)
+            book.see(jobs, now)
 
         held = _Condition(key, value, "Redis lost its data while the quota desk was being rebuilt")
         self._transact(step, held, believe=True)
@@ -132,20 +161,37 @@ def _away(error: redis.RedisError) -> DeskClosed:
     return DeskClosed(f"the quota desk cannot be reached ({type(error).__name__})")
 
 
+def _follow(book: Book, ledger: Iterable[Applicant], scales: Mapping[str, float] | None, now: float) -> None:
+    for run, scale in (scales or {}).items():
+        book.calibrate(run, scale)
+    follow_all(book, ledger, now)
+
+
+RECORDS: dict[str, type[Frozen]] = {"leases": Lease, "beliefs": Belief, "uses": Uses, "heads": Waiter}
+NUMBERS: dict[str, type[int] | type[float]] = {"largest": int, "scales": float}
+"""Tables of the book, by what a row is. A field of the hash is `table:row`."""
+
+
 def _read(fields: Fields) -> Book:
     book = Book()
     for name, value in fields.items():
-        kind, _, rest = name.partition(b":")
-        if kind == b"lease":
-            book.leases[rest.decode()] = Lease.model_validate_json(value)
-        elif kind == b"probe":
-            book.probes[rest.decode()] = Probe.model_validate_json(value)
-        elif kind == b"proven":
-            book.proven.add(rest.decode())
+        table, _, row = name.decode().partition(":")
+        if kind := RECORDS.get(table):
+            getattr(book, table)[row] = kind.model_validate_json(value)
+        elif number := NUMBERS.get(table):
+            getattr(book, table)[row] = number(value)
+        elif table == "proven":
+            book.proven.add(row)
+        elif table == "foreign":
+            book.foreign = Foreign.model_validate_json(value)
     return book
 
 
 def _written(book: Book) -> Fields:
-    fields = {LEASE + name.encode(): lease.model_dump_json().encode() for name, lease in book.leases.items()}
-    fields |= {PROBE + model.encode(): probe.model_dump_json().encode() for model, probe in book.probes.items()}
-    return fields | {PROVEN + run.encode(): b"1" for run in book.proven}
+    fields = {f"proven:{run}": b"1" for run in book.proven}
+    fields["foreign:"] = book.foreign.model_dump_json().encode()
+    for table in RECORDS:
+        fields |= {f"{table}:{row}": made.model_dump_json().encode() for row, made in getattr(book, table).items()}
+    for table in NUMBERS:
+        fields |= {f"{table}:{row}": repr(number).encode() for row, number in getattr(book, table).items()}
+    return {name.encode(): value for name, value in fields.items()}

@@ -88,20 +88,25 @@ def _doubt(model: str, tier: Tier, tokens: int, what: str) -> str:
     )
 
 
-def effective(before: Limits, given: Mapping[str, Any], of_tier: int | None) -> Limits:
+def effective(
+    before: Limits, given: Mapping[str, Any], of_tier: int | None, creates_of_tier: int | None = None
+) -> Limits:
     """The limits from now on.
 
-    A tier stands for its token limit when it is given anew; a number given beside it wins, and an earlier one gives
-    way. `max_tokens_per_shard` follows the token limit until somebody sets it, and never passes it.
+    A tier stands for its limits of tokens and creates when it is given anew; a number given beside it wins, and an
+    earlier one gives way. `max_tokens_per_shard` follows the token limit until somebody sets it, and never passes it.
 
     Args:
         before: those in force, or the defaults.
         given: fields that a person gave now.
         of_tier: the token limit of the tier that is given, if one is.
+        creates_of_tier: the creates a day that go with it.
     """
     found: dict[str, Any] = {**before.model_dump(), **given}
     if found["tier"] != before.tier and "max_enqueued_tokens" not in given:
         found["max_enqueued_tokens"] = of_tier
+    if found["tier"] != before.tier and "max_creates_per_day" not in given:
+        found["max_creates_per_day"] = creates_of_tier
     tokens = found["max_enqueued_tokens"]
     followed = before.max_tokens_per_shard == share(before.max_enqueued_tokens, SHARE)
     if "max_tokens_per_shard" not in given and followed:

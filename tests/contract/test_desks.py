@@ -1,6 +1,7 @@
 """The quota desk, wherever its book lies: a pilot first, then up to the limits, by what the ledger says."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import fakeredis
 import pytest
@@ -11,7 +12,8 @@ from made import make_asked, make_limits, make_run
 
 from gemini_batch.quota.desk import Desk, MemoryBooks
 from gemini_batch.quota.redis_books import RedisBooks
-from gemini_batch.records import IN_FLIGHT, Job, ShardRecord, ShardState
+from gemini_batch.quota.words import ListedJob
+from gemini_batch.records import IN_FLIGHT, Job, Send, ShardRecord, ShardState, Upload
 
 S = ShardState
 JOB = Job(name="batches/1", display_name="d")
@@ -37,6 +39,10 @@ def fresh_books(request):
     return lambda: redis_books(fakeredis.FakeRedis())
 
 
+def said(wait):
+    return wait and wait.reason
+
+
 class Records:
     """Histories of shards, so that every record has the version that follows."""
 
@@ -44,22 +50,33 @@ class Records:
         self.desk = desk
         self.last = {}
 
-    def ask(self, shard, tokens=1):
-        return self.desk.ask(self.of(shard), tokens)
+    def ask(self, shard, tokens=1, request_bytes=0):
+        return said(self.desk.ask(self.of(shard), tokens, request_bytes))
 
     def may_send(self, shard, tokens=1):
-        return self.desk.may_send(self.of(shard), tokens)
+        return said(self.desk.may_send(self.of(shard), tokens))
 
-    def refused(self, shard):
-        self.desk.refused(self.of(shard), 1)
+    def refused(self, shard, tokens=1):
+        return self.desk.refused(self.of(shard), tokens)
 
-    def follow(self, shard, state, tokens=1, job=None):
+    def follow(self, shard, state, tokens=1, job=None, **changes):
         record = self.of(shard)
-        self.last[shard] = record.model_copy(update={"version": record.version + 1, "state": state, "job": job})
+        changes = {"version": record.version + 1, "state": state, "job": job, **changes}
+        self.last[shard] = record.model_copy(update=changes)
         self.desk.follow(self.last[shard], tokens)
 
     def of(self, shard):
         return self.last.get(shard) or ShardRecord(shard=shard)
+
+
+def sent(number, hours):
+    """A send of so many hours ago."""
+    began = datetime.now(UTC) - timedelta(hours=hours)
+    return Send(number=number, display_name="d", sha256="", lines=1, requests="", owner="o", began_at=began)
+
+
+def upload(size_bytes):
+    return Upload(name="files/1", size_bytes=size_bytes, sha256="", lines=1, uploaded_at=datetime.now(UTC))
 
 
 @pytest.fixture
@@ -164,32 +181,196 @@ def test_a_lease_that_was_granted_and_is_not_recorded_yet_outlives_a_sweep(prove
     assert desk.ask(1)
 
 
-def test_after_a_429_one_shard_asks_again_for_all(proven):
-    """A fleet that all asks again at once gets the same answer a hundred times."""
+@pytest.fixture
+def no_pause(monkeypatch):
+    """A refusal is followed by no pause."""
+    monkeypatch.setattr("gemini_batch.quota.belief.PAUSE_SECONDS", 0.0)
+
+
+def ready(desk, shards, tokens=1):
+    """Let shards in, up to where they may send."""
+    for shard in shards:
+        assert desk.ask(shard, tokens) is None
+        desk.follow(shard, S.READY, tokens)
+
+
+def submitted(desk, shards, tokens=1):
+    ready(desk, shards, tokens)
+    for shard in shards:
+        desk.follow(shard, S.SUBMITTED, tokens, job=JOB)
+
+
+def test_after_a_429_nobody_sends_for_a_moment(proven):
+    """The service gives no time to come back; a fleet that asks again at once gets the same answer a hundred times."""
     desk = proven()
-    for shard in (0, 1):
-        assert desk.ask(shard) is None
-        desk.follow(shard, S.READY)
-    desk.refused(0)
-    desk.refused(1)
+    ready(desk, (0, 1))
     assert desk.may_send(0) is None
+    desk.refused(0)
+    assert "429" in desk.may_send(0)
+    assert "429" in desk.may_send(1)
+    assert desk.desk.may_send(desk.of(0), 1).until is not None
+
+
+def test_after_a_429_one_shard_asks_again_for_all(proven, no_pause):
+    desk = proven()
+    ready(desk, (0, 1))
+    desk.refused(0)
+    assert desk.may_send(0) is None
+    desk.follow(0, S.SENDING)
     assert "shard 0" in desk.may_send(1)
     desk.follow(0, S.SUBMITTED, job=JOB)
+    desk.follow(0, S.COLLECTED, job=JOB)
     assert desk.may_send(1) is None
 
 
-def test_a_shard_whose_create_is_lost_asks_for_nobody(proven):
+def test_a_shard_whose_create_is_lost_asks_for_nobody(proven, no_pause):
     """After a 429 it asked again for all and got no answer; under `wait` it may stay lost for ever."""
     desk = proven()
-    for shard in (0, 1):
-        assert desk.ask(shard) is None
-        desk.follow(shard, S.READY)
+    ready(desk, (0, 1))
     desk.refused(0)
-    assert "shard 0" in str(desk.may_send(1))
-    desk.follow(0, S.SENDING)
-    assert "shard 0" in str(desk.may_send(1))
+    assert desk.may_send(0) is None
     desk.follow(0, S.UNKNOWN)
+    desk.follow(0, S.COLLECTED)
     assert desk.may_send(1) is None
+
+
+def test_a_429_shrinks_what_is_believed_and_quiet_time_lets_one_try_for_more(proven, no_pause, monkeypatch):
+    """Four were in flight and the fifth was refused, so four it is, until a while has passed."""
+    desk = proven()
+    submitted(desk, range(4), tokens=10)
+    ready(desk, (4, 5), tokens=10)
+    assert desk.may_send(4, 10) is None
+    desk.follow(4, S.SENDING, 10)
+    desk.refused(4, 10)
+    desk.follow(4, S.READY, 10)
+    assert "4 jobs or 45 tokens" in desk.may_send(4, 10)
+    assert "4 jobs" in desk.ask(6, 10)
+    desk.follow(0, S.COLLECTED, 10, job=JOB)
+    assert desk.may_send(4, 10) is None
+    desk.follow(4, S.SUBMITTED, 10, job=JOB)
+    assert desk.may_send(5, 10)
+    monkeypatch.setattr("gemini_batch.quota.belief.Belief.probe_is_due", lambda *_: True)
+    assert desk.may_send(5, 10) is None
+    desk.follow(5, S.SENDING, 10)
+    desk.follow(5, S.SUBMITTED, 10, job=JOB)
+    assert desk.ask(6, 10) is None
+
+
+def test_refused_for_minutes_with_nothing_else_live_a_shard_is_to_be_split(proven, no_pause, monkeypatch):
+    """It may be larger than the limit: waiting would be for ever."""
+    monkeypatch.setattr("gemini_batch.quota.belief.SPLIT_SECONDS", 0.0)
+    desk = proven()
+    ready(desk, (0,), tokens=50)
+    said = []
+    for _ in range(3):
+        assert desk.may_send(0, 50) is None
+        said.append(desk.refused(0, 50))
+    assert said == [False, False, True]
+
+
+def test_a_shard_no_larger_than_one_that_was_taken_is_not_split(proven, no_pause, monkeypatch):
+    """What refuses it is another limit, creates of a day perhaps: halves would take more of them."""
+    monkeypatch.setattr("gemini_batch.quota.belief.SPLIT_SECONDS", 0.0)
+    desk = proven()
+    submitted(desk, (1,), tokens=50)
+    desk.follow(1, S.COLLECTED, 50, job=JOB)
+    ready(desk, (0,), tokens=50)
+    assert [desk.refused(0, 50) for _ in range(4)] == [False] * 4
+
+
+def test_jobs_of_others_count_as_live(proven):
+    """The service counts all jobs of a project, whoever made them."""
+    desk = proven(max_live_jobs=3)
+    desk.desk.see([ListedJob(None, True), ListedJob("stranger", True), ListedJob("run", True), ListedJob(None, False)])
+    assert desk.ask(0) is None
+    assert "2 of them" in desk.ask(1)
+    desk.desk.see([])
+    assert desk.ask(1) is None
+
+
+def test_creates_of_a_day_have_a_limit_and_those_of_ended_shards_count(proven):
+    """About 700 a day, whatever has become of the jobs (sourcelibrary-v2 batch guide)."""
+    desk = proven(max_creates_per_day=2)
+    submitted(desk, (0,))
+    desk.follow(0, S.SUBMITTED, job=JOB, sends=(sent(1, hours=1),))
+    desk.follow(0, S.COLLECTED, job=JOB)
+    desk.follow(0, S.COLLECTED, job=JOB)
+    assert desk.ask(1) is None
+    wait = desk.desk.ask(desk.of(2), 1)
+    assert "2 of 2 jobs a day" in wait.reason
+    assert "--max-creates-per-day" in wait.reason
+    assert wait.until is not None
+
+
+def test_creates_of_yesterday_count_no_more(proven):
+    desk = proven(max_creates_per_day=1)
+    submitted(desk, (0,))
+    desk.follow(0, S.SUBMITTED, job=JOB, sends=(sent(1, hours=25),))
+    desk.follow(0, S.COLLECTED, job=JOB)
+    assert desk.ask(1) is None
+
+
+def test_files_at_the_service_have_a_limit(proven):
+    """The planned size counts from the lease on, the upload's own afterwards, until it is deleted after 48 h."""
+    desk = proven(max_stored_bytes=100)
+    assert desk.ask(0, request_bytes=60) is None
+    assert "--max-stored-bytes" in desk.ask(1, request_bytes=60)
+    desk.follow(0, S.READY, upload=upload(30))
+    assert desk.ask(1, request_bytes=60) is None
+    desk.follow(1, S.READY, upload=upload(60))
+    desk.follow(1, S.COLLECTED)
+    assert "90 of 100 bytes" in desk.ask(2, request_bytes=20)
+    assert desk.ask(2, request_bytes=10) is None
+
+
+def test_what_ended_shards_take_is_counted_from_the_ledger_alone(fresh_books):
+    """Of a run that is resumed, or after a flush, there is nothing else."""
+    books = fresh_books()
+    desk = Records(Desk(books, make_run(), make_limits(max_stored_bytes=100, max_creates_per_day=1)))
+    record = ShardRecord(shard=9, version=3, state=S.COLLECTED, job=JOB, upload=upload(70), sends=(sent(1, hours=2),))
+    for _ in range(2):
+        desk.desk.follow_run(lambda: [desk.desk.applicant(record, 1)])
+    assert "1 of 1 jobs a day" in desk.ask(1)
+    other = Records(Desk(books, make_run(), make_limits(max_stored_bytes=100)))
+    assert "70 of 100 bytes" in other.ask(1, request_bytes=40)
+
+
+def test_the_run_that_holds_least_is_next(fresh_books, proven):
+    """A small run that comes late is not behind all of a large one."""
+    books = fresh_books()
+    large, small = (proven(books, run=run, max_live_jobs=3) for run in ("large", "small"))
+    submitted(large, range(3))
+    assert "--max-live-jobs" in large.ask(3)
+    assert "--max-live-jobs" in small.ask(0)
+    large.follow(0, S.COLLECTED, job=JOB)
+    assert "the turn of shard 0 of run small" in large.ask(3)
+    assert large.desk.room(large.desk.applicant(large.of(3), 1)).shards == 0
+    assert small.ask(0) is None
+    large.follow(1, S.COLLECTED, job=JOB)
+    assert large.ask(3) is None
+
+
+def test_a_shard_that_does_not_fit_lets_others_pass_until_it_has_waited(fresh_books, proven, monkeypatch):
+    books = fresh_books()
+    one, other = (proven(books, run=run, max_enqueued_tokens=100) for run in ("one", "other"))
+    submitted(one, (0, 1), tokens=40)
+    assert "80 of 100 tokens" in other.ask(0, 50)
+    assert one.ask(2, 20) is None
+    monkeypatch.setattr("gemini_batch.quota.turns.PATIENCE_SECONDS", 0.0)
+    one.follow(0, S.COLLECTED, 40, job=JOB)
+    assert "room is kept for shard 0 of run other" in one.ask(3, 20)
+    one.follow(1, S.COLLECTED, 40, job=JOB)
+    assert other.ask(0, 50) is None
+
+
+def test_tokens_are_weighed_by_what_came_back(proven):
+    """Estimates are off by a factor; what a run has learnt of it holds for all its shards."""
+    desk = proven(max_enqueued_tokens=100)
+    desk.desk.calibrate(0.5)
+    assert [desk.ask(0, 100), desk.ask(1, 100)] == [None, None]
+    assert "100 of 100 tokens" in desk.ask(2, 2)
+    desk.desk.calibrate(0.25)
+    assert desk.ask(2, 200) is None
 
 
 def test_a_shard_may_send_once_more_while_its_own_send_is_in_the_ledger(proven):
@@ -224,6 +405,31 @@ def test_each_run_has_a_pilot_of_its_own(fresh_books, desk, proven):
     other = desk(books, run="other")
     assert other.ask(0) is None
     assert "first job" in other.ask(1)
+
+
+@pytest.mark.parametrize(("scale", "let_in"), [(0.5, 8), (1.0, 4), (2.0, 2), (100.0, 1)])
+def test_what_came_back_of_a_run_weighs_what_is_let_in(proven, scale, let_in):
+    """An estimate that is too low would pass the limit of the service, one that is too high would leave it unused."""
+    desk = proven(max_enqueued_tokens=40)
+    desk.desk.calibrate(scale)
+    assert sum(desk.ask(shard, 10) is None for shard in range(9)) == let_in
+
+
+def test_leases_that_are_held_weigh_by_what_is_known_now(proven):
+    desk = proven(max_enqueued_tokens=40)
+    assert [desk.ask(shard, 10) for shard in range(2)] == [None, None]
+    desk.desk.calibrate(2.0)
+    assert "--max-enqueued-tokens" in desk.ask(2, 10)
+    desk.desk.calibrate(1.0)
+    assert desk.ask(2, 10) is None
+
+
+def test_what_came_back_of_one_run_says_nothing_of_another(fresh_books, proven):
+    books = fresh_books()
+    one, other = (proven(books, run=run, max_enqueued_tokens=40) for run in ("one", "other"))
+    one.desk.calibrate(2.0)
+    assert [one.ask(0, 10), other.ask(0, 10), other.ask(1, 10)] == [None, None, None]
+    assert "--max-enqueued-tokens" in other.ask(2, 10)
 
 
 def test_tokens_count_by_model(fresh_books, proven):
@@ -302,7 +508,7 @@ def test_an_unreachable_desk_lets_nobody_in_and_breaks_nothing(valkey):
     assert "cannot be reached" in desk.ask(0)
     assert "cannot be reached" in desk.may_send(0)
     desk.follow(0, S.SUBMITTED)
-    desk.refused(0)
+    assert desk.refused(0) is False
     assert desk.desk.room()[0] == 0
 
 
@@ -316,6 +522,21 @@ def test_a_full_redis_lets_nobody_in(valkey):
     finally:
         valkey.client.config_set("maxmemory", "0")
     assert desk.ask(0) is None
+
+
+def test_a_sweep_tells_every_worker_how_far_estimates_are_off(valkey):
+    """Each worker knows of the shards that it collected, the sweep of all."""
+    books = redis_books(valkey.client)
+    desk = Records(
+        Desk(RedisBooks(valkey.client, "http://127.0.0.1:1", "p"), make_run(), make_limits(max_enqueued_tokens=40))
+    )
+    desk.follow(999, S.COLLECTED, job=JOB)
+    books.renew((), {"run": 4.0})
+    assert desk.ask(0, 10) is None
+    assert "--max-enqueued-tokens" in desk.ask(1, 10)
+    valkey.client.set(TOKEN, "1")
+    books.restore((), TOKEN, b"1", {"run": 0.5})
+    assert [desk.ask(shard, 10) for shard in range(1, 5)] == [None] * 4
 
 
 def test_a_lease_that_nobody_renews_expires(valkey, monkeypatch):
