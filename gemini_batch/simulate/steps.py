@@ -48,8 +48,8 @@ class _SeededDesk(Desk):
         super().__init__(books, run, limits)
         self._thrown = (uniform(seed, nth) for nth in count())
 
-    def refused(self, record: ShardRecord, tokens: int) -> bool:
-        who, spread = self.applicant(record, tokens), next(self._thrown)
+    def refused(self, record: ShardRecord, tokens: int, request_bytes: int = 0) -> bool:
+        who, spread = self.applicant(record, tokens, request_bytes), next(self._thrown)
         return self._books.change(lambda book, now: book.refused(who, now, spread))
 
 
