@@ -108,7 +108,7 @@ class _Fleet:
         self._free = scenario.workers
         self._sweep_at = self._list_at = float("inf")
         self._newest_job = 0.0
-        self._renewed = 0.0
+        self._renewed = -RENEW_SECONDS
         self._freed = False
         self._quiet, self._ask_at = SWEEP_SECONDS, 0.0
         self._ceiling = min(run.limits.poll_interval for run in scenario.runs)
@@ -178,10 +178,12 @@ class _Fleet:
             self._sweep_by(max(min(soonest), self._clock.seconds + SOONEST_SECONDS))
 
     def _renew(self) -> None:
-        """Leases follow the ledger."""
+        """Leases follow the ledger, and what others have is seen anew."""
         if self._clock.seconds - self._renewed < RENEW_SECONDS:
             return
         self._renewed = self._clock.seconds
+        others = [ListedJob(None, live=True)] * self._scenario.service.foreign_jobs
+        self._books.change(lambda book, now: book.see(others, now))
         for run in self._runs:
             for shard in chain(run.begun, run.running.values()):
                 run.shop.desk.follow(run.shop.records[shard], *run.shop.size(shard))
@@ -328,8 +330,6 @@ class _Fleet:
         self._service.settle()
         ended, self._service.ended[:] = set(self._service.ended), []
         listing = Listing(jobs={}, names=frozenset(), at=self._clock.now())
-        if self._scenario.service.foreign_jobs:
-            self._books.change(lambda book, now: book.see(self._foreign(), now))
         for run in self._runs:
             for name in ended & run.running.keys():
                 shard = run.running.pop(name)
@@ -338,9 +338,6 @@ class _Fleet:
                 self._tell(freed=True)
         if any(run.running for run in self._runs):
             self._list_by(self._next_listing())
-
-    def _foreign(self) -> list[ListedJob]:
-        return [ListedJob(None, live=True)] * self._scenario.service.foreign_jobs
 
     def _next_listing(self) -> float:
         """The first listing from which something is to be learned, if nothing is sent until then."""
