@@ -9,6 +9,7 @@ from gemini_batch.errors import RunStopped
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.spending import settle_all
+from gemini_batch.jobs.tidy import end_files
 from gemini_batch.jobs.twins import end_all
 from gemini_batch.records import ShardPlan, ShardState
 from gemini_batch.reducer.merge import merge
@@ -65,6 +66,7 @@ def finish(shop: Shop) -> None:
     records = [shop.records.get(entry.shard) or shop.read(entry.shard) for entry in plan]
     if any(record.state is not ShardState.COLLECTED for record in records):
         return  # somebody began another round
+    end_files(shop)
     if store.exists(rundir.SUCCESS):  # of an earlier round, or another merge was quicker
         if shop.files.is_finished():
             return

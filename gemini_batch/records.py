@@ -193,6 +193,18 @@ class Upload(Frozen):
     uploaded_at: datetime
     active: bool = True
     """Whether the service was done with it when it was recorded."""
+    deleted: bool = False
+    """The request file is no longer stored."""
+    media: int = 0
+    """Pictures that were uploaded for it; `rundir.media_of` names the object that lists them."""
+    media_bytes: int = 0
+    media_deleted: bool = False
+    """The pictures are no longer stored."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """What the shard still takes of the project's storage, as far as is recorded."""
+        return (0 if self.deleted else self.size_bytes) + (0 if self.media_deleted else self.media_bytes)
 
 
 class Send(Frozen):
@@ -221,6 +233,10 @@ class Job(Frozen):
     requests: int | None = None
     responses_file: str | None = None
     error: str | None = None
+
+    def with_requests(self, requests: int | None) -> "Job":
+        """The same job, its requests counted if that count is known."""
+        return self if requests is None else self.model_copy(update={"requests": requests})
 
 
 class Absence(Frozen):
@@ -266,9 +282,9 @@ class Tally(Frozen):
     """Of all lines with a known cost."""
     unpriced: int = 0
     """Lines whose cost is not known."""
-    raw_bytes: int = 0
-    """Of the result file as the service holds it."""
     raw_sha256: str | None = None
+    raw_bytes: int = 0
+    """Size of the result file. It stays at the service, which refuses to delete it (python-genai #1759)."""
     part_sha256: str
     counted: int | None = None
     """Lines whose usage says how many tokens their prompt had; None by a release that did not count them."""
@@ -307,6 +323,12 @@ class ShardRecord(Snapshot):
     problem: str | None = None
     """Why the shard is where it is, for people."""
     tally: Tally | None = None
+
+    @property
+    def sent_lines(self) -> int | None:
+        """How many lines the shard's job was given; None without a job, or for one whose send is not known."""
+        job = self.job
+        return next((send.lines for send in self.sends if job and send.display_name == job.display_name), None)
 
 
 class Reservation(Frozen):

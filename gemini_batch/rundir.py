@@ -43,6 +43,11 @@ def requests_of(shard: int, nonce: str) -> str:
     return f"requests/{shard:06d}-{nonce}.parquet"
 
 
+def media_of(requests: str) -> str:
+    """Names, as the service gave them, of the pictures that were uploaded for those requests."""
+    return f"{requests.removesuffix('.parquet')}.media.json"
+
+
 def raw_of(shard: int) -> str:
     """What the provider returned, byte for byte."""
     return f"raw/{shard:06d}.jsonl.zst"

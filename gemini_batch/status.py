@@ -10,6 +10,7 @@ from typing import Any
 
 from gemini_batch.budget import lines_of_twins, unsettled_usd
 from gemini_batch.coordinator.repair import rows_wanted, wanting
+from gemini_batch.jobs.stored import miscounts
 from gemini_batch.records import FORMAT, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
 
 Status = dict[str, Any]
@@ -76,7 +77,12 @@ def summarise(
         "last_looked_at": _text(looked_at or (None if handed_over else now)),
         "stalled": idle,
         "workers": list(workers),
-        "problems": [*_problems(where, stopped, idle, handed_over), *_complaints(workers), *_twins(where, records)],
+        "problems": [
+            *_problems(where, stopped, idle, handed_over),
+            *_complaints(workers),
+            *_twins(where, records),
+            *_miscounted(where, records),
+        ],
         "dataset": f"{where}/dataset" if finished else None,
     }
 
@@ -137,6 +143,16 @@ def _twins(where: str, records: list[ShardRecord]) -> list[dict[str, str]]:
         return []
     what = f"{len(twins)} jobs were created beside the one of their shard, {twins[0]} among them"
     return [{"what": what, "fix": f"see what was bought twice, and why: gemini-batch-dist audit {where}"}]
+
+
+def _miscounted(where: str, records: list[ShardRecord]) -> list[dict[str, str]]:
+    """Jobs that hold another number of requests than was sent."""
+    found = [record.job for record in records if record.sent_lines is not None and miscounts(record, record.job)]
+    if not found or found[0] is None:
+        return []
+    what = f"{len(found)} jobs have another number of requests than were sent, {found[0].name} among them"
+    fix = f"what is missing is bought again; see what came back: gemini-batch-dist audit {where}"
+    return [{"what": what, "fix": fix}]
 
 
 def _complaints(workers: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

@@ -114,6 +114,11 @@ class Emulator:
         stats = self.stats()
         return not stats["calls"] and not stats["creates"] and not stats["requests"]["bought_total"]
 
+    def files(self) -> list[str]:
+        """Display names of the uploads that are stored, as any key without a project of its own sees them."""
+        found = self._call("GET", "/v1beta/files?pageSize=100&key=loopback").get("files", [])
+        return sorted(file["displayName"] for file in found if file.get("displayName", "").startswith("gbd-"))
+
     def fault(self, name: str, times: int | str | None = None, after: int | None = None, **when: Any) -> None:
         given = {"name": name, "times": times, "after": after, **when}
         self._call("POST", "/admin/faults", {k: v for k, v in given.items() if v is not None})

@@ -95,6 +95,8 @@ class Lines:
     conflicting: int = 0
     foreign: int = 0
     broken: int = 0
+    raw_bytes: int = 0
+    """Unpacked."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class Part:
     """Of the rows that say what they cost."""
     unpriced: int = 0
     """Rows bought that do not."""
+    with_usage: int = 0
+    """Rows that say how many tokens their prompt had, in at least one line."""
     rounds: frozenset[int] = frozenset()
     """That its rows say they are of."""
     misplaced: Spot = Spot()

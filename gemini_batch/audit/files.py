@@ -174,7 +174,12 @@ def _lines(task: FilesTask, index: list[int], sent: Sent) -> tuple[Lines, dict[P
         for sample in samples
     }
     counts, said, kept = Counter[str](), dict[Place, Said](), dict[Place, bytes]()
-    for line in _raw_lines(task.raw, digest.update) if task.raw else ():
+
+    def seen(chunk: bytes) -> None:
+        digest.update(chunk)
+        counts["raw_bytes"] += len(chunk)
+
+    for line in _raw_lines(task.raw, seen) if task.raw else ():
         counts["received"] += 1
         entry = _parsed(line)
         place = None if entry is None else _place(entry, expected)

@@ -147,6 +147,14 @@ def _raw(tally: Tally, lines: Lines | Unreadable | None) -> Iterator[Words]:
             yield "raw", "the raw results are missing", REFETCH
         else:
             yield "raw", "the raw results are not those that were recorded (sha256)", REFETCH
+    elif lines is not None and lines.raw_bytes != tally.raw_bytes and not _is_unsized(tally):
+        what = f"the ledger says that the raw results have {tally.raw_bytes:,} bytes; they have {lines.raw_bytes:,}"
+        yield "miscounted", what, RESTORE
+
+
+def _is_unsized(tally: Tally) -> bool:
+    """Whether it was recorded by a release that did not count the bytes."""
+    return tally.raw_sha256 is not None and not tally.raw_bytes
 
 
 def _part(plan: ShardPlan, part: Part) -> Iterator[Words]:
@@ -167,7 +175,7 @@ def _told_by_lines(part: Part) -> Iterator[Words]:
         yield "row_unlike_line", f"rows do not say what their raw line says{at(part.unlike_line)}", REMAKE_PART
 
 
-COUNTED = [name for name in Tally.model_fields if not name.endswith(("sha256", "cost_usd", "unpriced"))]
+COUNTED = [name for name in Tally.model_fields if not name.endswith(("sha256", "raw_bytes", "cost_usd", "unpriced"))]
 
 
 def _counts(tally: Tally, lines: Lines | Unreadable | None, part: Part) -> Iterator[Words]:
@@ -179,6 +187,15 @@ def _counts(tally: Tally, lines: Lines | Unreadable | None, part: Part) -> Itera
     if part.mended is not None and not _is_priced(tally, part):
         what = f"the ledger says that the shard cost {tally.cost_usd} USD and {tally.unpriced} lines of unknown cost"
         yield "miscounted", f"{what}; its rows say {part.cost_usd} and {part.unpriced}", RESTORE
+    if not _has_usage(tally, part):
+        what = f"the ledger says that {tally.counted} lines tell how long their prompt was"
+        yield "miscounted", f"{what}; {part.with_usage} rows of {part.requests} lines do", RESTORE
+
+
+def _has_usage(tally: Tally, part: Part) -> bool:
+    """With several samples a row there are bounds only."""
+    most = part.with_usage if part.requests == part.rows else part.requests
+    return tally.counted is None or part.with_usage <= tally.counted <= most
 
 
 def _is_priced(tally: Tally, part: Part) -> bool:

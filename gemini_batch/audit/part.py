@@ -84,6 +84,7 @@ class PartReading:
         self._asked, self._was_bought, self._plan = asked, was_bought, plan
         self._frozen, self._sent, self._said = frozen, sent, said
         self._rows = self._mended = self._unpriced = self._requests = 0
+        self._with_usage = 0
         self._cost_usd = 0.0
         self._statuses, self._kinds, self._tokens = Counter[str](), Counter[str](), Counter[str]()
         self._failed_rows, self._failed_requests = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
@@ -110,6 +111,7 @@ class PartReading:
             requests=self._requests,
             cost_usd=self._cost_usd,
             unpriced=self._unpriced,
+            with_usage=self._with_usage,
             rounds=frozenset(self._rounds),
             **self._spots,
         )
@@ -122,6 +124,7 @@ class PartReading:
         self._statuses.update(row["status"] for row in rows)
         self._kinds.update(kind for kind in kinds if kind)
         self._tokens.update(_tokens(block["usage"]))
+        self._with_usage += pc.sum(pc.greater(pc.struct_field(block["usage"], "prompt_tokens"), 0)).as_py() or 0
         self._rounds.update(block["round"].to_pylist())
         samples = _samples_of(block, kinds)
         self._hold_places(block)

@@ -13,7 +13,7 @@ from gemini_batch.audit.facts import Version
 from gemini_batch.errors import IllegalTransition
 from gemini_batch.gemini.names import OUR_PREFIX
 from gemini_batch.jobs import events, lifecycle
-from gemini_batch.records import FORMAT, RunRecord, Send, ShardRecord, Snapshot
+from gemini_batch.records import FORMAT, RunRecord, Send, ShardRecord, ShardState, Snapshot
 
 Fault = tuple[str, str]
 """Kind and what."""
@@ -90,6 +90,7 @@ def _step(
     yield from _unsound(run, before, after, event, sends, may_resubmit)
 
 
+PLAIN: dict[str, Callable[[], events.Event]] = {"Claimed": events.Claimed, "Settled": events.Settled}
 ANSWERS: dict[str, Callable[[int, str], events.Event]] = {
     "SendFailed": events.SendFailed,
     "UploadGone": events.UploadGone,
@@ -104,15 +105,13 @@ LOOKS: dict[str, Callable[[datetime], events.Event]] = {
 def event_between(before: ShardRecord, after: ShardRecord) -> events.Event | None:
     """The event that a record says it is of, read off what it changed; None where that cannot be."""
     why = after.problem or ""
+    if plain := PLAIN.get(after.cause):
+        return plain()
     if answer := ANSWERS.get(after.cause):
         return answer(before.sends[-1].number if before.sends else 0, why)
     if look := LOOKS.get(after.cause):
         return look(after.absence.last_at) if after.absence else None
     match after.cause:
-        case "Claimed":
-            return events.Claimed()
-        case "Settled":
-            return events.Settled()
         case "OutcomeUnknown":
             return events.OutcomeUnknown(why)
         case "SendRefused":
@@ -131,6 +130,8 @@ def event_between(before: ShardRecord, after: ShardRecord) -> events.Event | Non
             return _unclear(before, after)
         case "JobStuck" if after.stuck_since:
             return events.JobStuck(after.stuck_since)
+        case "FilesDeleted" if before.upload and after.upload:
+            return _files_deleted(before, after)
         case "JobEnded" if after.job:
             return events.JobEnded(after.job)
         case "Collected" if after.tally:
@@ -146,6 +147,15 @@ def _unclear(before: ShardRecord, after: ShardRecord) -> events.JobUnclear | Non
         return None
     first, last = before.absence.first_at, before.absence.last_at
     return events.JobUnclear(after.job, max(last, first + lifecycle.NO_OUTCOME_AFTER))
+
+
+def _files_deleted(before: ShardRecord, after: ShardRecord) -> events.FilesDeleted:
+    was, left = before.upload, after.upload
+    return events.FilesDeleted(
+        input=bool(was and left and left.deleted and not was.deleted),
+        media=bool(was and left and left.media_deleted and not was.media_deleted),
+        requests=after.job.requests if after.job and before.state is ShardState.SUBMITTED else None,
+    )
 
 
 def _learned(before: ShardRecord, after: ShardRecord) -> events.JobLearned | None:
@@ -179,12 +189,24 @@ def _unsound(
         case events.JobEnded(job) | events.JobUnclear(job):
             if before.job and job.name != before.job.name:
                 yield f"ends {job.name}, and the job was {before.job.name}"
+        case events.FilesDeleted(input=True) if before.state is ShardState.SUBMITTED:
+            yield from _unsound_deletion(before, after)
         case events.Settled():
-            times = before.absence.times if before.absence else 0
-            if not may_resubmit:
-                yield "lets the shard be sent again, though --on-unknown was never resubmit"
-            elif times + 1 < lifecycle.SETTLE_LISTINGS:
-                yield f"lets the shard be sent again after {times + 1} listings; {lifecycle.SETTLE_LISTINGS} are due"
+            yield from _unsound_settled(before, may_resubmit)
+
+
+def _unsound_deletion(before: ShardRecord, after: ShardRecord) -> Iterator[str]:
+    requests = after.job.requests if after.job else None
+    if requests is None or requests != before.sent_lines:
+        yield f"deletes the input file of a job with {requests} requests; {before.sent_lines} lines were sent"
+
+
+def _unsound_settled(before: ShardRecord, may_resubmit: bool) -> Iterator[str]:
+    times = before.absence.times if before.absence else 0
+    if not may_resubmit:
+        yield "lets the shard be sent again, though --on-unknown was never resubmit"
+    elif times + 1 < lifecycle.SETTLE_LISTINGS:
+        yield f"lets the shard be sent again after {times + 1} listings; {lifecycle.SETTLE_LISTINGS} are due"
 
 
 def _unsound_send(run: RunRecord, before: ShardRecord, after: ShardRecord, send: Send) -> Iterator[str]:

@@ -2,28 +2,28 @@
 
 In: a normalised block. Out: bytes and estimated tokens of each row, all its samples together, and the rows' share of
 the run's identity. Text is exact to the byte; pictures count by their size on disk, and again when they are really
-encoded.
+encoded. The system instruction and the schema stand in every request, and count in every one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
+from gemini_batch.coordinator.pictures import Pictures
 from gemini_batch.coordinator.plan import Weights
-from gemini_batch.errors import RowError
-from gemini_batch.gemini.media import goes_inline, locate
-from gemini_batch.gemini.tokens import CHARACTERS_PER_TOKEN, unseen_picture_tokens
+from gemini_batch.gemini.generation import SCHEMA_FIELDS
+from gemini_batch.gemini.media import goes_inline
+from gemini_batch.gemini.scripts import text_tokens, text_tokens_of
+from gemini_batch.gemini.tokens import schema_words
 from gemini_batch.gemini.wire import Encoder, text_part
 from gemini_batch.parts import FIELDS, have_content
 from gemini_batch.records import Asked
-
-BYTES_PER_TOKEN = CHARACTERS_PER_TOKEN
-"""Bytes of UTF-8, so that scripts other than Latin come out higher, as they do."""
 
 NO_PART: dict[str, Any] = dict.fromkeys(FIELDS)
 
@@ -33,6 +33,10 @@ too little the last rows of a full shard would no longer fit."""
 
 REFERENCE_BYTES = 400
 """The same for an uploaded file, with its URI: ids have at most 40 characters (Files reference)."""
+
+
+Sized = tuple[int, int, bytes]
+"""Bytes of a row's request, tokens of its parts, and what it adds to the run's identity."""
 
 
 @dataclass(frozen=True)
@@ -47,93 +51,111 @@ class Scale:
 
     def __init__(self, asked: Asked, nonce: str, roots: Sequence[Path], max_row_bytes: int) -> None:
         self._encoder = Encoder(asked, nonce)
-        self._system = asked.system_instruction or ""
+        self._system_tokens = text_tokens(asked.system_instruction) if asked.system_instruction else 0
+        self._schema_tokens = _schema_tokens(asked.generation_config)
         self._media = asked.media
         self._samples = asked.n_samples
-        self._model = asked.model
-        self._resolution = str(asked.generation_config.get("mediaResolution"))
-        self._roots = roots
+        resolution = str(asked.generation_config.get("mediaResolution") or "")
+        self._pictures = Pictures(asked.model, resolution, roots)
         self._max_row_bytes = max_row_bytes
 
     def weigh(self, block: pa.RecordBatch, first_index: int) -> Measured:
         keys = _values(block, "key")
-        systems = _values(block, "system_instruction") or [None] * block.num_rows
-        prompts = _values(block, "prompt") or [None] * block.num_rows
-        parts = _values(block, "parts") or [None] * block.num_rows  # frozen rows have both columns
-        sized = [
-            self._text(text, system) if row is None else self._parts(row, system)
-            for text, row, system in zip(prompts, parts, systems, strict=True)
-        ]
+        sized = self._sized(block)
         identity = [content for _, _, content in sized]
         if keys:
             identity = [orjson.dumps(key) + content for key, content in zip(keys, identity, strict=True)]
-        lines = [self._lines(first_index + at, size) for at, (size, _, _) in enumerate(sized)]
-        tokens = [self._samples * count if line else 0 for line, (_, count, _) in zip(lines, sized, strict=True)]
-        return Measured(Weights(lines, tokens, self._samples), b"".join(content + b"\n" for content in identity))
+        lines = self._lines(sized, first_index)
+        every = self._every_request(block)
+        tokens = [
+            self._samples * (count + more) if line else 0
+            for line, (_, count, _), more in zip(lines, sized, every, strict=True)
+        ]
+        return Measured(Weights(lines, tokens, self._samples), b"\n".join([*identity, b""]))
 
-    def _lines(self, index: int, request_bytes: int) -> int:
-        """Bytes of the row's lines; 0 for a row that will fail, which nothing is sent for."""
-        size = self._encoder.row_bytes(index, request_bytes) if request_bytes else 0
-        return size if size <= self._max_row_bytes else 0
+    def _sized(self, block: pa.RecordBatch) -> list[Sized]:
+        systems = _values(block, "system_instruction") or [None] * block.num_rows
+        prompts, prompt_tokens = _texts(block, "prompt")
+        texts = zip(prompts, prompt_tokens, systems, strict=True)
+        parts = _values(block, "parts")
+        if parts is None:
+            return [self._text(*text) for text in texts]
+        counts = iter(text_tokens_of(pc.struct_field(block.column("parts").flatten(), "text")))
+        return [  # frozen rows have both columns
+            self._text(*text) if row is None else self._parts(row, [next(counts) for _ in row], text[-1])
+            for row, text in zip(parts, texts, strict=True)
+        ]
 
-    def _text(self, text: str | None, system: str | None) -> tuple[int, int, bytes]:
+    def _every_request(self, block: pa.RecordBatch) -> list[int]:
+        """Tokens that stand in each request beside its parts: the instruction in force, and the schema."""
+        shared = self._schema_tokens + self._system_tokens
+        if "system_instruction" not in block.schema.names:
+            return [shared] * block.num_rows
+        return [
+            shared if system is None else self._schema_tokens + (count if system else 0)
+            for system, count in zip(*_texts(block, "system_instruction"), strict=True)
+        ]
+
+    def _lines(self, sized: Iterable[Sized], first_index: int) -> list[int]:
+        """Bytes of each row's lines; 0 for a row that will fail, which nothing is sent for."""
+        bytes_of = self._encoder.row_bytes
+        lines = [bytes_of(index, size) if size else 0 for index, (size, _, _) in enumerate(sized, first_index)]
+        most = self._max_row_bytes
+        return lines if max(lines, default=0) <= most else [size if size <= most else 0 for size in lines]
+
+    def _text(self, text: str | None, tokens: int, system: str | None) -> Sized:
         if not text:
             return 0, 0, b"null"
-        part = text_part(text)
-        request = self._encoder.request(b"[" + part + b"]", system)
-        return len(request), self._system_tokens(system) + _text_tokens(part), request
+        request = self._encoder.request(b"[" + text_part(text) + b"]", system)
+        return len(request), tokens, request
 
-    def _parts(self, parts: list[dict[str, Any] | None], system: str | None) -> tuple[int, int, bytes]:
+    def _parts(self, parts: list[dict[str, Any] | None], text_tokens: list[int], system: str | None) -> Sized:
         if not have_content(parts):
             return 0, 0, b"null"
-        size, tokens = len(self._encoder.request(b"[]", system)), self._system_tokens(system)
-        for part in parts:
-            part_bytes, part_tokens = self._part(part or NO_PART)
+        size, tokens = len(self._encoder.request(b"[]", system)), 0
+        for part, count in zip(parts, text_tokens, strict=True):
+            part_bytes, part_tokens = self._part(part or NO_PART, count)
             size += part_bytes + 1
             tokens += part_tokens
         return size, tokens, orjson.dumps([[self._identity(part) for part in parts], system])
 
-    def _system_tokens(self, system: str | None) -> int:
-        """Of the instruction in force, which every line repeats and pays for."""
-        return len((self._system if system is None else system).encode()) // BYTES_PER_TOKEN
-
-    def _part(self, part: dict[str, Any]) -> tuple[int, int]:
+    def _part(self, part: dict[str, Any], text_tokens: int) -> tuple[int, int]:
         if part["text"] is not None:
-            wire = text_part(part["text"])
-            return len(wire), _text_tokens(wire)
-        tokens = unseen_picture_tokens(self._model, part["media_resolution"], self._resolution)
+            return len(text_part(part["text"])), text_tokens
+        tokens = self._pictures.tokens(part)
         if part["data"] is not None:
             return self._picture_bytes(len(part["data"])), tokens
         if part["path"] is not None:
-            return self._picture_bytes(self._size_of(part["path"])), tokens
+            return self._picture_bytes(self._pictures.size_bytes(part["path"])), tokens
         return REFERENCE_BYTES + len(orjson.dumps(part["uri"] or "")), tokens
 
     def _identity(self, part: dict[str, Any] | None) -> Any:
         """What a part asks: a picture in the manifest by its bytes, one on disk by its path and size.
 
-        Its content is not opened before it is encoded, and its time of change would make a copied directory a new run,
+        Its content does not count before it is encoded, and its time of change would make a copied directory a new run,
         to be paid for again.
         """
         if part is None or part["data"] is not None:
             return part and {**part, "data": xxhash.xxh3_128_hexdigest(part["data"])}
-        return part if part["path"] is None else [part, self._size_of(part["path"])]
+        return part if part["path"] is None else [part, self._pictures.size_bytes(part["path"])]
 
     def _picture_bytes(self, size: int) -> int:
         if goes_inline(size, self._media):
             return (size + 2) // 3 * 4 + PICTURE_BRACES
         return REFERENCE_BYTES
 
-    def _size_of(self, path: str) -> int:
-        """0 for a picture that is not there: its row fails when it is encoded, which says why."""
-        try:
-            return locate(path, self._roots).stat().st_size
-        except (RowError, OSError):
-            return 0
+
+def _schema_tokens(generation_config: Mapping[str, Any]) -> int:
+    words = (word for field in SCHEMA_FIELDS for word in schema_words(generation_config.get(field)))
+    return sum(text_tokens(word) for word in words)
 
 
-def _text_tokens(part: bytes) -> int:
-    """Estimated tokens of a text part, at least one."""
-    return 1 + (len(part) - len(b'{"text":""}')) // BYTES_PER_TOKEN
+def _texts(block: pa.RecordBatch, name: str) -> tuple[list[Any], list[int]]:
+    """The texts of a column, and what each counts; nulls for a column that is not there."""
+    if name not in block.schema.names:
+        return [None] * block.num_rows, [0] * block.num_rows
+    column = block.column(name)
+    return column.to_pylist(), text_tokens_of(column)
 
 
 def _values(block: pa.RecordBatch, name: str) -> list[Any] | None:

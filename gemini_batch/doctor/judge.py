@@ -179,18 +179,20 @@ def _files(runs: Mapping[str, RunSeen], files: Iterable[StoredFile]) -> Iterator
             found[made.run].append(file)
     for run, stored in found.items():
         what = f"{len(stored):,} uploaded files of shards that are over are still stored ({_bytes(stored)})"
-        fix = "they go by themselves 48 h after their upload and cost nothing, but count to the project's 20 GB"
+        fix = "a run deletes them when it ends; else they go by themselves 48 h after their upload. They cost nothing"
         yield Finding("stored_files", run, None, what, fix)
 
 
 def _is_wanted(run: RunSeen, shard: int, file: StoredFile) -> bool:
-    """Whether a shard may still need the file. Of request files that is the one its record names."""
+    """Whether a shard may still need the file, or the run deletes it as it goes on. Of request files that is the one
+    its record names."""
     record = run.records.get(shard)
     if run.finished or record is None:
         return not run.finished
-    if record.state in OVER:
-        return False
-    return record.upload is None or file.name == record.upload.name or not file.display_name.endswith("-input")
+    upload = record.upload
+    if file.display_name.endswith("-input"):
+        return file.name == upload.name and not upload.deleted if upload else record.state not in OVER
+    return record.state not in OVER or bool(upload and upload.media and not upload.media_deleted)
 
 
 def _bytes(files: Iterable[StoredFile]) -> str:

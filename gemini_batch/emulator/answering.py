@@ -164,4 +164,4 @@ def _count(job: Job, result: Json, failed: bool) -> None:
         tally.prompt_tokens += prompt
         tally.output_tokens += max(0, total - prompt)
     elif job.embeds:
-        tally.prompt_tokens += int(response["tokenCount"])
+        tally.prompt_tokens += number(response.get("tokenCount")) or 0

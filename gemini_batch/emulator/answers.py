@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gemini_batch.emulator.canned import Answers, Prompt, as_result
+from gemini_batch.emulator.canned import Answers, Prompt, as_result, as_values
 from gemini_batch.emulator.dice import Dice, canonical, fingerprint
 from gemini_batch.emulator.sampler import SchemaError, compile_schema
 from gemini_batch.emulator.sizes import Sizes
@@ -89,8 +89,8 @@ class Respondent:
             text = _answer(request, dice) if own is None else own
         except SchemaError as e:
             return _error(_CODE_INVALID_ARGUMENT, f"response_schema: {e}")
-        except BaseException as e:  # of the user's answers, pytest.fail() too: the line's to bear
-            return _error(_CODE_INTERNAL, f"{type(e).__name__}: {e}")
+        except BaseException as e:
+            return _failed(e)
         if not isinstance(text, str):
             return text
         return {"response": self._response(request, text, usage, dice, start)}
@@ -107,7 +107,7 @@ class Respondent:
         if self.answers is None:
             return None
         answer = self.answers(Prompt(key, self.model, request))
-        return None if answer is None else as_result(answer)
+        return None if answer is None else as_result(answer, is_bare=_wants_bare_value(request))
 
     def _response(self, request: Json, text: str, usage: Usage, dice: Dice, start: bytes) -> Json:
         output = output_usage(request, text, dice.below(1 << 16))
@@ -127,18 +127,25 @@ class Respondent:
     # --- embeddings ---------------------------------------------------------------------------------------------------
 
     def embed_line(self, line: Json) -> Json:
-        request = line["request"]
-        link = {name: line[name] for name in ("key", "metadata") if name in line}
+        """As `answer_line`, of an EmbedContentRequest."""
+        result = self.embed(line["request"], key_of(line))
+        return {name: line[name] for name in ("key", "metadata") if name in line} | result
+
+    def embed(self, request: Json, key: str) -> Json:
         if not member(request, "content"):
-            return link | _error(_CODE_INVALID_ARGUMENT, "* EmbedContentRequest.content: content is not specified\n")
+            return _error(_CODE_INVALID_ARGUMENT, "* EmbedContentRequest.content: content is not specified\n")
         size = number(member(request, "outputDimensionality") or FULL_DIMENSIONS)
         if size is None or not 1 <= size <= FULL_DIMENSIONS:
-            return link | _error(_CODE_INVALID_ARGUMENT, f"output_dimensionality must be 1 to {FULL_DIMENSIONS}.")
-        response = {
-            "tokenCount": str(self.count_embedded(request)),
-            "embedding": {"values": embedding(self.seed, request, size)},
-        }
-        return link | {"response": response}
+            return _error(_CODE_INVALID_ARGUMENT, f"output_dimensionality must be 1 to {FULL_DIMENSIONS}.")
+        try:
+            own = self._own_answer(request, key)
+            values = embedding(self.seed, request, size) if own is None else as_values(own)
+        except BaseException as e:
+            return _failed(e)
+        if isinstance(values, dict):
+            return values
+        response = {"tokenCount": str(self.count_embedded(request)), "embedding": {"values": values[:size]}}
+        return {"response": response}
 
     def count_embedded(self, request: Json) -> int:
         content = member(request, "content")
@@ -166,14 +173,22 @@ def embedding(seed: int, request: Json, size: int) -> list[float]:
 
 def _answer(request: Json, dice: Dice) -> str:
     schema = response_schema(request)
-    mime_type = member(member(request, "generationConfig") or {}, "responseMimeType")
     if schema is not None:
         instance = compile_schema(orjson.dumps(schema))(dice, 0)
-        is_bare = mime_type == "text/x.enum" and isinstance(instance, str)
+        is_bare = _wants_bare_value(request) and isinstance(instance, str)
         return instance if is_bare else orjson.dumps(instance).decode()
-    if mime_type == "application/json":
+    if _mime_type(request) == "application/json":
         return orjson.dumps({"answer": _plain_text(dice)}).decode()
     return _plain_text(dice)
+
+
+def _mime_type(request: Json) -> Any:
+    return member(member(request, "generationConfig") or {}, "responseMimeType")
+
+
+def _wants_bare_value(request: Json) -> bool:
+    """Whether a text that the schema lists is to be the answer as it is, without the quotes of JSON."""
+    return bool(_mime_type(request) == "text/x.enum")
 
 
 def _plain_text(dice: Dice) -> str:
@@ -189,3 +204,8 @@ def wants_thoughts(request: Json) -> bool:
 
 def _error(code: int, message: str) -> Json:
     return {"error": {"code": code, "message": message}}
+
+
+def _failed(error: BaseException) -> Json:
+    """Of the user's answers, pytest.fail() too: the line's to bear."""
+    return _error(_CODE_INTERNAL, f"{type(error).__name__}: {error}")

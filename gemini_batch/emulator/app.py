@@ -71,6 +71,7 @@ def _api_routes(service: Service, calls: Calls, readers: ThreadPoolExecutor) -> 
             batches.create_embeddings,
         ),
         ("POST", "/{v}/models/{model}:generateContent", "generateContent", "generate", models.generate),
+        ("POST", "/{v}/models/{model}:streamGenerateContent", "streamGenerateContent", "generate", models.stream),
         ("POST", "/{v}/models/{model}:countTokens", "countTokens", "count_tokens", models.count_tokens),
         ("GET", "/{v}/models/{model}", "models.get", "model_get", models.get),
         ("GET", "/{v}/models", "models.list", "model_list", models.list),

@@ -28,14 +28,14 @@ class Prompt:
     """Of the request line; "" where it has none."""
     model: str
     request: Mapping[str, Any]
-    """The GenerateContentRequest as it was sent."""
+    """The GenerateContentRequest as it was sent, of an embedding the EmbedContentRequest."""
 
     @property
     def text(self) -> str:
-        """All text parts of the contents, joined; without the system instruction."""
+        """All text parts of the contents, or of what is to be embedded, joined; without the system instruction."""
         return "".join(
             part.get("text") or ""
-            for content in repeated(self.request.get("contents"))
+            for content in repeated(self.request.get("contents") or self.request.get("content"))
             for part in repeated(content.get("parts"))
         )
 
@@ -136,12 +136,29 @@ def _no_message(result: Mapping[str, Any]) -> str | None:
     return next((name for name in _WHOLE if not isinstance(result.get(name), Mapping | None)), None)
 
 
-def as_result(answer: Any) -> Json | str:
-    """A whole result, or the text of one; raises TypeError for what JSON cannot say."""
+def as_result(answer: Any, *, is_bare: bool = False) -> Json | str:
+    """A whole result, or the text of one: `is_bare` for a value that is a text without quotes.
+
+    Raises TypeError for what JSON cannot say.
+    """
     if isinstance(answer, str):
         return answer
     if isinstance(answer, Mapping) and answer and answer.keys() <= set(_WHOLE) and not _no_message(answer):
         orjson.dumps([[[[[[[[answer]]]]]]]])  # as deep as it will lie in a reply
         return dict(answer)
     dumped = getattr(answer, "model_dump_json", None)
-    return str(dumped()) if callable(dumped) else orjson.dumps(answer).decode()
+    text = str(dumped()) if callable(dumped) else orjson.dumps(answer).decode()
+    return orjson.loads(text) if is_bare and text[:1] == '"' else text
+
+
+def as_values(result: Json | str) -> Json | list[float]:
+    """The values of an embedding; raises TypeError for a text that says none."""
+    if isinstance(result, dict):
+        return result
+    try:
+        values = orjson.loads(result)
+    except orjson.JSONDecodeError:
+        values = None
+    if type(values) is not list or not values or not all(type(value) in (int, float) for value in values):
+        raise TypeError("the answer of an embedding must be a list of numbers")
+    return values

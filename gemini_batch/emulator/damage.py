@@ -9,6 +9,7 @@ from types import TracebackType
 
 import orjson
 
+from gemini_batch.emulator.usage import number
 from gemini_batch.emulator.wire import Json, no_access_message
 
 _INTERNAL = {"code": 13, "message": "An internal error has occurred. Please retry."}
@@ -17,6 +18,9 @@ _THOUGHTS: list[Json] = [
     {"text": "Let me look at it once more.", "thought": True},
     {"thoughtSignature": "Q29udGV4dA=="},
 ]
+_LEAKED = {"text": "THOUGHT: Let me look at it once more.\n\n"}
+"""As met on Vertex AI (python-genai #2121)."""
+
 Piece = Json | bytes
 
 
@@ -145,6 +149,7 @@ _OF_LINES: dict[str, Callable[[Json], list[Piece]]] = {
     "result_line_broken": _broken,
     "result_line_bad_utf8": _bad_utf8,
     "result_line_giant": _giant,
+    "result_line_without_key": lambda line: [_relinked({}, line)],
     "result_line_error": _error,
     "result_line_status": _status,
     "result_line_media_expired": _media_expired,
@@ -159,11 +164,18 @@ _FAILED = frozenset({"result_line_error", "result_line_status", "result_line_med
 
 
 def _text_of(line: Json) -> str | None:
-    """The text of a generated answer; None where there is none."""
-    for candidate in (line.get("response") or {}).get("candidates", ()):
-        parts = candidate.get("content", {}).get("parts", ())
-        return next((part["text"] for part in parts if "text" in part and "thought" not in part), None)
+    """The text of a generated answer; None where there is none: a user's own result may have any shape."""
+    match line.get("response"):
+        case {"candidates": [{"content": {"parts": [*parts]}}, *_]}:
+            texts = (part["text"] for part in parts if type(part) is dict and "text" in part and "thought" not in part)
+            text = next(texts, None)
+            return text if type(text) is str else None
     return None
+
+
+def _usage_of(response: Json) -> Json:
+    usage = response.get("usageMetadata")
+    return usage if type(usage) is dict else {}
 
 
 def _retold(line: Json, tell: Callable[[str], str]) -> Json:
@@ -188,7 +200,7 @@ def _with_parts(line: Json, parts: list[Json] | None, finish_reason: str | None 
 
 def _blocked(line: Json) -> Json:
     response = line["response"]
-    tokens = response.get("usageMetadata", {}).get("promptTokenCount", 1)
+    tokens = _usage_of(response).get("promptTokenCount", 1)
     blocked: Json = {name: value for name, value in response.items() if name != "candidates"}
     blocked["promptFeedback"] = {"blockReason": "PROHIBITED_CONTENT"}
     blocked["usageMetadata"] = {"promptTokenCount": tokens, "totalTokenCount": tokens}
@@ -202,9 +214,9 @@ def _truncated(line: Json) -> Json:
 
 def _unfinished(line: Json) -> Json:
     changed = _with_parts(line, [], "MAX_TOKENS")
-    usage = changed["response"].get("usageMetadata")
-    if usage:
-        usage["thoughtsTokenCount"] = usage.pop("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
+    if usage := _usage_of(changed["response"]):
+        spent = (number(usage.pop("candidatesTokenCount", 0)), number(usage.get("thoughtsTokenCount", 0)))
+        usage["thoughtsTokenCount"] = sum(filter(None, spent))
     return changed
 
 
@@ -217,6 +229,28 @@ def _split(line: Json) -> Json:
     third = len(text) // 3
     pieces = [text[:third], text[third : 2 * third], text[2 * third :]]
     return _with_parts(line, [{"text": piece} for piece in pieces])
+
+
+def _shifted(text: str) -> str:
+    """What responseJsonSchema led to in batches (ruby_llm #894): what should be a value is a name, and the reverse."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    if type(found) is not dict or not found:
+        return text
+    first, *others = found
+    values = (value if type(value) is str else orjson.dumps(value).decode() for value in found.values())
+    return orjson.dumps(dict(zip(values, [*others, first], strict=True))).decode()
+
+
+def _with_citations(line: Json) -> Json:
+    """As the service adds them to JSON too (python-genai #1341)."""
+    text = _text_of(line) or ""
+    changed = _with_parts(line, [{"text": text}])
+    source = {"startIndex": len(text) // 2, "endIndex": len(text), "uri": "https://example.com/source", "license": ""}
+    changed["response"]["candidates"][0]["citationMetadata"] = {"citationSources": [source]}
+    return changed
 
 
 def _separator(line: Json) -> Json:
@@ -240,6 +274,9 @@ _OF_RESPONSES: dict[str, Callable[[Json], Json]] = {
     "result_line_split": _split,
     "result_line_fenced": lambda line: _retold(line, lambda text: f"```json\n{text}\n```"),
     "result_line_in_prose": lambda line: _retold(line, lambda text: f"Here is the JSON you asked for:\n\n{text}"),
+    "result_line_shifted": lambda line: _retold(line, _shifted),
+    "result_line_leaked_thought": lambda line: _with_parts(line, [_LEAKED, {"text": _text_of(line)}]),
+    "result_line_citations": _with_citations,
     "result_line_separator": _separator,
     "result_line_without_usage": _without_usage,
 }

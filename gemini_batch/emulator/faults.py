@@ -54,6 +54,8 @@ OF_LINES = frozenset({Point.INPUT_LINE, Point.LINE})
 
 _OF_NO_JOB = frozenset({Point.LIST, Point.LIST_WITH_MORE, Point.LIST_OF_REST, Point.CHUNK, Point.FILE})
 _CALLS_OF_NO_JOB = frozenset({"upload_start", "upload", "file_list", "list", "model_list"})
+_CALLS_OF_A_MODEL = frozenset({"generate", "count_tokens", "model_get"})
+"""They have a model, and no job whose name could be asked for."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ FAULTS = {
     "result_line_duplicated": _line("written twice", is_survivable=True),
     "result_line_conflicting": _line("written twice, the second time with another answer"),
     "result_line_foreign": _line("followed by a copy under a key nobody sent", is_survivable=True),
+    "result_line_without_key": _line("neither `key` nor `metadata`"),
     "result_line_swapped": _line("exchanges its answer with the next line"),
     "result_line_broken": _line("cut in the middle"),
     "result_line_bad_utf8": _line("a byte in it is not UTF-8"),
@@ -135,6 +138,9 @@ FAULTS = {
     "result_line_split": _line("the text in several parts", is_survivable=True),
     "result_line_fenced": _line("the text in a Markdown fence"),
     "result_line_in_prose": _line("the text after a sentence of prose"),
+    "result_line_shifted": _line("each name and value of the JSON object in its text one place on"),
+    "result_line_leaked_thought": _line("a thought before the text that is not marked as one"),
+    "result_line_citations": _line("citationMetadata beside the text", is_survivable=True),
     "result_line_separator": _line("U+2028, U+2029 and U+0085 in a string", is_survivable=True),
     "result_line_without_usage": _line("no usageMetadata", is_survivable=True),
     "succeeded_without_output": Fault(Point.GET_SUCCEEDED, "the output is not there yet", default_times=2),
@@ -209,6 +215,8 @@ class FaultSpec(BaseModel):
             raise ValueError(f"{self.name} happens to {fault.point.value}: it has no key and no row")
         if (self.job is not None or self.model is not None) and not fault.is_about_a_job:
             raise ValueError(f"{self.name} happens to {fault.point.value}: it has no job and no model")
+        if self.job is not None and fault.call in _CALLS_OF_A_MODEL:
+            raise ValueError(f"{self.name} happens to a call of a model: it has no job")
         return self
 
     @property

@@ -30,6 +30,7 @@ from gemini_batch.emulator.wire import (
 
 _DEFAULT_PAGE = 10  # Files REST reference
 _CHUNK_GRANULARITY = 8 << 20
+_COMMANDS = {"finalize", "query", "upload"}
 _FILE_ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
@@ -80,6 +81,8 @@ class FilesApi:
         if upload is None:
             raise no_upload()
         commands = [word.strip() for word in request.headers.get("x-goog-upload-command", "").split(",")]
+        if not set(commands) <= _COMMANDS:
+            raise invalid(f"X-Goog-Upload-Command must be one of {', '.join(sorted(_COMMANDS))}, or several.")
         if "query" in commands:
             return JsonReply({}, headers=_received(upload))
         if "upload" in commands:

@@ -1,10 +1,10 @@
-"""The calls of a model: generateContent, countTokens, get and list."""
+"""The calls of a model: generateContent, whole and streamed, countTokens, get and list."""
 
 import asyncio
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from gemini_batch.emulator.batches import known_model, unknown_name
 from gemini_batch.emulator.calls import Calls
@@ -12,6 +12,7 @@ from gemini_batch.emulator.dice import canonical
 from gemini_batch.emulator.lines import check_request
 from gemini_batch.emulator.proto import BadLineError, check_count
 from gemini_batch.emulator.service import Service
+from gemini_batch.emulator.streaming import as_array, as_events, pieces
 from gemini_batch.emulator.wire import Json, JsonReply, error_of_status, invalid, read_json
 
 # Models of the Rate limits page (2026-08-18) that take batches; any other `gemini-…` is served as well.
@@ -30,6 +31,17 @@ class ModelsApi:
         self._calls = calls
 
     async def generate(self, request: Request) -> Response:
+        return JsonReply(await self._answer(request))
+
+    async def stream(self, request: Request) -> Response:
+        """Server-sent events for `?alt=sse`, else a JSON array; what is refused is refused before the first piece."""
+        shown = pieces(await self._answer(request) or {})
+        if request.query_params.get("alt") == "sse":
+            return StreamingResponse(as_events(shown), media_type="text/event-stream")
+        return StreamingResponse(as_array(shown), media_type="application/json")
+
+    async def _answer(self, request: Request) -> Json | None:
+        """A GenerateContentResponse; None where a user's own result says so. Raises ApiError."""
         model, body = known_model(request, "generateContent"), await read_json(request)
         try:
             check_request(body)
@@ -42,7 +54,7 @@ class ModelsApi:
         result = await asyncio.to_thread(respondent.answer, body, "")
         if "response" not in result:
             raise error_of_status(result.get("error") or result.get("status") or {})
-        return JsonReply(result["response"])
+        return result["response"]  # type: ignore[no-any-return]
 
     async def count_tokens(self, request: Request) -> Response:
         model, body = known_model(request, "countTokens"), await read_json(request)

@@ -151,14 +151,21 @@ _PART = message(
     codeExecutionResult=_object,
     toolCall=_object,
     toolResponse=_object,
-    videoMetadata=_object,
+    audioMetadata=_object,
+    audioTranscription=_object,
+    documentMetadata=_object,
+    mediaProcessing=_enum,
     partMetadata=_object,
+    speechMetadata=_object,
+    spreadsheetMetadata=_object,
+    videoMetadata=_object,
     mediaResolution=_MEDIA_RESOLUTION,
 )
 _CONTENT = message(role=_text, parts=many(_PART))
 _THINKING = message(includeThoughts=_bool, thinkingBudget=_number, thinkingLevel=_enum)
 _CONFIG = message(
     audioTimestamp=_bool,
+    audioTranscriptionConfig=_object,
     candidateCount=_number,
     enableAffectiveDialog=_bool,
     enableEnhancedCivicAnswers=_bool,
@@ -187,6 +194,7 @@ _SAFETY = message(category=_enum, threshold=_enum, method=_enum)
 check_generate: Check = message(
     cachedContent=_text,
     contents=many(_CONTENT),
+    continuationToken=_text,
     generationConfig=_CONFIG,
     labels=_texts,
     model=_text,

@@ -57,6 +57,9 @@ OTHERS_SECONDS = 180.0
 
 OTHER_ROOT = "workers of another runs root use this broker; give each root a broker, or a database number, of its own"
 
+DELETIONS = 20
+"""Request files that a sweep deletes at most; a call may take a second, and every run waits for the sweep."""
+
 LOOKED_AT = (ShardState.SUBMITTED, ShardState.UNKNOWN)
 
 
@@ -132,12 +135,13 @@ class _Sweep:
     def _tell_desk(self, runs: list[Open], rebuild: bool) -> None:
         """Leases follow the ledger; a book that was lost is made anew, if everything that counts could be read."""
         ledger = [applicant for run in runs for applicant in _applicants(run)]
+        scales = {run.shop.run.run_id: run.shop.scale() for run in runs}
         if not rebuild:
-            self._host.books.renew(ledger)
+            self._host.books.renew(ledger, scales)
         elif self._blind:
             log.warning("the quota desk stays closed: %s", self._blind_reason())
         else:
-            self._host.books.restore(ledger, self._hold.key, self._hold.value, listed=self._others(runs))
+            self._host.books.restore(ledger, self._hold.key, self._hold.value, scales, self._others(runs))
 
     def _others(self, runs: list[Open]) -> list[ListedJob]:
         """What others have in the project, if there is a listing. Without one they are learnt of by refusals."""
@@ -171,6 +175,8 @@ class _Sweep:
         self._learn(runs, listing)
         with suppress(DeskClosed):  # the next sweep restores it, with a listing of its own
             self._host.books.see(listed(listing, _records(runs)))
+        for run in runs:
+            run.shop.deletions = max(1, DELETIONS // len(runs))
         seconds = min((self._looked(run, record, listing) for run, record in wanted), default=SWEEP_SECONDS)
         self._host.hints.pace("list", project, seconds=max(seconds, SOONEST_SECONDS))
         return seconds

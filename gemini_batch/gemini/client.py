@@ -107,6 +107,10 @@ class GeminiClient:
     def get_file(self, name: str) -> StoredFile:
         return _stored(_mapped(lambda: self._general.files.get(name=name)))
 
+    @effect("remote.delete_file")
+    def delete_file(self, name: str) -> None:
+        _mapped(lambda: self._general.files.delete(name=name))
+
     @effect("remote.list_files")
     def list_files(self) -> tuple[StoredFile, ...]:
         entries, _ = self._pages("files", "files")

@@ -12,14 +12,15 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from gemini_batch.gemini.calibrate import Calibration
 from gemini_batch.gemini.prices import BatchPrice, price_of
 from gemini_batch.gemini.tokens import family
 from gemini_batch.records import Asked, ShardPlan
 
 INPUT_LOW, INPUT_HIGH = Decimal("0.5"), Decimal(2)
-"""Of the plan's input tokens. "100 tokens is equal to about 60-80 English words" ("Token counting") is 3.4 to 4.6
-characters a token, where a plan takes 4 bytes of UTF-8. Digits, code and scripts with few characters a token take up to
-twice as many; pictures that nobody has opened are counted high, and take fewer. The factors are ours."""
+"""Of the plan's input tokens. Text is counted by script (`scripts.py`), within a quarter for prose of the languages
+that were measured; tables of numbers, codes and rare scripts may take up to twice as many. Pictures that nobody has
+opened are counted high, and take fewer. The factors are ours."""
 
 LOW_ANSWER, EXPECTED_ANSWER = 16, 256
 """Tokens of an answer: a label, and a small JSON object or a paragraph. Ours; nothing is known before the first job."""
@@ -106,6 +107,34 @@ def estimate_cost(
             "each request bought once",
         ),
     )
+
+
+def estimate_error(
+    asked: Asked, seen: Calibration, cost_usd: float, at: datetime, given: tuple[float, float] | None
+) -> dict[str, Any] | None:
+    """How far the estimates of a run were off, for its report: of the lines that tell their usage, what was expected of
+    them and what they took; None where none does. A ratio is actual / estimated.
+
+    Args:
+        cost_usd: of the shards that these lines are of, as far as it is known.
+        at: the day whose price was expected.
+        given: what the user says that a million input and output tokens cost, in USD.
+    """
+    if not seen.lines:
+        return None
+    written = seen.lines * output_tokens(asked.model, asked.generation_config).expected
+    price = price_of(asked.model, at, given)
+    expected = price and round(float(price.cost_usd(0, written)) + float(price.input_usd) * seen.estimated, 6)
+    return {
+        "lines": seen.lines,
+        "input_tokens": _held_against(seen.estimated, seen.actual),
+        "output_tokens": _held_against(written, seen.output),
+        "cost_usd": {"expected": expected, "actual": round(cost_usd, 6)},
+    }
+
+
+def _held_against(estimated: float, actual: int) -> dict[str, Any]:
+    return {"estimated": round(estimated), "actual": actual, "ratio": round(actual / estimated, 4)}
 
 
 def output_tokens(model: str, generation_config: Mapping[str, Any]) -> OutputTokens:

@@ -102,6 +102,18 @@ def _mime_type(body: bytes, name: str) -> str:
         raise RowError("media_unreadable", f"picture {name} is broken: {error}") from None
 
 
+def picture_size(picture: Path | bytes) -> tuple[int, int] | None:
+    """Width and height by the head of a file; None for what Pillow cannot open, which its row will tell of."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            source = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+            with Image.open(source, formats=OPENED) as opened:
+                return opened.size
+    except Exception:  # whatever Pillow meets in a broken file
+        return None
+
+
 INLINE_BYTES = 1_000_000
 """Under `auto`, larger pictures are uploaded: base64 adds a third, and an upload of a repeated picture is paid in
 traffic once. Small ones go inline, where they cannot expire before a late job reads them (Files API guide: 48 h)."""

@@ -1,4 +1,4 @@
-"""The remote service as we use it: eight calls. `client.py` is the one implementation over the SDK.
+"""The remote service as we use it: nine calls. `client.py` is the one implementation over the SDK.
 
 Every method raises a leaf of `RemoteError` and nothing else that comes from the network.
 """
@@ -78,6 +78,13 @@ class Remote(Protocol):
     def list_jobs(self) -> Listing: ...
 
     def get_file(self, name: str) -> StoredFile: ...
+
+    def delete_file(self, name: str) -> None:
+        """Delete an uploaded file. Result files cannot be (python-genai #1759).
+
+        Raises:
+            NotFound, Denied: it is gone, or was never the key's to see.
+        """
 
     def list_files(self) -> tuple[StoredFile, ...]:
         """Every file the key can see, all pages read. Of files that are not ours only what can be read is there."""

@@ -5,9 +5,10 @@ what a request really took is in its usage.
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 Family = Literal["gemini-2.0", "gemini-2.5", "gemini-3", "unknown"]
 
@@ -72,7 +73,31 @@ def resolution_in_force(model: str, part: str | None, request: str | None) -> st
 
 
 def text_tokens(characters: int) -> int:
+    """As the documentation counts, which the emulator keeps to. A plan looks at the script too (`scripts.py`)."""
     return max(1, characters // CHARACTERS_PER_TOKEN)
+
+
+def schema_words(schema: Any) -> Iterator[str]:
+    """What of an answer's schema is read as input: "the size of response schema counts towards the input token limit"
+    ("Controlled generation"). Which words, by google-genai's `local_tokenizer.py`; in schemas of either field."""
+    if isinstance(schema, list):
+        for entry in schema:
+            yield from schema_words(entry)
+    if not isinstance(schema, dict):
+        return
+    for name, value in schema.items():
+        if name in ("format", "description") and isinstance(value, str):
+            yield value
+        elif name in ("enum", "required") and isinstance(value, list):
+            yield from (word for word in value if isinstance(word, str))
+        elif name == "properties" and isinstance(value, dict):
+            for key, inner in value.items():
+                yield key
+                yield from schema_words(inner)
+        elif name == "$defs" and isinstance(value, dict):
+            yield from schema_words(list(value.values()))
+        elif name not in ("default", "example", "examples", "const"):
+            yield from schema_words(value)
 
 
 def picture_tokens(model: str, width: int, height: int, resolution: str | None) -> int:
@@ -89,18 +114,28 @@ def picture_tokens(model: str, width: int, height: int, resolution: str | None) 
     return OLD_PICTURE.get(resolution or "") or TILE_TOKENS * _tiles(width, height)
 
 
-def unseen_picture_tokens(model: str, part: str | None, request: str | None) -> int:
-    """Tokens of a picture of unknown size, rather too many: for older and unknown models at least what Gemini 3 takes.
+def picture_part_tokens(model: str, part: str | None, request: str | None, size: tuple[int, int] | None = None) -> int:
+    """Tokens of a picture in a request that is planned: rather too many.
 
     Args:
         model: as in the path of a call.
         part: the part's own media resolution.
         request: the request's.
+        size: width and height in pixels; None while nobody has opened it.
     """
-    if family(model) == "gemini-3":
+    whose = family(model)
+    if whose == "gemini-3":
         return picture_tokens(model, 0, 0, resolution_in_force(model, part, request))
     # Whether older models ignore a part's own resolution or heed it is not said: the higher of the two.
-    return max(_unseen_picture(part or request), _unseen_picture(request))
+    levels = (part or request or "", request or "")
+    tiles = UNSEEN_TILES if size is None else _tiles(*size)
+    old = max(OLD_PICTURE.get(level, TILE_TOKENS * tiles) for level in levels)
+    return old if whose != "unknown" else max(old, *(PICTURE.get(level, PICTURE_DEFAULT) for level in levels))
+
+
+def size_matters(model: str, part: str | None, request: str | None) -> bool:
+    """Whether a picture in a request counts by its pixels."""
+    return family(model) != "gemini-3" and not {part or request, request} <= OLD_PICTURE.keys()
 
 
 def pdf_page_tokens(model: str, resolution: str | None) -> int:
@@ -131,11 +166,6 @@ def pages_are_pictures(model: str) -> bool:
 
 def _is_old(model: str) -> bool:
     return family(model) in {"gemini-2.0", "gemini-2.5"}
-
-
-def _unseen_picture(resolution: str | None) -> int:
-    tiles = 1 if resolution in OLD_PICTURE else UNSEEN_TILES
-    return max(PICTURE.get(resolution or "", PICTURE_DEFAULT), TILE_TOKENS * tiles)
 
 
 def _tiles(width: int, height: int) -> int:

@@ -121,6 +121,16 @@ class JobEnded:
 
 
 @dataclass(frozen=True)
+class FilesDeleted:
+    """Files of the shard are no longer stored at the service."""
+
+    input: bool
+    media: bool
+    requests: int | None = None
+    """As many as the job that is under way was seen to have, which is why its input file could go."""
+
+
+@dataclass(frozen=True)
 class Collected:
     tally: Tally
 
@@ -142,5 +152,6 @@ Event = (
     | JobUnclear
     | JobStuck
     | JobEnded
+    | FilesDeleted
     | Collected
 )

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from gemini_batch.gemini.remote import Listing
-from gemini_batch.jobs import events
+from gemini_batch.jobs import events, stored, tidy
 from gemini_batch.jobs.shop import STAYS_TRUE, Shop
 
 
@@ -17,14 +17,19 @@ class Held:
         self._listed = listing
 
     def _save(self, event: events.Event) -> bool:
+        before = self._record
         try:
-            self._record, won = self._shop.save(self._record, event)
+            self._record, won = self._shop.save(before, event)
         except OSError:
             if isinstance(event, STAYS_TRUE):
                 self._shop.unrecorded[self._record.shard] = event
             raise
         if won and isinstance(event, events.Claimed):
             self._claim = self._record.nonce
+        if won and before.upload and stored.is_superseded(before, event, self._record):
+            tidy.discard(self._shop, before.upload, before.requests)
+        if not won and isinstance(event, events.Prepared):
+            tidy.discard(self._shop, event.upload, event.requests)
         return won
 
     @property

@@ -15,6 +15,7 @@ from gemini_batch.jobs.events import (
     Claimed,
     Collected,
     Event,
+    FilesDeleted,
     JobEnded,
     JobLearned,
     JobMissing,
@@ -30,6 +31,7 @@ from gemini_batch.jobs.events import (
     Settled,
     UploadGone,
 )
+from gemini_batch.jobs.stored import deleted
 from gemini_batch.records import Absence, Job, LeftOut, ShardRecord, ShardState
 
 S = ShardState
@@ -121,6 +123,8 @@ def _changes(record: ShardRecord, event: Event) -> dict[str, object] | None:
             }
         case S.SUBMITTED, (JobMissing() | JobUnclear() | JobStuck() | JobEnded()):
             return _looked(record, event)
+        case ((S.SUBMITTED | S.ENDED | S.COLLECTED), FilesDeleted()):
+            return deleted(record, event)
         case S.ENDED, ResultsMissing(at):
             return _results_missing(record, at)
         case S.ENDED, Collected(tally):
@@ -149,7 +153,7 @@ def _learn(record: ShardRecord, job: Job) -> dict[str, object]:
         )
         return {"state": S.SUBMITTED, "job": job, "requests": requests, "absence": None, "problem": None}
     if record.job is not None and job.name == record.job.name:
-        return {"absence": None} if record.state is S.SUBMITTED else {}
+        return {"absence": None, "job": record.job.with_requests(job.requests)} if record.state is S.SUBMITTED else {}
     return {"twins": (*(twin for twin in record.twins if twin.name != job.name), job)}
 
 

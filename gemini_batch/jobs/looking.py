@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from gemini_batch.errors import Denied, NotFound, RemoteError
 from gemini_batch.gemini.remote import Listing, Seen
-from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs import events, lifecycle, stored, tidy
 from gemini_batch.jobs.collect import collect
 from gemini_batch.jobs.held import Held
 from gemini_batch.jobs.verdicts import Outcome, Rest
@@ -90,8 +90,17 @@ class Looking(Held):
             self._save(events.JobLearned(job))  # seen again: what it was missed for no longer counts
         if lifecycle.is_stuck(self._record, job, seen.at, self._shop.limits.stuck):
             return self._cancel_stuck(job, seen.at)
+        self._heed_count(job)
         delay = lifecycle.poll_delay(seen.at - (job.created_at or seen.at), self._shop.limits.poll_interval)
         return Rest(lifecycle.why_it_runs(job, seen.at), delay)
+
+    def _heed_count(self, job: Job) -> None:
+        """Delete the request file of a job that is seen to hold all of it; of one that does not, say so."""
+        known = self._record.job
+        if known and known.requests is None and stored.miscounts(self._record, job):
+            self._save(events.JobLearned(job))
+        elif gone := tidy.delete_input(self._shop, self._record, job, counted=self._listed is not None):
+            self._save(gone)
 
     def _cancel_stuck(self, job: Job, at: datetime) -> Rest:
         """Recorded first: whoever sees the job end then knows that its rows are to be bought again."""
@@ -133,11 +142,14 @@ class Looking(Held):
         absence = self._record.absence
         return absence is None or absence.of != of or at - absence.last_at >= GONE_SPACING
 
-    def _collect(self) -> Outcome:
+    def _collect(self) -> Outcome | None:
         try:
-            return events.Collected(collect(self._shop, self._record))
+            tally = collect(self._shop, self._record)
         except (NotFound, Denied) as error:  # an expired file answers 403 (deprecated-generative-ai-python #692)
             return self._results_missing(error)
+        if (gone := tidy.delete_spent(self._shop, self._record)) and not self._save(gone):
+            return None  # somebody else took the shard on
+        return events.Collected(tally)
 
     def _results_missing(self, error: RemoteError) -> Outcome:
         """The result file is refused. That counts only while the same key still sees something of the run."""
@@ -153,8 +165,11 @@ class Looking(Held):
         return resting
 
     def _sees_upload(self) -> bool:
-        upload = self._record.upload
+        """Whether a request file of the run is seen: the shard's own, if it is still stored, or another's."""
+        return any(self._sees(name) for name in stored.witnesses(self._record, self._shop.all_records()))
+
+    def _sees(self, name: str) -> bool:
         try:
-            return upload is not None and bool(self._shop.remote.get_file(upload.name).name)
+            return bool(self._shop.remote.get_file(name).name)
         except (NotFound, Denied):  # a file that is gone, or another project's, answers 403
             return False

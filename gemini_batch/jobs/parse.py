@@ -105,12 +105,11 @@ def parse(task: ParseTask) -> Tally:
         OSError: a scratch file cannot be written.
     """
     shard = _Shard(task)
-    digest, raw_bytes = hashlib.sha256(), 0
+    digest, sizes = hashlib.sha256(), list[int]()
 
     def seen(chunk: bytes) -> None:
-        nonlocal raw_bytes
-        raw_bytes += len(chunk)
         digest.update(chunk)
+        sizes.append(len(chunk))
 
     lines = read_lines(task.raw, seen) if task.raw else ()
     aligned = align(lines, task.nonce, shard.indices, shard.sent)
@@ -120,8 +119,9 @@ def parse(task: ParseTask) -> Tally:
         writer.write(made.table)
     tally = shard.tally(aligned, rows, costs, made)
     raw_sha256 = digest.hexdigest() if task.raw else None
-    found = {"raw_bytes": raw_bytes, "raw_sha256": raw_sha256, "part_sha256": _sha256(task.part)}
-    return tally.model_copy(update=found)
+    return tally.model_copy(
+        update={"raw_sha256": raw_sha256, "raw_bytes": sum(sizes), "part_sha256": _sha256(task.part)}
+    )
 
 
 class _Shard:

@@ -3,21 +3,28 @@
 In: a shard's frozen rows. Out: the upload and the record of what its lines hold.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import orjson
+
 from gemini_batch import rundir
-from gemini_batch.errors import Unavailable
+from gemini_batch.errors import Throttled, Unavailable
 from gemini_batch.gemini.remote import StoredFile
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode
 from gemini_batch.jobs.shop import Shop, Uploaded
+from gemini_batch.jobs.tidy import delete
 from gemini_batch.records import ShardRecord, Upload
 
 MEDIA_UPLOADS_AT_ONCE = 8
+
+NO_ROOM = "file_storage_bytes"
+"""What a 429 of an upload says when the project's storage is full (sourcelibrary-v2 batch-ocr-operations)."""
 
 
 def prepare(shop: Shop, record: ShardRecord) -> events.Event:
@@ -31,11 +38,16 @@ def prepare(shop: Shop, record: ShardRecord) -> events.Event:
     requests = rundir.requests_of(shard, record.nonce)
     with ExitStack() as scratch:
         task = _encode_task(shop, record, scratch)
-        encoded = _encode(shop, shard, task)
-        stored = _upload(shop, shard, task.lines, encoded) if encoded.lines else None
+        with _giving_room(shop, shard):
+            encoded, pictures = _encode(shop, shard, task)
+            stored = _upload(shop, shard, task.lines, encoded) if encoded.lines else None
         shop.files.store.publish(requests, task.requests)
+    names = [picture.name for picture in pictures]
+    if stored is not None and names:
+        shop.files.store.create(rundir.media_of(requests), orjson.dumps(names))
     shop.uris.pop(shard, None)
     if stored is None:
+        delete(shop.remote, names)
         return events.NothingToSend(requests)
     upload = Upload(
         name=stored.name,
@@ -44,8 +56,22 @@ def prepare(shop: Shop, record: ShardRecord) -> events.Event:
         lines=encoded.lines,
         uploaded_at=shop.clock.now(),
         active=stored.active,
+        media=len(pictures),
+        media_bytes=sum(picture.size_bytes or 0 for picture in pictures),
     )
     return events.Prepared(upload, requests)
+
+
+@contextmanager
+def _giving_room(shop: Shop, shard: int) -> Iterator[None]:
+    """Give back the pictures of a shard that the service has no room for: shards that each hold some of theirs and wait
+    for the others' room would wait for ever."""
+    try:
+        yield
+    except Throttled as error:
+        if NO_ROOM in str(error) and (known := shop.uris.pop(shard, None)):
+            delete(shop.remote, [picture.name for picture in known.files.values()])
+        raise
 
 
 def _upload(shop: Shop, shard: int, lines: Path, encoded: Encoded) -> StoredFile:
@@ -70,27 +96,27 @@ def _encode_task(shop: Shop, record: ShardRecord, scratch: ExitStack) -> EncodeT
     )
 
 
-def _encode(shop: Shop, shard: int, task: EncodeTask) -> Encoded:
+def _encode(shop: Shop, shard: int, task: EncodeTask) -> tuple[Encoded, list[StoredFile]]:
     """Encode; when pictures have to lie at the service first, upload them right before the create and encode anew.
 
-    What was uploaded is kept for the next try, should this one fail.
+    What was uploaded is kept for the next try, should this one fail. Returns also what the file refers to.
     """
 
-    def upload(item: ToUpload) -> tuple[str, str]:
-        name = shop.remote_name(shard, item.sha256[:16])
-        return item.sha256, shop.remote.upload(task.media / item.sha256, name, item.mime_type).uri
+    def upload(item: ToUpload) -> None:
+        path, name = task.media / item.sha256, shop.remote_name(shard, item.sha256[:16])
+        stored = shop.remote.upload(path, name, item.mime_type)
+        known.files[item.sha256] = replace(stored, size_bytes=path.stat().st_size)
 
     known = _uploaded(shop, shard)
-    encoded = shop.pool.run(encode, replace(task, uris=dict(known.uris)))
+    encoded = shop.pool.run(encode, replace(task, uris=known.uris))
     if not encoded.to_upload:
-        return encoded
+        return encoded, list(known.files.values())
     with ThreadPoolExecutor(MEDIA_UPLOADS_AT_ONCE) as uploads:
-        for sha256, uri in uploads.map(upload, encoded.to_upload):
-            known.uris[sha256] = uri
-    encoded = shop.pool.run(encode, replace(task, uris=dict(known.uris)))
+        list(uploads.map(upload, encoded.to_upload))
+    encoded = shop.pool.run(encode, replace(task, uris=known.uris))
     if encoded.to_upload:
         raise Unavailable("pictures changed while they were being uploaded")
-    return encoded
+    return encoded, list(known.files.values())
 
 
 def _uploaded(shop: Shop, shard: int) -> Uploaded:

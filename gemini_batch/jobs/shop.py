@@ -16,8 +16,9 @@ import orjson
 from gemini_batch import rundir
 from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.errors import IllegalTransition
-from gemini_batch.gemini.remote import Listing, Remote
+from gemini_batch.gemini.remote import Listing, Remote, StoredFile
 from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs.learnt import Learnt
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
 from gemini_batch.quota.words import Applicant
@@ -41,10 +42,14 @@ class CpuPool(Protocol):
 
 @dataclass
 class Uploaded:
-    """Pictures of a shard at the service, since `began` (boottime): sha256 -> URI."""
+    """Pictures of a shard at the service, since `began` (boottime), by sha256."""
 
     began: float
-    uris: dict[str, str] = field(default_factory=dict)
+    files: dict[str, StoredFile] = field(default_factory=dict)
+
+    @property
+    def uris(self) -> dict[str, str]:
+        return {sha256: file.uri for sha256, file in self.files.items()}
 
 
 @dataclass
@@ -69,8 +74,14 @@ class Shop:
     """The newest known record of the run's money, under a cap."""
     spending: Lock = field(default_factory=Lock)
     """Held by who reads and adds to it."""
+    learnt: Learnt = field(default_factory=Learnt)
+    """What the shards that this process knows to be collected say of the plan."""
+    sees_all: bool = False
+    """Whether that is all there is: then the desk is told from here, as each is collected. A fleet's sweep tells it."""
     deleted_jobs: set[str] = field(default_factory=set)
     """Recorded jobs that someone deleted at the service: listings need not show them."""
+    deletions: int | None = None
+    """Request files that a sweep, which holds up every run, may still delete; None where nobody counts."""
     _listing: tuple[float, Listing] | None = None
     _proven: bool = False
     _listing_lock: Lock = field(default_factory=Lock)
@@ -99,6 +110,8 @@ class Shop:
     def load(self) -> None:
         """Read every shard's newest record. Leases follow the ledger before anyone asks the desk."""
         self.files.refresh(self.plan, self.records, strict=True)
+        if self.learnt.add(self.plan, self.records.values()):
+            self.desk.calibrate(self.learnt.calibration.scale)
         self.tell_desk()
 
     def tell_desk(self) -> None:
@@ -144,6 +157,13 @@ class Shop:
         jobs = [job for record in self.all_records() for job in (record.job, *record.twins) if job]
         return {job.name for job in jobs if job.state != lifecycle.GONE} - self.deleted_jobs
 
+    def may_delete(self) -> bool:
+        """Whether a sweep may take the time for one more file. The next one goes on, or whoever collects the shard."""
+        if self.deletions is None:
+            return True
+        self.deletions -= 1
+        return self.deletions >= 0
+
     def proven(self) -> bool:
         """Whether the service has accepted a job of this run, by its ledger."""
         self._proven = self._proven or any(record.job is not None for record in self.all_records())
@@ -174,12 +194,19 @@ class Shop:
         first = min(planned, key=lambda record: record.shard, default=None)
         return None if first is None else self.applicant(first)
 
+    def scale(self) -> float:
+        """Actual over estimated input tokens, by every record that this process knows."""
+        self.learnt.add(self.plan, self.records.values())
+        return self.learnt.calibration.scale
+
     def all_records(self) -> list[ShardRecord]:
         """The newest record of every shard that this process knows of, read where it knows none."""
         return [self.records.get(entry.shard) or self.read(entry.shard) for entry in self.plan]
 
     def _note(self, record: ShardRecord) -> ShardRecord:
         self.records[record.shard] = record
+        if self.learnt.add(self.plan, (record,)) and self.sees_all:
+            self.desk.calibrate(self.learnt.calibration.scale)
         self.desk.follow(record, *self.size(record.shard))
         return record
 

@@ -67,7 +67,7 @@ class _Spending:
                     return None, self._wait_or_stop(book, want)
                 if look_only or wanted == _last(shop) or _append(shop, wanted, "Reserved"):
                     held = budget.held_for(wanted, self._record.shard)
-                    return held and held.usd, None
+                    return held.usd if held else None, None
 
     def _want(self, book: SpendRecord) -> Reservation:
         shard = self._record.shard

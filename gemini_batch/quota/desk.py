@@ -140,8 +140,9 @@ class Desk:
 
 def _files(record: ShardRecord) -> Iterator[tuple[float, int]]:
     """Files of a shard at the service, as far as its record tells: when they are gone, and their bytes."""
-    if upload := record.upload:
-        yield (upload.uploaded_at + FILE_LIFE).timestamp(), upload.size_bytes
+    upload = record.upload
+    if upload and upload.stored_bytes:
+        yield (upload.uploaded_at + FILE_LIFE).timestamp(), upload.stored_bytes
     job, tally = record.job, record.tally
     if job and job.responses_file and job.ended_at and tally and tally.raw_bytes:
         yield (job.ended_at + FILE_LIFE).timestamp(), tally.raw_bytes

@@ -18,7 +18,8 @@ from gemini_batch import rundir
 from gemini_batch.budget import lines_of_twins
 from gemini_batch.clock import Clock
 from gemini_batch.dataset import dataset_schema
-from gemini_batch.gemini.estimate import estimate_plan
+from gemini_batch.gemini.calibrate import Calibration, read_shard
+from gemini_batch.gemini.estimate import estimate_error, estimate_plan
 from gemini_batch.ledger.store import Store
 from gemini_batch.parquet import Writer
 from gemini_batch.records import RunRecord, ShardPlan, ShardRecord
@@ -133,7 +134,6 @@ def make_report(
     tokens = {
         name: sum(getattr(tally, f"{name}_tokens") for tally in tallies) for name in ("prompt", "output", "thoughts")
     }
-    estimated = sum(shard.tokens for shard in plan)
     unpriced = sum(tally.unpriced for tally in tallies) + sum(map(lines_of_twins, records))
     lines = {
         name: sum(getattr(tally, name) for tally in tallies)
@@ -154,7 +154,7 @@ def make_report(
         "rounds": plan[-1].round + 1,
         "requests_bought": sum(_lines_bought(record) for record in records),
         "tokens": tokens,
-        "estimate_error": estimated / tokens["prompt"] - 1 if tokens["prompt"] else None,
+        "estimate_error": _estimate_error(run, plan, records),
         "lines": lines,
         "cost_usd": round(sum(tally.cost_usd for tally in tallies), 6),
         "lines_of_unknown_cost": unpriced,
@@ -168,6 +168,15 @@ def _estimate(run: RunRecord, plan: list[ShardPlan]) -> dict[str, float] | None:
     first = [shard for shard in plan if not shard.round]
     estimate = estimate_plan(run.asked, first, run.created_at, run.limits.price)
     return estimate.as_json() if estimate else None
+
+
+def _estimate_error(run: RunRecord, plan: list[ShardPlan], records: list[ShardRecord]) -> dict[str, Any] | None:
+    """The same, held against what came back."""
+    seen, cost_usd = Calibration(), 0.0
+    for record in records:
+        if record.tally and (reading := read_shard(plan[record.shard], record.tally)):
+            seen, cost_usd = seen.add(reading), cost_usd + record.tally.cost_usd
+    return estimate_error(run.asked, seen, cost_usd, run.created_at, run.limits.price)
 
 
 def _lines_bought(record: ShardRecord) -> int:

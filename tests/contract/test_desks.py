@@ -407,6 +407,31 @@ def test_each_run_has_a_pilot_of_its_own(fresh_books, desk, proven):
     assert "first job" in other.ask(1)
 
 
+@pytest.mark.parametrize(("scale", "let_in"), [(0.5, 8), (1.0, 4), (2.0, 2), (100.0, 1)])
+def test_what_came_back_of_a_run_weighs_what_is_let_in(proven, scale, let_in):
+    """An estimate that is too low would pass the limit of the service, one that is too high would leave it unused."""
+    desk = proven(max_enqueued_tokens=40)
+    desk.desk.calibrate(scale)
+    assert sum(desk.ask(shard, 10) is None for shard in range(9)) == let_in
+
+
+def test_leases_that_are_held_weigh_by_what_is_known_now(proven):
+    desk = proven(max_enqueued_tokens=40)
+    assert [desk.ask(shard, 10) for shard in range(2)] == [None, None]
+    desk.desk.calibrate(2.0)
+    assert "--max-enqueued-tokens" in desk.ask(2, 10)
+    desk.desk.calibrate(1.0)
+    assert desk.ask(2, 10) is None
+
+
+def test_what_came_back_of_one_run_says_nothing_of_another(fresh_books, proven):
+    books = fresh_books()
+    one, other = (proven(books, run=run, max_enqueued_tokens=40) for run in ("one", "other"))
+    one.desk.calibrate(2.0)
+    assert [one.ask(0, 10), other.ask(0, 10), other.ask(1, 10)] == [None, None, None]
+    assert "--max-enqueued-tokens" in other.ask(2, 10)
+
+
 def test_tokens_count_by_model(fresh_books, proven):
     """The service limits enqueued tokens per model."""
     books = fresh_books()
@@ -497,6 +522,21 @@ def test_a_full_redis_lets_nobody_in(valkey):
     finally:
         valkey.client.config_set("maxmemory", "0")
     assert desk.ask(0) is None
+
+
+def test_a_sweep_tells_every_worker_how_far_estimates_are_off(valkey):
+    """Each worker knows of the shards that it collected, the sweep of all."""
+    books = redis_books(valkey.client)
+    desk = Records(
+        Desk(RedisBooks(valkey.client, "http://127.0.0.1:1", "p"), make_run(), make_limits(max_enqueued_tokens=40))
+    )
+    desk.follow(999, S.COLLECTED, job=JOB)
+    books.renew((), {"run": 4.0})
+    assert desk.ask(0, 10) is None
+    assert "--max-enqueued-tokens" in desk.ask(1, 10)
+    valkey.client.set(TOKEN, "1")
+    books.restore((), TOKEN, b"1", {"run": 0.5})
+    assert [desk.ask(shard, 10) for shard in range(1, 5)] == [None] * 4
 
 
 def test_a_lease_that_nobody_renews_expires(valkey, monkeypatch):

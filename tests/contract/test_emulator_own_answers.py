@@ -1,14 +1,15 @@
 """A user's own answers: a function, canned lines, a result file played back."""
 
 import json
+from enum import Enum
 from typing import Any
 
 import httpx2
 import pytest
-from emulator_calls import advance, create, create_inline, shown, stats, with_key
+from emulator_calls import advance, create, create_inline, shown, stats, store, with_key
 from google import genai
 from pydantic import BaseModel
-from sdk_calls import MODEL, request_of
+from sdk_calls import MODEL, jsonl, request_of
 
 from gemini_batch.emulator.answers import expected_text
 from gemini_batch.emulator.canned import Prompt, load_answers
@@ -190,6 +191,84 @@ def test_the_sdk_parses_what_a_function_gives_by_the_callers_schema(gemini_emula
         config = {"response_mime_type": "application/json", "response_schema": Page}
         found = client.models.generate_content(model=MODEL, contents="x", config=config)
     assert found.parsed == Page(title="x", words=3)
+
+
+class Verdict(Enum):
+    GOOD = "good"
+
+
+@pytest.mark.parametrize(
+    ("mime_type", "text"), [("text/x.enum", "good"), ("application/json", '"good"'), ("text/plain", '"good"')]
+)
+def test_a_member_of_an_enum_is_bare_where_the_service_gives_it_bare(gemini_emulator, http_here, mime_type, text):
+    gemini_emulator.answer(lambda prompt: Verdict.GOOD)
+    schema = {"type": "STRING", "enum": ["good", "bad"]}
+    assert text_of(result(http_here, line("a", responseMimeType=mime_type, responseSchema=schema))) == text
+
+
+@pytest.mark.parametrize("answers", [lambda prompt: "good", {"answer": "good"}], ids=["function", "canned"])
+def test_the_sdk_parses_an_enum_that_a_user_answers(gemini_emulator, answers):
+    gemini_emulator.answer(answers)
+    with genai.Client() as client:
+        config = {"response_mime_type": "text/x.enum", "response_schema": Verdict}
+        found = client.models.generate_content(model=MODEL, contents="x", config=config)
+    assert (found.text, found.parsed) == ("good", Verdict.GOOD)
+
+
+# --- embeddings -------------------------------------------------------------------------------------------------------
+
+
+def to_embed(key: str, **request: Any) -> Any:
+    return {"key": key, "request": {"content": {"parts": [{"text": f"text of {key}"}]}, **request}}
+
+
+def embedded(http: httpx2.Client, *lines: Any) -> list[Any]:
+    body = {"batch": {"inputConfig": {"file_name": store(http, jsonl(*lines))["name"]}}}
+    created = http.post("/v1/models/gemini-embedding-001:asyncBatchEmbedContent", json=body)
+    advance(http, seconds=0)
+    reply = http.get(f"/v1/{shown(http, created)['response']['responsesFile']}:download?alt=media")
+    return [json.loads(line) for line in reply.content.split(b"\n") if line]
+
+
+VALUES = {"text of a": [0.5, -1, 2e-3]}
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        lambda prompt: VALUES.get(prompt.text),
+        [{"prompt": "text of a", "answer": VALUES["text of a"]}],
+        [{"key": "a", "answer": VALUES["text of a"]}],
+        [{"key": "a", "response": {"tokenCount": "2", "embedding": {"values": VALUES["text of a"]}}}],
+    ],
+    ids=["function", "by prompt", "by key", "played back"],
+)
+def test_an_embedding_is_what_the_user_says_and_made_up_where_he_says_nothing(gemini_emulator, http_here, answers):
+    gemini_emulator.answer(answers)
+    own, made_up = embedded(http_here, to_embed("a"), to_embed("b"))
+    assert own == {"key": "a", "response": {"tokenCount": "2", "embedding": {"values": VALUES["text of a"]}}}
+    assert len(made_up["response"]["embedding"]["values"]) == 3072
+    assert stats(http_here)["usage"]["models"]["gemini-embedding-001"]["prompt_tokens"] == 4
+
+
+def test_an_embedding_is_cut_to_the_size_that_is_asked_for(gemini_emulator, http_here):
+    gemini_emulator.answer(lambda prompt: [1.0, 2.0, 3.0])
+    (found,) = embedded(http_here, to_embed("a", outputDimensionality=2))
+    assert found["response"]["embedding"]["values"] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("answer", ["a text", {"a": 1}, [], [1, None], [True], 7])
+def test_what_is_no_list_of_numbers_fails_the_line_of_an_embedding(gemini_emulator, http_here, answer):
+    gemini_emulator.answer(lambda prompt: answer if prompt.key == "bad" else [1])
+    bad, good = embedded(http_here, to_embed("bad"), to_embed("good"))
+    message = "TypeError: the answer of an embedding must be a list of numbers"
+    assert bad == {"key": "bad", "error": {"code": 13, "message": message}}
+    assert good["response"]["embedding"]["values"] == [1]
+
+
+def test_an_error_of_a_function_is_the_line_of_an_embedding(gemini_emulator, http_here):
+    gemini_emulator.answer(lambda prompt: {"error": {"code": 3, "message": prompt.model}})
+    assert embedded(http_here, to_embed("a")) == [{"key": "a", "error": {"code": 3, "message": "gemini-embedding-001"}}]
 
 
 # --- canned lines -----------------------------------------------------------------------------------------------------

@@ -296,6 +296,19 @@ def error_no_input_file(http):
 
 
 @provokes
+def error_not_active(http):
+    arm(http, "file_processing")
+    return create(http, GOOD)
+
+
+@provokes
+def error_storage_full(http):
+    http.post("/admin/settings", json={"max_stored_bytes": 1})
+    stored(http, b"1")
+    return http.post("/upload/v1/files", json={"file": {"sizeBytes": "1"}})
+
+
+@provokes
 def error_no_access(http):
     return http.get("/v1/files/absent")
 

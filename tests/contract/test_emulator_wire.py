@@ -64,6 +64,14 @@ def test_a_chunk_beyond_what_was_received_is_refused(http):
     assert send_chunk(url, 5, b"x", final=True).status_code == 400
 
 
+@pytest.mark.parametrize("command", ["", "cancel", "upload; finalize"])
+def test_a_chunk_says_what_is_to_be_done_with_it(http, command):
+    """A chunk that is not kept must not look as though it had been."""
+    target = http.post("/upload/v1/files", json={"file": {}}).headers["x-goog-upload-url"]
+    headers = {"x-goog-upload-command": command, "x-goog-upload-offset": "0"}
+    assert http.post(target, content=b"abc", headers=headers).status_code == 400
+
+
 @pytest.mark.parametrize("spelling", ["displayName", "display_name"])
 @pytest.mark.parametrize("version", ["v1", "v1beta"])
 def test_upload_start_reads_both_spellings_under_both_versions(http, spelling, version):

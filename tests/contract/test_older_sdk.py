@@ -12,7 +12,11 @@ THOSE_THAT_DRIVE_IT = (
     "test_emulator_faults_of_files.py",
     "test_emulator_faults_of_jobs.py",
     "test_emulator_faults_of_lines.py",
+    "test_emulator_faults_of_lists.py",
+    "test_emulator_faults_of_odd_lines.py",
     "test_emulator_refusals.py",
+    "test_emulator_sdk_fields.py",
+    "test_emulator_streaming.py",
     "test_emulator_wire.py",
     "test_sends_once.py",
 )

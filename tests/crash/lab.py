@@ -28,7 +28,10 @@ OPTIONS = {"media": "upload", "poll_interval": 0.1, "settle": 0, "max_requests_p
 TRIES = 10
 """Runs to come to an effect: how often a job is looked at is chance."""
 
-CHANGES = {"store.create", "store.publish", "store.delete", "store.sweep_scratch", "remote.upload", "remote.create_job"}
+CHANGES = {
+    "store.create", "store.publish", "store.delete", "store.sweep_scratch", "remote.upload", "remote.create_job",
+    "remote.delete_file",
+}  # fmt: skip
 """Points that leave the world another one. Death before any other is death before the next of these."""
 
 FROZEN = re.compile(r"-[0-9a-f]{12}(?=\.parquet)")
@@ -208,11 +211,17 @@ class Case:
             "creates": stats["creates"],
             "requests": stats["requests"],
             "live jobs": stats["jobs"]["live"],
+            "files left": self.files(),
             "report": {name: report[name] for name in ("by_status", "failed", "jobs", "twins", "requests_bought")},
             "objects": [re.sub("00000[01]", "either", name) for name in objects] if either else objects,
             "audit": sorted(finding["kind"] for finding in self.audit()["findings"]),
             "processes": self.lab.left(),
         }
+
+    def files(self) -> list[str]:
+        """Names of the uploads that the service still stores."""
+        stored = self.lab.call("GET", "/v1beta/files").get("files", [])
+        return sorted(file["displayName"] for file in stored if file.get("displayName", "").startswith("gbd-"))
 
     def audit(self) -> dict[str, Any]:
         """What the project's own audit says of the run's directory."""
@@ -262,7 +271,14 @@ class Lab:
         assert (ended.code, ended.strays) == (story.code, []), ended.said
         assert (case.run / "_SUCCESS").exists() or case.finish().code == 0
         facts = case.facts()
-        due = {"creates": story.creates, "live jobs": 0, "wrong": [], "audit": list(story.audit), "processes": []}
+        due = {
+            "creates": story.creates,
+            "live jobs": 0,
+            "files left": [],
+            "wrong": [],
+            "audit": list(story.audit),
+            "processes": [],
+        }
         assert {name: facts[name] for name in due} == due, facts
         assert facts["requests"]["bought_more_than_once"] == story.bought_twice, facts["requests"]
         return Told(story, ended.seen, facts)

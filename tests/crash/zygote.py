@@ -22,7 +22,7 @@ from typing import Any
 
 from google.genai import types
 
-from gemini_batch import cpu, effects, library, runs, solo
+from gemini_batch import effects, library, runs, solo
 from gemini_batch.config import resolve, resolve_account
 from gemini_batch.coordinator.retry import Choice
 from gemini_batch.errors import BadInput, RunStopped
@@ -192,8 +192,8 @@ def child(order: dict[str, Any], report: Path) -> int:
     signal.alarm(LONGEST)
     os.environ["GOOGLE_GEMINI_BASE_URL"] = order["url"]
     ssl.create_default_context = lambda *_, **__: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nobody speaks TLS here
-    if not order["pool"]:
-        solo.ProcessPool = cpu.InProcess  # a pool is no effect, and its processes are most of what a case would cost
+    if order["pool"]:  # otherwise none is made: it is no effect, and its processes are most of what a case would cost
+        solo.SMALL_ROWS = 0
     watch, strays, imported, built = Watch(order["die"], order["torn"]), list[str](), set(sys.modules), built_models()
     if order["die"] or order["observe"]:
         effects.observe(watch)

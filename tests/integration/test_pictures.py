@@ -118,7 +118,7 @@ def test_uploaded_once_per_shard_however_often_it_is_used(
     assert len({row["text"] for row in found[:3]}) == 1
     assert found[3]["text"] != found[0]["text"]
     assert len({row["request_digest"] for row in found[:3]}) == 1
-    assert emulator.stats()["files"]["stored"] == 4, "two pictures, one request file, one result file"
+    assert emulator.calls("DELETE files.delete") == 3, "two pictures, one request file"
 
 
 def test_under_auto_only_large_pictures_are_uploaded(cli: Any, look: Any, folder: Path, emulator: Any) -> None:
@@ -130,7 +130,7 @@ def test_under_auto_only_large_pictures_are_uploaded(cli: Any, look: Any, folder
     assert done.code == 0, done.err
     found = look.rows(folder / "run")
     assert found[1]["text"] == look.answer("What is it?", _inline("PNG", small))
-    assert emulator.stats()["files"]["stored"] == 3, "one picture, one request file, one result file"
+    assert emulator.calls("DELETE files.delete") == 2, "one picture, one request file"
 
 
 def test_the_same_names_in_another_directory_are_other_pictures(

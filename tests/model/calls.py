@@ -331,6 +331,9 @@ class Script:
             raise NotFound("404", 404)
         return StoredFile(name, "u", 1)
 
+    def delete_file(self, name):
+        """Files that no record leads to any more: nothing that is decided here asks for one."""
+
     def collect(self, record):
         job = record.job
         if job and job.responses_file and self._take(Ask("collect", number_of(job.name)))[0] != "ok":

@@ -86,7 +86,7 @@ def test_other_rules_are_missed_too(rule, rules, violation):
 
 # --- the model is of the real code ------------------------------------------------------------------------------------
 
-EVERY = {event.__name__ for event in events.Event.__args__} - {"NothingToSend", "JobStuck"}
+EVERY = {event.__name__ for event in events.Event.__args__} - {"NothingToSend", "JobStuck", "FilesDeleted"}
 HIDDEN = Rules(policy="resubmit", budget=ANY, jobs=2, sends=2)
 REAL = {
     "solo": (Rules(budget=ANY), EVERY - {"Settled"}),

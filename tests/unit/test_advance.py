@@ -26,6 +26,9 @@ class Service:
     def upload(self, path, display_name, mime_type):
         return StoredFile("files/input", "u", path.stat().st_size)
 
+    def delete_file(self, name):
+        pass
+
     def create_job(self, model, file_name, display_name):
         self.created.append(Job(name="batches/1", display_name=display_name, created_at=self.clock.now()))
         return self.created[-1]

@@ -24,6 +24,7 @@ from gemini_batch import effects
 from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs.advance import advance, look, work
+from gemini_batch.jobs.tidy import end_files
 from gemini_batch.jobs.twins import end_all
 from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.objects import ObjectStore
@@ -44,15 +45,17 @@ class Fickle(Announced):
     def __init__(self, clock):
         self.fate, self.late, self.unseen, self.stranger = "made", [], set(), False
         super().__init__(clock)
+        self.requests = 1
 
     def create_job(self, model, file_name, display_name):
         fate, self.fate = self.fate, "made"
         if fate in REFUSALS:
             raise REFUSALS[fate]
+        assert file_name in self.stored, "a create with a file that was deleted"
         if fate != "lost on the way":
             number = len(self.jobs) + len(self.late) + 1
             self.sources[f"files/out-{number}"] = file_name
-            job = Job(name=f"batches/{number}", display_name=display_name, created_at=self.clock.now())
+            job = Job(name=f"batches/{number}", display_name=display_name, created_at=self.clock.now(), requests=1)
             (self.late if fate == "made later" else self.jobs).append(job)
         if fate != "made":
             raise Unavailable(fate)
@@ -212,6 +215,9 @@ class Histories(RuleBasedStateMachine):
             self.time_passes(10)
             verdicts = [advance(last, shard) for shard in range(SHARDS)]
         end_all(last)
+        end_files(last)
+        waiting = {record.upload.name for record in map(last.last, range(SHARDS)) if not record.job}
+        assert set(service.stored) <= waiting, "files of shards that are collected are left"
         records = [last.last(shard) for shard in range(SHARDS)]
         found = {job.name for record in records for job in (record.job, *record.twins) if job}
         assert found == {job.name for job in service.jobs}

@@ -23,7 +23,7 @@ from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.objects import ObjectStore
 
-REMOTE = ("upload", "create_job", "get_job", "list_jobs", "get_file", "download")
+REMOTE = ("upload", "create_job", "get_job", "list_jobs", "get_file", "delete_file", "list_files", "download")
 LOOKS = 60
 
 

@@ -245,7 +245,7 @@ def test_a_run_of_another_project_is_not_looked_at_and_matters_while_it_is_not_f
         ("run.json", lambda body: body.replace(b'"format": 1', b'"format": 2'), "newer_run"),
         ("run.json", None, "unreadable_run"),
         ("plan-0000.parquet", lambda body: body[:-9], "unreadable_run"),
-        ("ledger/000000/000006.json", lambda body: body[:-9], "unreadable_run"),
+        ("ledger/000000/000007.json", lambda body: body[:-9], "unreadable_run"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_read_is_named_and_its_jobs_are_left_alone(name, change, kind, shop, tmp_path):

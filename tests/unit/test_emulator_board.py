@@ -193,6 +193,7 @@ def test_a_flag_says_what_an_admin_call_says(flag, spec):
         ("create_late,seconds=1e300", "less than or equal to 1000000000"),
         ("create_late,seconds=-1", "greater than or equal to 0"),
         ("file_failed,model=*", "it has no job and no model"),
+        ("generate_503,job=j", "it has no job"),
         ("get_503,colour=red", "colour"),
     ],
 )

@@ -55,6 +55,7 @@ EVENTS = {
     "JobUnclear": life.JobUnclear(job(state="BATCH_STATE_SUCCEEDED"), NOW),
     "JobStuck": life.JobStuck(NOW),
     "JobEnded": life.JobEnded(job(state="BATCH_STATE_SUCCEEDED")),
+    "FilesDeleted": life.FilesDeleted(input=True, media=False, requests=1),
     "Collected": life.Collected(TALLY),
 }
 LEGAL = {
@@ -79,6 +80,7 @@ LEGAL = {
     (S.SUBMITTED, "JobEnded"): S.ENDED,
     (S.ENDED, "ResultsMissing"): S.ENDED,
     (S.ENDED, "Collected"): S.COLLECTED,
+    **{(state, "FilesDeleted"): state for state in (S.SUBMITTED, S.ENDED, S.COLLECTED)},
     **{(state, "JobLearned"): S.SUBMITTED for state in (S.PLANNED, S.CLAIMED, S.READY, S.SENDING, S.UNKNOWN)},
     **{(state, "JobLearned"): state for state in (S.SUBMITTED, S.ENDED, S.COLLECTED)},
 }
@@ -154,6 +156,7 @@ STEP = st.one_of(
     st.just(life.OutcomeUnknown("w")),
     st.integers(0, 100).map(lambda m: life.Absent(NOW + timedelta(minutes=m))),
     st.integers(0, 100).map(lambda m: life.JobMissing(NOW + timedelta(minutes=m))),
+    st.builds(life.FilesDeleted, st.booleans(), st.booleans(), st.sampled_from([None, 1])),
     NAMES.map(lambda name: life.JobEnded(job(name, state="BATCH_STATE_SUCCEEDED"))),
     st.just(life.Collected(TALLY)),
 )
@@ -212,9 +215,16 @@ def test_a_shard_that_is_to_be_collected_knows_which_rows_were_sent(steps, start
 
 
 @given(st.lists(STEP, max_size=40))
-def test_a_collected_shard_only_learns_of_twins(steps):
-    for before, _, after in walk(steps, RECORDS[S.COLLECTED]):
-        assert after.model_copy(update={"twins": before.twins}) == before
+def test_a_collected_shard_only_learns_of_twins_and_loses_files(steps):
+    for before, event, after in walk(steps, RECORDS[S.COLLECTED]):
+        files = {"upload": before.upload, "job": before.job} if isinstance(event, life.FilesDeleted) else {}
+        assert after.model_copy(update={"twins": before.twins, **files}) == before
+
+
+def test_pictures_may_not_go_before_the_job_has_ended():
+    """When a line's are fetched is not documented."""
+    with pytest.raises(IllegalTransition):
+        life.apply(RECORDS[S.SUBMITTED], life.FilesDeleted(input=True, media=True, requests=1))
 
 
 # --- what to do -------------------------------------------------------------------------------------------------------

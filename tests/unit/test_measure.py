@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from gemini_batch.coordinator import pictures
 from gemini_batch.coordinator.manifest import PARTS
-from gemini_batch.coordinator.measure import BYTES_PER_TOKEN, Scale
-from gemini_batch.gemini.tokens import ULTRA_HIGH, unseen_picture_tokens
+from gemini_batch.coordinator.measure import Scale
+from gemini_batch.gemini.scripts import text_tokens as tokens_of
+from gemini_batch.gemini.tokens import ULTRA_HIGH, picture_part_tokens, schema_words
 from gemini_batch.gemini.wire import Encoder
 from gemini_batch.jobs.encode import EncodeTask, encode
 from gemini_batch.parquet import Writer
@@ -152,12 +154,12 @@ def test_a_row_over_the_line_limit_and_a_row_without_content_weigh_nothing(asked
 
 
 @pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-3.8-flash"])
-def test_tokens_of_text_follow_its_bytes_and_pictures_count_as_the_model_does(asked, model):
+def test_text_counts_by_its_script_and_pictures_as_the_model_does(asked, model):
     scale = Scale(asked(model=model), NONCE, (), 10**9)
-    (text_tokens,) = scale.weigh(block(["a" * 4000]), 0).weights.tokens
-    assert 4000 / BYTES_PER_TOKEN <= text_tokens < 4200 / BYTES_PER_TOKEN
+    texts = ["a" * 4000, "好" * 100, "7" * 30]
+    assert list(scale.weigh(block(texts), 0).weights.tokens) == [tokens_of(text) for text in texts]
     (with_picture,) = scale.weigh(block(parts=[[{"text": "look"}, {"data": png()}]]), 0).weights.tokens
-    assert 0 < with_picture - unseen_picture_tokens(model, None, None) < 50
+    assert with_picture == tokens_of("look") + picture_part_tokens(model, None, None, (3, 3))
 
 
 @given(st.lists(st.lists(TEXT, min_size=1, max_size=2), min_size=1, max_size=3), st.none() | TEXT)
@@ -173,14 +175,83 @@ def test_the_runs_own_system_instruction_counts_in_every_row(asked, rows):
     """It is repeated on every line (python-genai #1838) and billed on every line."""
     what = asked(system_instruction="s" * 4000)
     (tokens,) = Scale(what, NONCE, (), 10**9).weigh(block(**rows), 0).weights.tokens
-    assert tokens >= 4000 / BYTES_PER_TOKEN
+    assert tokens == tokens_of("s" * 4000) + tokens_of("a")
+
+
+def test_a_rows_own_system_instruction_counts_in_place_of_the_runs(asked):
+    what = asked(system_instruction="s" * 4000)
+    found = Scale(what, NONCE, (), 10**9).weigh(block(["a"] * 3, systems=[None, "", "t" * 400]), 0).weights.tokens
+    assert list(found) == [tokens_of("a") + more for more in (tokens_of("s" * 4000), 0, tokens_of("t" * 400))]
+
+
+SCHEMA = {
+    "type": "OBJECT",
+    "title": "not read",
+    "required": ["size"],
+    "properties": {
+        "size": {"type": "STRING", "enum": ["small", "large"], "description": "as seen"},
+        "when": {"type": "ARRAY", "items": {"type": "STRING", "format": "date"}, "default": ["not read"]},
+        "description": {"anyOf": [{"$ref": "#/$defs/Other"}, {"type": "NULL"}]},
+    },
+    "$defs": {"Other": {"properties": {"inner": {"type": "STRING"}}}},
+}
+
+
+def test_of_a_schema_its_names_and_words_are_read():
+    """As google-genai counts one; a property may be called like a keyword."""
+    words = ["size", "size", "small", "large", "as seen", "when", "date", "description", "inner"]
+    assert sorted(schema_words(SCHEMA)) == sorted(words)
+
+
+@pytest.mark.parametrize("field", ["responseSchema", "responseJsonSchema"])
+def test_the_schema_counts_in_every_request(asked, field):
+    """Its size counts towards the limit of input tokens ("Controlled generation")."""
+    what = asked(generation_config={field: SCHEMA}, n_samples=3)
+    plain, schema = tokens_of("a"), sum(tokens_of(word) for word in schema_words(SCHEMA))
+    assert list(Scale(what, NONCE, (), 10**9).weigh(block(["a"]), 0).weights.tokens) == [3 * (plain + schema)]
+
+
+def test_texts_among_parts_keep_their_places(asked):
+    """They are counted as one column, and rows without a list, without content or with nulls among it lie between."""
+    rows = [[{"text": "好"}], None, [], [{"text": ""}], [None, {"text": "77"}, {"text": "a"}], [{"text": "b" * 40}]]
+    found = Scale(asked(), NONCE, (), 10**9).weigh(block(parts=rows), 0).weights.tokens
+    assert found[:4] == [tokens_of("好"), 0, 0, 0]
+    assert found[5] == tokens_of("b" * 40)
+
+
+def drawn(width, height):
+    body = io.BytesIO()
+    Image.new("L", (width, height)).save(body, "PNG")
+    return body.getvalue()
+
+
+@pytest.mark.parametrize("held", ["path", "data"])
+def test_the_first_pictures_count_by_their_pixels_and_the_others_as_they_did(asked, tmp_path, monkeypatch, held):
+    """960 x 540 is six tiles of 258 ("Image understanding"), 300 x 200 is one."""
+    monkeypatch.setattr(pictures, "OPENED", 3)
+    (tmp_path / "wide.png").write_bytes(drawn(960, 540))
+    (tmp_path / "small.png").write_bytes(drawn(300, 200))
+    names = ["wide.png", "small.png", "none.png" if held == "path" else "wide.png", "wide.png"]
+    parts = [[{held: name if held == "path" else (tmp_path / name).read_bytes()}] for name in names]
+    found = Scale(asked(model="gemini-2.5-flash"), NONCE, (tmp_path,), 10**9).weigh(block(parts=parts), 0).weights
+    mean = {"path": (6 + 1) * 258 // 2, "data": -(-(6 + 1 + 6) * 258 // 3)}[held]
+    third = mean if held == "path" else 6 * 258
+    assert list(found.tokens) == [6 * 258, 258, third, mean]
+
+
+def test_a_file_at_the_service_counts_as_the_pictures_that_were_opened(asked):
+    """Nobody has opened it; and before any was, as eight tiles."""
+    parts = [[{"uri": "files/a"}], [{"data": drawn(300, 200)}], [{"uri": "files/a"}]]
+    found = Scale(asked(model="gemini-2.5-flash"), NONCE, (), 10**9).weigh(block(parts=parts), 0).weights.tokens
+    assert list(found) == [8 * 258, 258, 258]
 
 
 def test_a_picture_counts_by_the_resolution_of_its_own_part(asked):
     """The part's resolution wins over the run's at the service, and ULTRA_HIGH costs twice the default."""
     part = {"data": png(), "media_resolution": ULTRA_HIGH}
-    (tokens,) = Scale(asked(), NONCE, (), 10**9).weigh(block(parts=[[part]]), 0).weights.tokens
-    assert tokens >= 2240
+    what = asked(model="gemini-3.8-flash")
+    (tokens,) = Scale(what, NONCE, (), 10**9).weigh(block(parts=[[part]]), 0).weights.tokens
+    assert tokens == 2240
 
 
 @given(prompts=st.lists(st.none() | TEXT, min_size=1, max_size=8), cut=st.integers(0, 8))

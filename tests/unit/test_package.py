@@ -109,5 +109,6 @@ def test_every_effect_of_the_store_and_the_service_is_a_point():
     importlib.import_module("gemini_batch.ledger.posix")
     assert {
         "store.create", "store.read", "store.publish", "store.delete", "remote.upload", "remote.create_job",
-        "remote.get_job", "remote.list_jobs", "remote.get_file", "remote.list_files", "remote.download",
+        "remote.get_job", "remote.list_jobs", "remote.get_file", "remote.delete_file", "remote.list_files",
+        "remote.download",
     } <= effects.POINTS  # fmt: skip

@@ -38,14 +38,24 @@ class Service:
         self.sha256 = None
         self.requests = None
         self.cancelled = []
+        self.stored = {}
 
     def upload(self, path, display_name, mime_type):
         self.uploads += 1
-        self.inputs[f"files/{self.uploads}"] = path.read_bytes()
-        return StoredFile(f"files/{self.uploads}", "u", path.stat().st_size)
+        name = f"files/{self.uploads}"
+        self.inputs[name], self.stored[name] = path.read_bytes(), display_name
+        return StoredFile(name, name, path.stat().st_size)
+
+    def delete_file(self, name):
+        if self.stored.pop(name, None) is None:
+            raise Denied("403", 403)
+
+    def list_files(self):
+        return tuple(StoredFile(name, name, 1, display_name=shown) for name, shown in self.stored.items())
 
     def create_job(self, model, file_name, display_name):
         self.asked += 1
+        assert file_name in self.stored, "a create with a file that was deleted"
         outcome = self.script.pop(0) if self.script else None
         if outcome is None or isinstance(outcome, Unavailable):
             number = len(self.jobs) + 1

@@ -14,10 +14,11 @@ from gemini_batch.gemini.tokens import (
     family,
     pages_are_pictures,
     pdf_page_tokens,
+    picture_part_tokens,
     picture_tokens,
     resolution_in_force,
+    size_matters,
     text_tokens,
-    unseen_picture_tokens,
     video_tokens,
 )
 
@@ -154,7 +155,7 @@ def test_pages_show_as_pictures_from_gemini_3_on():
 def test_no_medium_is_free_and_none_is_refused(model, width, height, level, seconds):
     counts = [
         picture_tokens(model, width, height, level),
-        unseen_picture_tokens(model, None, level),
+        picture_part_tokens(model, None, level),
         pdf_page_tokens(model, level),
         video_tokens(model, seconds, level),
         audio_tokens(model, seconds),
@@ -177,27 +178,36 @@ def test_a_higher_resolution_never_counts_less(model, width, height):
         lambda level: picture_tokens(model, width, height, level),
         lambda level: pdf_page_tokens(model, level),
         lambda level: video_tokens(model, 9, level),
-        lambda level: unseen_picture_tokens(model, None, level),
-        lambda level: unseen_picture_tokens(model, level, LOW),
+        lambda level: picture_part_tokens(model, None, level),
+        lambda level: picture_part_tokens(model, level, LOW),
     ):
         counted = [count(level) for level in ladder]
         assert counted == sorted(counted)
 
 
 @pytest.mark.parametrize(
-    ("part", "request_level", "new", "old"),
+    ("part", "request_level", "new", "old", "unknown"),
     [
-        (None, None, 1120, 2064),
-        (None, LOW, 280, 280),
-        (LOW, None, 280, 2064),
-        (LOW, MEDIUM, 280, 560),
-        (ULTRA_HIGH, LOW, 2240, 2240),
-        (UNSPECIFIED, LOW, 280, 2064),
+        (None, None, 1120, 2064, 2064),
+        (None, LOW, 280, 64, 280),
+        (LOW, None, 280, 2064, 2064),
+        (LOW, MEDIUM, 280, 256, 560),
+        (ULTRA_HIGH, LOW, 2240, 2064, 2240),
+        (UNSPECIFIED, LOW, 280, 2064, 2064),
     ],
 )
-def test_an_unseen_picture_counts_the_most_its_settings_allow(part, request_level, new, old):
-    assert unseen_picture_tokens(NEW, part, request_level) == new
-    assert [unseen_picture_tokens(model, part, request_level) for model in (OLD, "gemini-x")] == [old, old]
+def test_an_unseen_picture_counts_the_most_its_settings_allow(part, request_level, new, old, unknown):
+    counted = [picture_part_tokens(model, part, request_level) for model in (NEW, OLD, "gemini-x")]
+    assert counted == [new, old, unknown]
+
+
+@given(MODELS, LEVELS, LEVELS, SIDE, SIDE)
+def test_a_picture_is_opened_only_where_its_size_matters(model, part, request_level, width, height):
+    """A plan of pictures that all count the same should not read one of them."""
+    unseen = picture_part_tokens(model, part, request_level)
+    seen = picture_part_tokens(model, part, request_level, (width, height))
+    assert seen == unseen or size_matters(model, part, request_level)
+    assert seen >= picture_tokens(model, width, height, resolution_in_force(model, part, request_level))
 
 
 @given(MODELS, st.integers(385, 20_000), st.floats(1, 2.6), LEVELS, LEVELS)
@@ -205,4 +215,4 @@ def test_an_unseen_picture_of_a_usual_shape_is_not_counted_too_low(model, shorte
     """Shards are filled by it, and the service refuses a job that goes over the limit."""
     resolution = resolution_in_force(model, part, request_level)
     seen = picture_tokens(model, int(shorter * ratio), shorter, resolution)
-    assert unseen_picture_tokens(model, part, request_level) >= seen
+    assert picture_part_tokens(model, part, request_level) >= seen
