@@ -227,7 +227,7 @@ class Book(Holdings):
             and (kept.jobs or self.has_unsent(who.model))
             and not belief.holds(jobs + self.foreign.live, tokens, more)
         ):
-            return learnt_wait(belief)
+            return learnt_wait(belief, now)
         return None
 
     def _room(self, model: str, limits: Limits, kept: Kept, now: float) -> Room:
@@ -251,7 +251,7 @@ class Book(Holdings):
             if within > 0:
                 free = int(belief.tokens - tokens)
                 budget = free if budget is None else min(free, budget)
-            most.append((max(within, 0 if kept.jobs or self.has_unsent(model) else 1), learnt_wait(belief)))
+            most.append((max(within, 0 if kept.jobs or self.has_unsent(model) else 1), learnt_wait(belief, now)))
         shards, wait = min(most, key=lambda one: one[0])
         return Room(max(0, shards), budget, wait)
 
@@ -303,7 +303,7 @@ class Book(Holdings):
         if belief.probing == who.name and now < belief.probing_until:
             return None
         if not belief.probe_is_due(now):
-            return learnt_wait(belief)
+            return learnt_wait(belief, now)
         self.beliefs[who.model] = belief.probed_by(who.name, now)
         return None
 

@@ -49,7 +49,7 @@ class _SeededDesk(Desk):
         self._thrown = (uniform(seed, nth) for nth in count())
 
     def refused(self, record: ShardRecord, tokens: int, request_bytes: int = 0) -> bool:
-        who, spread = self.applicant(record, tokens), next(self._thrown)
+        who, spread = self.applicant(record, tokens, request_bytes), next(self._thrown)
         return self._books.change(lambda book, now: book.refused(who, now, spread))
 
 
