@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from threading import Event
 
-from gemini_batch.clock import Clock, SystemClock
+from gemini_batch.clock import Clock, SystemClock, fraction
 from gemini_batch.cpu import InProcess, ProcessPool
 from gemini_batch.errors import BadInput, RemoteError, RunStopped
 from gemini_batch.finish import begin_round, due_batches, finish
@@ -24,10 +24,12 @@ from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.lifecycle import backoff
 from gemini_batch.jobs.others import listed
+from gemini_batch.jobs.paced import Paced
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import AwaitDesk, Stop, Verdict
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk, MemoryBooks
+from gemini_batch.quota.gates import MemoryGates
 from gemini_batch.records import Limits, ShardPlan, ShardState
 from gemini_batch.standing import lift_stop, stop
 from gemini_batch.status import Status, summarise
@@ -153,7 +155,7 @@ class Solo:
             limits=limits,
             files=files,
             plan=plan,
-            remote=remote,
+            remote=Paced(remote, MemoryGates(self._clock.boottime, fraction)),
             desk=Desk(MemoryBooks(lambda: self._clock.now().timestamp()), run, limits),
             pool=self._pool,
             clock=self._clock,

@@ -65,6 +65,9 @@ class Belief(Frozen):
     probing_until: float = 0.0
     spread: float = 0.5
     """Of the last refusal, 0 to 1: what sets the probes of fleets apart."""
+    splits: int = 0
+    """Shards that were split since a create was taken: each makes the next wait for twice as long, since it is ever
+    less likely that size is what they are refused for."""
     alone: dict[str, Alone] = Field(default_factory=dict)
 
     def holds(self, jobs: int, tokens: float, more: float) -> bool:
@@ -89,7 +92,7 @@ class Belief(Frozen):
     def after_taken(self, name: str, jobs: int, tokens: float, now: float) -> "Belief":
         """A create was taken; `jobs` and `tokens` are in flight with it. One that was refused before and is in flight
         after all shows that there was room."""
-        changes: dict[str, object] = {"refusals": 0, "pause_until": now, "taken": self.taken + 1}
+        changes: dict[str, object] = {"refusals": 0, "pause_until": now, "taken": self.taken + 1, "splits": 0}
         if name in self.alone:
             changes["alone"] = {other: alone for other, alone in self.alone.items() if other != name}
         if self.probing == name:
@@ -105,7 +108,13 @@ class Belief(Frozen):
     def may_be_too_large(self, name: str, now: float) -> bool:
         """Whether a shard was refused so often with nothing else live that its own size may be at fault."""
         alone = self.alone.get(name)
-        return alone is not None and alone.times >= SPLIT_TIMES and now - alone.since >= SPLIT_SECONDS
+        patience = SPLIT_SECONDS * doubled(self.splits)
+        return alone is not None and alone.times >= SPLIT_TIMES and now - alone.since >= patience
+
+    def after_split(self, name: str) -> "Belief":
+        """A shard is being split."""
+        alone = {other: alone for other, alone in self.alone.items() if other != name}
+        return self.model_copy(update={"splits": self.splits + 1, "alone": alone})
 
 
 def after_refusal(
@@ -130,10 +139,10 @@ def after_refusal(
             jobs=new_jobs, tokens=new_tokens, refusals=0, pause_until=now, probe_at=now, refused_at=now, spread=spread
         )
     confirmed = before.confirmed + was_probe
-    quiet = min(QUIET_SECONDS * _doubled(confirmed), LONGEST_QUIET_SECONDS)
+    quiet = min(QUIET_SECONDS * doubled(confirmed), LONGEST_QUIET_SECONDS)
     fresh = now >= before.pause_until  # of those that were on the wire together one counts
     refusals = before.refusals + 1 if fresh else before.refusals
-    pause = min(PAUSE_SECONDS * _doubled(refusals - 1), LONGEST_PAUSE_SECONDS)
+    pause = min(PAUSE_SECONDS * doubled(refusals - 1), LONGEST_PAUSE_SECONDS)
     return before.model_copy(
         update={
             "jobs": min(before.jobs, new_jobs),
@@ -156,5 +165,5 @@ def _alone(before: dict[str, Alone], name: str, now: float) -> dict[str, Alone]:
     return {**before, name: Alone(since=known.since, times=known.times + 1) if known else Alone(since=now)}
 
 
-def _doubled(times: int) -> float:
+def doubled(times: int) -> float:
     return 2.0 ** min(times, MOST_DOUBLINGS)

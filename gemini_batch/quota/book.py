@@ -122,7 +122,10 @@ class Book(Holdings):
         if not belief.may_be_too_large(who.name, now):
             return False
         outgrew = self.weight(who) > self.largest.get(who.model, 0)
-        return outgrew or now - belief.alone[who.name].since >= OUTGREW_SECONDS
+        if not outgrew and now - belief.alone[who.name].since < OUTGREW_SECONDS:
+            return False
+        self.beliefs[who.model] = belief.after_split(who.name)
+        return True
 
     def room(self, run: str, model: str, limits: Limits, now: float, head: Applicant | None = None) -> Room:
         """What of a run could be let in now.

@@ -48,7 +48,7 @@ class _SeededDesk(Desk):
         super().__init__(books, run, limits)
         self._thrown = (uniform(seed, nth) for nth in count())
 
-    def refused(self, record: ShardRecord, tokens: int) -> bool:
+    def refused(self, record: ShardRecord, tokens: int, request_bytes: int = 0) -> bool:
         who, spread = self.applicant(record, tokens), next(self._thrown)
         return self._books.change(lambda book, now: book.refused(who, now, spread))
 
