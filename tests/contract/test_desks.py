@@ -539,6 +539,14 @@ def test_a_sweep_tells_every_worker_how_far_estimates_are_off(valkey):
     assert [desk.ask(shard, 10) for shard in range(1, 5)] == [None] * 4
 
 
+def test_what_came_back_of_a_run_that_has_ended_is_forgotten(valkey):
+    """The book is read whole at each question; a project may have thousands of runs."""
+    books = redis_books(valkey.client)
+    books.renew((), {"ended": 4.0, "run": 1.5})
+    books.renew((), {"run": 2.0})
+    assert books.change(lambda book, _: book.scales) == {"run": 2.0}
+
+
 def test_a_lease_that_nobody_renews_expires(valkey, monkeypatch):
     """A worker that died between the desk's word and its record must not hold a place for ever."""
     monkeypatch.setattr("gemini_batch.quota.book.ASKED_SECONDS", -1.0)
