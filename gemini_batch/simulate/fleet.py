@@ -75,6 +75,8 @@ class _Run:
     """Begun, and not waiting for its job."""
     running: dict[str, int] = field(default_factory=dict)
     """Shards by their jobs."""
+    fresh: set[str] = field(default_factory=set)
+    """Jobs that no listing has shown yet."""
     busy: set[int] = field(default_factory=set)
     """Rung for, or in a worker's hands."""
     wakes: dict[int, Wake] = field(default_factory=dict)
@@ -281,6 +283,7 @@ class _Fleet:
         if record.state is S.SUBMITTED and record.job:
             self._unplan(run, shard)
             run.running[record.job.name] = shard
+            run.fresh.add(record.job.name)
             self._newest_job = self._clock.seconds
             self._list_by(self._clock.seconds + NEWS_SECONDS)
         elif record.state is S.COLLECTED:
@@ -323,18 +326,23 @@ class _Fleet:
             self._at(at, lambda: self._list(at))
 
     def _list(self, at: float) -> None:
-        """Look at all jobs at once. Those that still run say nothing new."""
+        """Look at all jobs at once. Those that still run say something new once: their requests were read."""
         if at != self._list_at:
             return
         self._list_at = float("inf")
         self._service.settle()
         ended, self._service.ended[:] = set(self._service.ended), []
-        listing = Listing(jobs={}, names=frozenset(), at=self._clock.now())
         for run in self._runs:
-            for name in ended & run.running.keys():
-                shard = run.running.pop(name)
-                look(run.shop, run.shop.records[shard], listing)
-                run.begun.add(shard)
+            news = (ended | run.fresh) & run.running.keys()
+            run.fresh.clear()
+            if not news:
+                continue
+            live = tuple(self._service.get_job(name).job for name in news - ended)
+            listing = Listing(jobs={}, names=frozenset(), at=self._clock.now(), every=live)
+            for name in sorted(news):
+                look(run.shop, run.shop.records[run.running[name]], listing)
+            for name in news & ended:
+                run.begun.add(run.running.pop(name))
                 self._tell(freed=True)
         if any(run.running for run in self._runs):
             self._list_by(self._next_listing())
