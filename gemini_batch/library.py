@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, TypeAdapter
 
-from gemini_batch import rundir, runs
+from gemini_batch import inquiries, orders, rundir, runs
 from gemini_batch.config import GENERATION, OPERATIONAL, Options, resolve, resolve_account
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.ledger.places import is_url
@@ -92,7 +92,7 @@ class Run:
 
     def status(self) -> Status:
         """The object of `status --json`."""
-        return runs.standing(self._files, resolve(self._shared))
+        return inquiries.standing(self._files, resolve(self._shared))
 
     def resume(self, **options: Any) -> "Run":
         """Go on in the background of this process, or with a broker let the fleet go on. Again does nothing.
@@ -129,9 +129,9 @@ class Run:
         how_given({**self._shared, **how})
         settings = resolve({**self._shared, **options})
         place = None if replace is None else str(replace)
-        choice = runs.read_choice(list(status), list(kind), None, place, settings.key_column)
+        choice = orders.read_choice(list(status), list(kind), None, place, settings.key_column)
         chosen = choice if keys is None else dataclasses.replace(choice, keys=frozenset(keys))
-        runs.retry_rows(self._files, settings, chosen)
+        orders.retry_rows(self._files, settings, chosen)
         return self.resume(**how)
 
     def wait(self, timeout: float | None = None) -> Status:

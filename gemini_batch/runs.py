@@ -2,16 +2,13 @@
 this."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
-from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pyarrow as pa
-from loky import cpu_count
 
 from gemini_batch import rundir
 from gemini_batch.access import record_of, refuse_schema, refuse_stranger
@@ -22,38 +19,24 @@ from gemini_batch.coordinator.confirm import Ask, refuse_unconfirmed
 from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
 from gemini_batch.coordinator.plan import grow
-from gemini_batch.coordinator.retry import STATUSES, Choice, retry
 from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
-from gemini_batch.cpu import InProcess, ProcessPool
 from gemini_batch.errors import BadInput
-from gemini_batch.fleet.broker import Broker, read_broker
-from gemini_batch.fleet.hints import Hints
+from gemini_batch.fleet.broker import read_broker
 from gemini_batch.fleet.registry import Registry
-from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
+from gemini_batch.fleet.watch import Watcher, hand_over, take_back
 from gemini_batch.gemini.estimate import CostEstimate, estimate_plan
 from gemini_batch.gemini.generation import generation_config
-from gemini_batch.gemini.remote import Remote
-from gemini_batch.inputs import read_text
-from gemini_batch.kinds import KINDS
-from gemini_batch.ledger.places import is_url, join, newest, open_store
+from gemini_batch.ledger.places import is_url, join, newest, open_store, why_not
 from gemini_batch.ledger.probe import probe
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.quota.tiers import GROWN_SHARE, effective, known_limit, published, share
-from gemini_batch.records import Asked, ControlRecord, Limits, RunRecord
+from gemini_batch.orders import limits_given, limits_in_force
+from gemini_batch.quota.tiers import GROWN_SHARE, share
+from gemini_batch.records import Asked, Limits
 from gemini_batch.schema.load import load_schema
 from gemini_batch.solo import JOIN_SECONDS, Solo
-from gemini_batch.standing import read_status, why_stopped
-from gemini_batch.status import Status
 
 ID_DIGITS = 12
 """48 bits of the identity's digest: two of ten thousand runs meet with a chance of 2 in 10 million."""
-
-
-SMALL_ROWS = 100_000
-"""A run of no more rows is audited in this process: making others takes longer."""
-
-READERS = 8
-"""Shards of a run in an object store that are fetched at once."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +99,6 @@ def read_request(
     return Request(manifest, roots, options, account, asked, limits, plan)
 
 
-def limits_given(options: Options, model: str, before: Limits) -> Limits:
-    """`before` with what is given now, its tier looked up. Warns of a limit that is not the published one."""
-    given = options.given_limits()
-    creates = published().project.creates_a_day if options.tier else None
-    if not options.tier or options.tier == before.tier or "max_enqueued_tokens" in given:
-        return effective(before, given, None, creates)
-    known = known_limit(published(), options.tier, model)
-    if known.doubt:
-        warnings.warn(known.doubt, stacklevel=2)
-    return effective(before, given, known.tokens, creates)
-
-
 def _grown(plan: Plan, options: Options, limits: Limits) -> Plan:
     """A plan of very many shards with larger ones, unless their size was given."""
     if "max_requests_per_shard" in options.model_fields_set:
@@ -170,13 +141,8 @@ def start(request: Request, ask: Ask | None = None) -> RunFiles:
             refuse_unconfirmed(estimate(request), request.options, ask)
         _begin_alone(files, request, run_id)
     except OSError as error:
-        raise BadInput(f"run directory {_said(place, error)}; mend it, or give another --out or --runs") from None
+        raise BadInput(f"run directory {why_not(place, error)}; mend it, or give another --out or --runs") from None
     return files
-
-
-def _said(place: str, error: OSError) -> str:
-    """The place and what is wrong with it; errors of an object store name it themselves."""
-    return f"{place}: {error.strerror}" if error.strerror else str(error)
 
 
 def _begin_alone(files: RunFiles, request: Request, run_id: str) -> None:
@@ -211,7 +177,7 @@ def find(run: str | None, runs: str) -> RunFiles:
     try:
         return RunFiles(open_store(_newest(runs) if run is None else _named(run, runs)))
     except OSError as error:
-        raise BadInput(f"{_said(run or runs, error)}; is that where the runs are (--runs)?") from None
+        raise BadInput(f"{why_not(run or runs, error)}; is that where the runs are (--runs)?") from None
 
 
 def _named(run: str, runs: str) -> str:
@@ -258,13 +224,6 @@ def driver(files: RunFiles, options: Options) -> Driver:
     return Solo(files, GeminiClient(account), limits_in_force(files, options))
 
 
-def _warn_of_silence(broker: Broker) -> None:
-    try:
-        broker.ping()
-    except BadInput as error:
-        warnings.warn(f"{error}; what it knows of workers is missing", stacklevel=3)
-
-
 def is_handed_over(files: RunFiles, runs_root: str) -> bool:
     """Whether a fleet that shares `runs_root` has the run."""
     return Registry(open_store(runs_root)).where(record_of(files).run_id) is not None
@@ -274,144 +233,3 @@ def watcher(files: RunFiles, options: Options) -> Watcher:
     """Watches a run that others work on."""
     broker = read_broker(options.broker) if options.broker else None
     return Watcher(files, record_of(files).run_id, options.runs, broker)
-
-
-def standing(files: RunFiles, options: Options) -> Status:
-    """How a run stands, with what the broker says of its workers, if one is given.
-
-    Raises:
-        BadInput: there is no run.
-    """
-    record = record_of(files)
-    broker = read_broker(options.broker) if options.broker else None
-    if broker:
-        _warn_of_silence(broker)
-    hints = Hints(broker.connect()) if broker else None
-    drivers = see(record.run_id, Registry(open_store(options.runs)), hints)
-    status = read_status(files, SystemClock(), drivers)
-    if status is None:
-        raise BadInput(f"{files.store.url}: the run has gone")
-    return status
-
-
-def audit_run(
-    files: RunFiles, options: Options, offline: bool, watch: Callable[[int, int], None] | None = None
-) -> dict[str, Any]:
-    """Hold a run's ledger, files and jobs against one another. Returns what `audit.json` then holds.
-
-    Raises:
-        BadInput: no run, no key, or a key that does not see the run's jobs.
-    """
-    from gemini_batch.audit.walk import Means, audit  # noqa: PLC0415 - only here
-
-    record = record_of(files)
-    remote = None if offline else _remote_of(record, options)
-    large = record.asked.rows > SMALL_ROWS
-    pool = ProcessPool() if large else InProcess()
-    at_once = READERS if is_url(files.store.url) else (cpu_count() if large else 1)
-    try:
-        return audit(files, Means(remote, pool, SystemClock(), at_once), watch)
-    finally:
-        pool.close()
-
-
-def _remote_of(record: RunRecord, options: Options) -> Remote:
-    from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
-
-    try:
-        account = resolve_account(options.project)
-        refuse_stranger(record, account)
-    except BadInput as error:
-        raise BadInput(f"{error} Or leave the provider's jobs out: --offline.") from None
-    return GeminiClient(account)
-
-
-def diagnose(options: Options) -> dict[str, Any]:
-    """Look at every run below the root, and at all that the service holds for the key. Returns what `doctor` prints.
-
-    Raises:
-        BadInput: no key, or the runs root cannot be read.
-    """
-    from gemini_batch.doctor.judge import diagnosis_of  # noqa: PLC0415 - only here
-    from gemini_batch.doctor.visit import Visit  # noqa: PLC0415
-    from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415
-
-    account = resolve_account(options.project)
-    broker = read_broker(options.broker) if options.broker else None
-    if broker:
-        _warn_of_silence(broker)
-    hints = Hints(broker.connect()) if broker else None
-    visit = Visit(options.runs, account, GeminiClient(account), SystemClock(), hints)
-    try:
-        return diagnosis_of(visit.go(), options.runs)
-    except OSError as error:
-        raise BadInput(f"{_said(options.runs, error)}; is that where the runs are (--runs)?") from None
-
-
-def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
-    """Plan a round of rows of a finished run, for a driver to carry out. Returns how many it buys.
-
-    Args:
-        options: generation options given now hold for these rows.
-
-    Raises:
-        BadInput: the run has not finished or is another project's; a key names no row.
-    """
-    record = record_of(files)
-    if not options.broker:
-        refuse_stranger(record, resolve_account(options.project))
-    given = generation_config(options, None)
-    settings: dict[str, Any] = {}
-    if given:
-        settings["generation_config"] = {**record.asked.generation_config, **given}
-    if options.system_instruction is not None:
-        settings["system_instruction"] = options.system_instruction
-    limits = limits_given(
-        options, record.asked.model, files.limits(record)
-    )  # recorded by the driver: a refused retry changes nothing
-    refuse_uncappable(record.asked.model_copy(update=settings), limits, SystemClock().now())
-    return retry(files, record, limits, choice, settings)
-
-
-def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str) -> Choice:
-    """Which rows to buy again, as the command is told.
-
-    Args:
-        keys: a file of one key a line.
-        replace: path or URL of a manifest of rows with new content; its column `key`, or else `index`, names the rows.
-
-    Raises:
-        BadInput: an unknown status or kind; a file that cannot be read.
-    """
-    for option, given, known in (("--status", statuses, STATUSES), ("--kind", kinds, KINDS)):
-        if unknown := next((name for name in given if name not in known), None):
-            raise BadInput(f"{option} {unknown}: none of {', '.join(known)}")
-    named = None if keys is None else frozenset(filter(None, read_text("--keys", keys).splitlines()))
-    choice = Choice(frozenset(statuses), frozenset(kinds), named)
-    return choice if replace is None else _replacing(choice, replace, key)
-
-
-def _replacing(choice: Choice, source: str, key: str) -> Choice:
-    manifest = open_source(source, Columns(key=key))
-    if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
-        return with_fields(choice, replace=manifest)
-    try:
-        return with_fields(choice, replace=open_source(source, Columns(key="index")), replace_by="index")
-    except BadInput:
-        raise BadInput(f"--replace {source}: it needs a column {key!r} or 'index' that names the rows") from None
-
-
-def limits_in_force(files: RunFiles, options: Options) -> Limits:
-    """The limits of a run from now on. What is given now, and that a person says to go on, is recorded."""
-    controls, stopped, record = files.controls(), why_stopped(files) is not None, record_of(files)
-    while True:
-        last = controls.last()
-        before = last.limits if last else record.limits
-        limits = limits_given(options, record.asked.model, before)
-        refuse_uncappable(record.asked, limits, SystemClock().now())
-        if limits == before and not stopped:
-            return limits
-        version, cause = last.version + 1 if last else 1, "resumed" if stopped else "limits"
-        said = ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=SystemClock().now(), limits=limits)
-        if controls.append(said):
-            return limits

@@ -70,6 +70,11 @@ def newest(runs: str) -> str | None:
     return join(runs, max(begun)[1]) if begun else None
 
 
+def why_not(place: str, error: OSError) -> str:
+    """The place and what is wrong with it; errors of an object store name it themselves."""
+    return f"{place}: {error.strerror}" if error.strerror else str(error)
+
+
 def _local(place: str) -> Path:
     for scheme in SCHEMES:
         if place.startswith(f"{scheme}:/"):

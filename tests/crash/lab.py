@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gemini_batch import runs
+from gemini_batch import inquiries, runs
 from gemini_batch.config import Options
 
 ZYGOTE = Path(__file__).parent / "zygote.py"
@@ -226,7 +226,7 @@ class Case:
     def audit(self) -> dict[str, Any]:
         """What the project's own audit says of the run's directory."""
         options = Options(runs=str(self.folder))
-        return runs.audit_run(runs.find(str(self.run), options.runs), options, offline=True)
+        return inquiries.audit_run(runs.find(str(self.run), options.runs), options, offline=True)
 
     def _json(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.lab.look.json(self.run / name)

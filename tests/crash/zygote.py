@@ -22,7 +22,7 @@ from typing import Any
 
 from google.genai import types
 
-from gemini_batch import effects, library, runs, solo
+from gemini_batch import effects, inquiries, library, orders, runs, solo
 from gemini_batch.config import resolve, resolve_account
 from gemini_batch.coordinator.retry import Choice
 from gemini_batch.errors import BadInput, RunStopped
@@ -165,7 +165,7 @@ def resume_newest(order: dict[str, Any]) -> None:
 
 def retry(order: dict[str, Any]) -> None:
     files = runs.find(order["out"], order["options"]["runs"])
-    runs.retry_rows(files, resolve(order["options"]), Choice())
+    orders.retry_rows(files, resolve(order["options"]), Choice())
     library.Run(files, order["options"]["runs"]).wait()
 
 
@@ -177,11 +177,11 @@ def hand_over(order: dict[str, Any]) -> None:
 
 
 def audit(order: dict[str, Any]) -> None:
-    runs.audit_run(runs.find(order["out"], order["options"]["runs"]), resolve({}), offline=False)
+    inquiries.audit_run(runs.find(order["out"], order["options"]["runs"]), resolve({}), offline=False)
 
 
 def doctor(order: dict[str, Any]) -> None:
-    runs.diagnose(resolve({"runs": order["options"]["runs"]}))
+    inquiries.diagnose(resolve({"runs": order["options"]["runs"]}))
 
 
 DEEDS = {deed.__name__: deed for deed in (submit, resume, resume_newest, retry, hand_over, audit, doctor)}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch import runs
+from gemini_batch import orders
 from gemini_batch.config import MAX_FILE_BYTES, MAX_LIVE_JOBS, Options, resolve
 from gemini_batch.emulator.settings import MAX_STORED_BYTES
 from gemini_batch.quota import tiers
@@ -180,7 +180,7 @@ def test_a_warning_names_the_model_once_when_the_tier_is_taken_up(limits):
     """Not again at every resume that finds the tier in its settings."""
     options = resolve({"tier": "1"}, None, {})
     with pytest.warns(UserWarning, match="gemini-9-ultra"):
-        found = runs.limits_given(options, "gemini-9-ultra", limits())
-    assert runs.limits_given(options, "gemini-9-ultra", found) == found
+        found = orders.limits_given(options, "gemini-9-ultra", limits())
+    assert orders.limits_given(options, "gemini-9-ultra", found) == found
     loud = resolve({"tier": "1", "max_enqueued_tokens": 5}, None, {})
-    assert runs.limits_given(loud, "gemini-9-ultra", limits()).max_enqueued_tokens == 5
+    assert orders.limits_given(loud, "gemini-9-ultra", limits()).max_enqueued_tokens == 5

@@ -1,0 +1,74 @@
+"""Takes a run to its end and exits by the contract. Results for programs go to stdout, words for people to stderr."""
+
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from gemini_batch.cli.app import EXIT_SOME_FAILED, Interrupted, err, plain
+from gemini_batch.config import Options
+from gemini_batch.errors import RunStopped
+
+
+def drive(files: Any, settings: Options, as_json: bool, detach: bool = False) -> NoReturn:
+    """Take a run to its end, or until interrupted, and exit by the contract."""
+    from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.access import record_of  # noqa: PLC0415
+    from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.progress import progress_for  # noqa: PLC0415
+
+    record = record_of(files)
+    if not files.is_finished():
+        err.print(f"run {record.run_id} in {plain(files.store.url)}", highlight=False, soft_wrap=True)
+    driver = runs.driver(files, settings)
+    if detach:
+        _detach(driver, 0, as_json)
+    try:
+        with progress_for(err, SystemClock()) as watch:
+            final = driver.drive(watch)
+    except RunStopped:
+        if as_json:
+            typer.echo(json.dumps(driver.status()))
+        raise
+    except (KeyboardInterrupt, Interrupted) as interrupt:
+        _detach(driver, 143 if isinstance(interrupt, Interrupted) else 130, as_json)
+    _finish(final, settings, as_json)
+
+
+def _detach(driver: Any, code: int, as_json: bool) -> NoReturn:
+    """Leave, whatever is under way: nothing that matters is in memory alone."""
+    driver.close()
+    run = driver.status()
+    err.print(f"\n{driver.farewell} {plain(run['run'])}", highlight=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps({**run, "exit_code": code}))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _finish(final: dict[str, Any], settings: Options, as_json: bool) -> NoReturn:
+    failed, total = final["rows"]["failed"], final["rows"]["total"]
+    if final["exit_code"] == EXIT_SOME_FAILED and failed <= settings.allowed_failures(total):
+        final = {**final, "exit_code": 0}
+    if as_json:
+        typer.echo(json.dumps(final))
+    else:
+        for text in told(final):
+            err.print(plain(text), highlight=False, soft_wrap=True)
+    sys.exit(final["exit_code"])
+
+
+def told(status: dict[str, Any]) -> list[str]:
+    """A status in a few lines."""
+    from gemini_batch.progress import line  # noqa: PLC0415
+
+    said = [f"run {status['run_id']} in {status['run']}", line(status)]
+    if status["dataset"]:
+        said.append(f"dataset: {status['dataset']}")
+    said += [f"{problem['what']}: {problem['fix']}" for problem in status["problems"]]
+    if status["rows"]["failed"]:
+        said.append("rows that are not ok say why in the columns status and error")
+    return said

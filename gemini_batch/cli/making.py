@@ -1,0 +1,112 @@
+"""Commands that buy: plan, submit, resume, retry."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gemini_batch.ask import asker, cost_in_words
+from gemini_batch.cli.app import app, err
+from gemini_batch.cli.driving import drive
+from gemini_batch.config import GENERATION, OPERATIONAL, resolve, resolve_account
+from gemini_batch.errors import BadInput
+from gemini_batch.flags import AsJson, Config, ManifestPath, RunName, with_options
+from gemini_batch.fleet.broker import read_broker
+
+
+@app.command()
+@with_options()
+def plan(
+    manifest: ManifestPath,
+    config: Config = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="say how long it may take, by a simulation")] = False,
+    job_hours: Annotated[
+        float, typer.Option(min=0.01, max=48, metavar="X", help="with --simulate: what half of the jobs take at most")
+    ] = 4.0,
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Show how a manifest would be split and what it may cost. Sends nothing, writes nothing."""
+    from gemini_batch import runs  # noqa: PLC0415 - the commands import what they need, so that --help is quick
+    from gemini_batch.simulate import forecast, forecast_in_words  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    request = runs.read_request(manifest, settings, resolve_account(settings.project, key_needed=False))
+    totals, cost = request.plan.totals(), runs.estimate(request)
+    time = forecast(request.plan.shards, request.limits, job_hours) if simulate else None
+    if as_json:
+        shards = [shard.model_dump() for shard in request.plan.shards]
+        money = {"cost_usd": cost and cost.as_json(), "cost_assumptions": cost.assumptions if cost else []}
+        simulated = {"simulated": time.as_json()} if time else {}
+        typer.echo(json.dumps({**totals, **money, **simulated, "model": settings.model, "plan": shards}))
+        return
+    typer.echo(f"{totals['rows']:,} rows of {manifest} for {settings.model}")
+    for name, unit in (("shards", "jobs"), ("requests", ""), ("request_bytes", "bytes"), ("tokens", "estimated input")):
+        typer.echo(f"  {name.replace('request_', ''):<9}{totals[name]:>16,}  {unit}".rstrip())
+    if bad := totals["rows"] - totals["requests"]:
+        typer.echo(f"  {bad:,} rows cannot be sent and will be marked failed, unpaid")
+    typer.echo(f"  {cost_in_words(cost)}")
+    if time:
+        typer.echo(f"  {forecast_in_words(time)}")
+
+
+@app.command()
+@with_options()
+def submit(
+    manifest: ManifestPath,
+    config: Config = None,
+    detach: Annotated[bool, typer.Option("--detach", help="leave the run to the workers (needs --broker)")] = False,
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Plan, run and merge. The same command again resumes and buys nothing. With --broker, workers do the work."""
+    from gemini_batch import runs  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    account = resolve_account(settings.project)
+    if detach and not settings.broker:
+        raise BadInput("--detach needs --broker: without one this process does the work")
+    if settings.broker:
+        read_broker(settings.broker).ping()
+    files = runs.start(runs.read_request(manifest, settings, account), asker(err))
+    drive(files, settings, as_json, detach)
+
+
+@app.command()
+@with_options(OPERATIONAL | {"project"})
+def resume(run: RunName = None, config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
+    """Go on with a run, whatever ended it."""
+    from gemini_batch import runs  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    drive(runs.find(run, settings.runs), settings, as_json)
+
+
+@app.command()
+@with_options(OPERATIONAL | GENERATION | {"project", "key_column"})
+def retry(
+    run: RunName = None,
+    status: Annotated[list[str] | None, typer.Option(help="rows of this status; repeatable")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="rows that failed for this reason; repeatable")] = None,
+    keys: Annotated[Path | None, typer.Option(metavar="FILE", help="rows of these keys, one a line")] = None,
+    replace: Annotated[
+        str | None, typer.Option(metavar="MANIFEST", help="rows with new content, by key, else by index")
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Buy rows of a finished run again: all that are not ok, or those that are named. What is ok stays."""
+    from gemini_batch import orders, runs  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    files = runs.find(run, settings.runs)
+    choice = orders.read_choice(status or [], kind or [], keys, replace, settings.key_column)
+    rows = orders.retry_rows(files, settings, choice)
+    said = "no row is to be bought again" if not rows else f"buying {rows:,} {'row' if rows == 1 else 'rows'} again"
+    err.print(said, highlight=False)
+    drive(files, settings, as_json)

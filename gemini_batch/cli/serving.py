@@ -1,0 +1,81 @@
+"""Commands that go on until they are told to end: worker, emulator; and the demo."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gemini_batch.cli.app import app
+from gemini_batch.config import OF_WORKERS, resolve, resolve_account, variable
+from gemini_batch.emulator.command import emulator
+from gemini_batch.errors import BadInput
+from gemini_batch.flags import Config, with_options
+from gemini_batch.fleet.broker import read_broker
+
+
+@app.command(context_settings={"allow_extra_args": True})
+@with_options(OF_WORKERS)
+def worker(
+    context: typer.Context,
+    config: Config = None,
+    concurrency: Annotated[int | None, typer.Option("-c", "--concurrency", min=1, help="processes")] = None,
+    queues: Annotated[str, typer.Option("-Q", "--queues", help="queues to listen to")] = "gemini-batch",
+    hostname: Annotated[str | None, typer.Option("-n", "--hostname", help="name of the worker")] = None,
+    pool: Annotated[str, typer.Option("-P", "--pool", help="prefork, threads or solo")] = "prefork",
+    loglevel: Annotated[str, typer.Option("-l", "--loglevel", help="DEBUG, INFO, WARNING, ERROR")] = "WARNING",
+    *,
+    options: dict[str, Any],
+) -> None:
+    """A worker: any number, on any number of machines that share --runs. Further options of Celery's after --."""
+    from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.supervise import Supervisor, worker_command, worker_environment  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    resolve_account(settings.project)
+    if settings.broker is None:
+        raise BadInput("a worker needs --broker (or GEMINI_BATCH_BROKER_URL)")
+    read_broker(settings.broker)
+    _prove(settings.runs)
+    named = {
+        "--concurrency": concurrency,
+        "--queues": queues,
+        "--hostname": hostname,
+        "--pool": pool,
+        "--loglevel": loglevel,
+    }
+    arguments = [f"{flag}={value}" for flag, value in named.items() if value is not None]
+    told = {"broker": settings.broker, "runs": settings.runs, "project": settings.project}
+    environment = {variable(name): value for name, value in told.items() if value is not None}
+    environment[variable("allow_schema")] = ",".join(settings.allow_schema)
+    Supervisor(
+        worker_command([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat", *context.args]),
+        worker_environment(environment),
+        SystemClock(),
+    ).run()
+
+
+app.command()(emulator)
+
+
+@app.command()
+def demo(
+    rows: Annotated[int, typer.Option(min=1, help="prompts")] = 10_000,
+    keep: Annotated[
+        Path | None, typer.Option(help="directory for the manifest and the run; a new one if not given")
+    ] = None,
+) -> None:
+    """10,000 prompts of real text and pictures through the local emulator."""
+    from gemini_batch.demo import run_demo  # noqa: PLC0415
+
+    run_demo(rows, keep)
+
+
+def _prove(runs_root: str) -> None:
+    """Refuse a place where two workers could both win the right to buy the same shard."""
+    from gemini_batch.ledger.places import open_store  # noqa: PLC0415
+    from gemini_batch.ledger.probe import probe  # noqa: PLC0415
+
+    try:
+        probe(open_store(runs_root))
+    except OSError as error:
+        raise BadInput(f"--runs {runs_root}: {error}") from None

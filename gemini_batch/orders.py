@@ -1,0 +1,104 @@
+"""What people tell a run that is there: other limits, buy these rows again."""
+
+import warnings
+from dataclasses import replace as with_fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from gemini_batch.access import record_of, refuse_stranger
+from gemini_batch.budget import refuse_uncappable
+from gemini_batch.clock import SystemClock, new_nonce
+from gemini_batch.config import Options, resolve_account
+from gemini_batch.coordinator.fetched import open_source
+from gemini_batch.coordinator.manifest import Columns
+from gemini_batch.coordinator.retry import STATUSES, Choice, retry
+from gemini_batch.errors import BadInput
+from gemini_batch.gemini.generation import generation_config
+from gemini_batch.inputs import read_text
+from gemini_batch.kinds import KINDS
+from gemini_batch.ledger.run import RunFiles
+from gemini_batch.quota.tiers import effective, known_limit, published
+from gemini_batch.records import ControlRecord, Limits
+from gemini_batch.standing import why_stopped
+
+
+def limits_given(options: Options, model: str, before: Limits) -> Limits:
+    """`before` with what is given now, its tier looked up. Warns of a limit that is not the published one."""
+    given = options.given_limits()
+    creates = published().project.creates_a_day if options.tier else None
+    if not options.tier or options.tier == before.tier or "max_enqueued_tokens" in given:
+        return effective(before, given, None, creates)
+    known = known_limit(published(), options.tier, model)
+    if known.doubt:
+        warnings.warn(known.doubt, stacklevel=2)
+    return effective(before, given, known.tokens, creates)
+
+
+def limits_in_force(files: RunFiles, options: Options) -> Limits:
+    """The limits of a run from now on. What is given now, and that a person says to go on, is recorded."""
+    controls, stopped, record = files.controls(), why_stopped(files) is not None, record_of(files)
+    while True:
+        last = controls.last()
+        before = last.limits if last else record.limits
+        limits = limits_given(options, record.asked.model, before)
+        refuse_uncappable(record.asked, limits, SystemClock().now())
+        if limits == before and not stopped:
+            return limits
+        version, cause = last.version + 1 if last else 1, "resumed" if stopped else "limits"
+        said = ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=SystemClock().now(), limits=limits)
+        if controls.append(said):
+            return limits
+
+
+def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
+    """Plan a round of rows of a finished run, for a driver to carry out. Returns how many it buys.
+
+    Args:
+        options: generation options given now hold for these rows.
+
+    Raises:
+        BadInput: the run has not finished or is another project's; a key names no row.
+    """
+    record = record_of(files)
+    if not options.broker:
+        refuse_stranger(record, resolve_account(options.project))
+    given = generation_config(options, None)
+    settings: dict[str, Any] = {}
+    if given:
+        settings["generation_config"] = {**record.asked.generation_config, **given}
+    if options.system_instruction is not None:
+        settings["system_instruction"] = options.system_instruction
+    limits = limits_given(
+        options, record.asked.model, files.limits(record)
+    )  # recorded by the driver: a refused retry changes nothing
+    refuse_uncappable(record.asked.model_copy(update=settings), limits, SystemClock().now())
+    return retry(files, record, limits, choice, settings)
+
+
+def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str) -> Choice:
+    """Which rows to buy again, as the command is told.
+
+    Args:
+        keys: a file of one key a line.
+        replace: path or URL of a manifest of rows with new content; its column `key`, or else `index`, names the rows.
+
+    Raises:
+        BadInput: an unknown status or kind; a file that cannot be read.
+    """
+    for option, given, known in (("--status", statuses, STATUSES), ("--kind", kinds, KINDS)):
+        if unknown := next((name for name in given if name not in known), None):
+            raise BadInput(f"{option} {unknown}: none of {', '.join(known)}")
+    named = None if keys is None else frozenset(filter(None, read_text("--keys", keys).splitlines()))
+    choice = Choice(frozenset(statuses), frozenset(kinds), named)
+    return choice if replace is None else _replacing(choice, replace, key)
+
+
+def _replacing(choice: Choice, source: str, key: str) -> Choice:
+    manifest = open_source(source, Columns(key=key))
+    if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
+        return with_fields(choice, replace=manifest)
+    try:
+        return with_fields(choice, replace=open_source(source, Columns(key="index")), replace_by="index")
+    except BadInput:
+        raise BadInput(f"--replace {source}: it needs a column {key!r} or 'index' that names the rows") from None
