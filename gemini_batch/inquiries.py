@@ -10,17 +10,22 @@ from gemini_batch.access import record_of, refuse_stranger
 from gemini_batch.clock import SystemClock
 from gemini_batch.config import Options, resolve_account
 from gemini_batch.cpu import InProcess, ProcessPool
-from gemini_batch.errors import BadInput
+from gemini_batch.errors import BadInput, GeminiBatchError
 from gemini_batch.fleet.broker import Broker, read_broker
 from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import see
 from gemini_batch.gemini.remote import Remote
-from gemini_batch.ledger.places import is_url, open_store, why_not
+from gemini_batch.ledger.places import is_url, join, open_store, why_not
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import RunRecord
-from gemini_batch.standing import read_status
+from gemini_batch.standing import Drivers, read_status
 from gemini_batch.status import Status
+
+BRIEF = (
+    "run", "run_id", "state", "reason", "created_at", "model", "manifest", "rows", "cost_usd", "dataset", "problem",
+)  # fmt: skip
+"""What is said of each of many runs."""
 
 SMALL_ROWS = 100_000
 """A run of no more rows is audited in this process: making others takes longer."""
@@ -52,6 +57,34 @@ def standing(files: RunFiles, options: Options) -> Status:
     if status is None:
         raise BadInput(f"{files.store.url}: the run has gone")
     return status
+
+
+def overview(options: Options) -> list[dict[str, Any]]:
+    """Every run directly below the root, the newest first: what `runs --json` lists. One that cannot be read says so.
+
+    Raises:
+        BadInput: the root cannot be read.
+    """
+    try:
+        places = [join(options.runs, name) for name in open_store(options.runs).names("") if not name.startswith(".")]
+        found = [entry for place in places if (entry := _entry(RunFiles(open_store(place))))]
+    except OSError as error:
+        raise BadInput(f"{why_not(options.runs, error)}; is that where the runs are (--runs)?") from None
+    return sorted(found, key=lambda entry: entry["created_at"] or "", reverse=True)
+
+
+def _entry(files: RunFiles) -> dict[str, Any] | None:
+    """One run in brief; None for a directory that holds none."""
+    where = files.store.url
+    try:
+        record = files.record()
+        if record is None:
+            return None
+        status = read_status(files, SystemClock(), Drivers())
+    except GeminiBatchError as error:
+        return {**dict.fromkeys(BRIEF), "run": where, "problem": str(error)}
+    known = {"created_at": record.created_at.isoformat(), "model": record.asked.model, "manifest": record.manifest}
+    return {name: {**(status or {}), **known}.get(name) for name in BRIEF}
 
 
 def audit_run(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -118,6 +118,22 @@ def line(status: Status, rate: float | None = None) -> str:
     said.append("shards " + (shard_counts(status) or "none looked at yet"))
     said += reasons(status)
     return ", ".join(said)
+
+
+def overview_in_words(found: list[dict[str, Any]]) -> list[str]:
+    """Many runs, a line each."""
+    if not found:
+        return ["no runs here"]
+    lines = [("RUN", "BEGUN", "STATE", "ROWS", "NOT OK", "USD", "MODEL")]
+    for entry in found:
+        rows, cost = entry["rows"] or {}, (entry["cost_usd"] or {}).get("spent")
+        done = f"{rows['ok'] + rows['failed']:,}/{rows['total']:,}" if rows else ""
+        usd = "?" if cost is None else f"{cost:,.2f}"
+        begun = (entry["created_at"] or "")[:16].replace("T", " ")
+        name, state = entry["run"].rstrip("/").rpartition("/")[2], entry["state"] or f"unreadable: {entry['problem']}"
+        lines.append((name, begun, state, done, f"{rows.get('failed', 0):,}", usd, entry["model"] or ""))
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]) - 1)]
+    return ["  ".join([*map(str.ljust, line, widths), line[-1]]).rstrip() for line in lines]
 
 
 def shard_counts(status: Status) -> str:
