@@ -24,6 +24,8 @@ def due_batches(shop: Shop, plan: Sequence[ShardPlan] | None = None) -> tuple[Ba
     Raises:
         RunStopped: buying again cannot help.
     """
+    if shop.order == "cancel":
+        return ()
     if all(record.state is not ShardState.COLLECTED for record in shop.records.values()):
         return ()
     said = shop.files.controls().last() if any(record.refused for record in shop.records.values()) else None

@@ -23,7 +23,7 @@ from gemini_batch.records import Limits
 from gemini_batch.reducer.merge import read_json
 from gemini_batch.reducer.vote import vote
 from gemini_batch.schema.check import instance_of
-from gemini_batch.status import Status
+from gemini_batch.status import Status, is_over
 
 PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
 
@@ -103,8 +103,28 @@ class Run:
         """
         if self._thread is not None and self._detached:
             self._thread.join()
+        settings = how_given({**self._shared, **options})
         if self._thread is None or not self._thread.is_alive():
-            self._begin(runs.driver(self._files, how_given({**self._shared, **options})))
+            self._begin(runs.driver(self._files, settings))
+        else:  # it hears what is said here
+            orders.limits_in_force(self._files, settings)
+        return self
+
+    def pause(self) -> "Run":
+        """Create no more jobs, whoever works on the run; those that run are collected. `resume` lifts it.
+
+        Raises:
+            BadInput: the run is being cancelled.
+        """
+        orders.pause(self._files)
+        return self
+
+    def cancel(self) -> "Run":
+        """Create no more jobs, cancel those that run, keep what they hold, and finish: in the background, as `resume`.
+        The dataset says `cancelled` of the rest, and `retry` may buy it. `wait()` for it."""
+        orders.cancel(self._files)
+        if self._thread is None or not self._thread.is_alive():
+            self._attend()
         return self
 
     def retry(
@@ -140,7 +160,7 @@ class Run:
         Raises:
             RunStopped: it cannot go on without a person.
         """
-        if self._thread is None and self.status()["state"] != "finished":
+        if self._thread is None and not is_over(self.status()):
             self._attend()
         try:
             if self._thread is not None:

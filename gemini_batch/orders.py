@@ -1,4 +1,4 @@
-"""What people tell a run that is there: other limits, buy these rows again."""
+"""What people tell a run that is there: other limits, pause, cancel, buy these rows again."""
 
 import warnings
 from dataclasses import replace as with_fields
@@ -19,7 +19,7 @@ from gemini_batch.inputs import read_text
 from gemini_batch.kinds import KINDS
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.tiers import effective, known_limit, published
-from gemini_batch.records import ControlRecord, Limits
+from gemini_batch.records import ControlRecord, Limits, Order, RunRecord
 from gemini_batch.standing import why_stopped
 
 
@@ -36,18 +36,20 @@ def limits_given(options: Options, model: str, before: Limits) -> Limits:
 
 
 def limits_in_force(files: RunFiles, options: Options) -> Limits:
-    """The limits of a run from now on. What is given now, and that a person says to go on, is recorded."""
+    """The limits of a run from now on. What is given now, and that a person says to go on, is recorded: that lifts a
+    pause, and ends no cancelling."""
     controls, stopped, record = files.controls(), why_stopped(files) is not None, record_of(files)
     while True:
         last = controls.last()
-        before = last.limits if last else record.limits
+        before, order = (last.limits, last.order) if last else (record.limits, "run")
+        paused = order == "pause"
         limits = limits_given(options, record.asked.model, before)
         refuse_uncappable(record.asked, limits, SystemClock().now())
-        if limits == before and not stopped:
+        if limits == before and not stopped and not paused:
             return limits
-        version, cause = last.version + 1 if last else 1, "resumed" if stopped else "limits"
-        said = ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=SystemClock().now(), limits=limits)
-        if controls.append(said):
+        version, cause = last.version + 1 if last else 1, "resumed" if stopped or paused else "limits"
+        goes_on: Order = "run" if paused else order
+        if controls.append(_said(version, cause, limits, goes_on)):
             return limits
 
 
@@ -73,7 +75,10 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
         options, record.asked.model, files.limits(record)
     )  # recorded by the driver: a refused retry changes nothing
     refuse_uncappable(record.asked.model_copy(update=settings), limits, SystemClock().now())
-    return retry(files, record, limits, choice, settings)
+    rows = retry(files, record, limits, choice, settings)
+    if rows:
+        _give(files, record, "run", "retried", over=frozenset({"cancel"}))
+    return rows
 
 
 def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str) -> Choice:
@@ -102,3 +107,44 @@ def _replacing(choice: Choice, source: str, key: str) -> Choice:
         return with_fields(choice, replace=open_source(source, Columns(key="index")), replace_by="index")
     except BadInput:
         raise BadInput(f"--replace {source}: it needs a column {key!r} or 'index' that names the rows") from None
+
+
+def pause(files: RunFiles) -> None:
+    """No job of the run is created until somebody resumes it; those that run are collected. Again is fine.
+
+    Raises:
+        BadInput: there is no run, or it is being cancelled.
+    """
+    record = record_of(files)
+    if not files.is_finished() and _give(files, record, "pause", "paused", over=frozenset({"run"})) == "cancel":
+        raise BadInput(f"run {record.run_id} is being cancelled: no job is created any more")
+
+
+def cancel(files: RunFiles) -> None:
+    """No job of the run is created any more, those that run are cancelled, and what there is becomes the dataset, by
+    whoever drives the run. `retry` may buy the rest. Again is fine; a run that has finished stays as it is.
+
+    Raises:
+        BadInput: there is no run.
+    """
+    record = record_of(files)
+    if not files.is_finished():
+        _give(files, record, "cancel", "cancelled", over=frozenset({"run", "pause"}))
+
+
+def _give(files: RunFiles, record: RunRecord, order: Order, cause: str, over: frozenset[Order]) -> Order:
+    """Record an order where one of `over` is in force. Returns the one that is in force then."""
+    controls = files.controls()
+    while True:
+        last = controls.last()
+        now: Order = last.order if last else "run"
+        if now not in over:
+            return now
+        limits, version = (last.limits, last.version + 1) if last else (record.limits, 1)
+        if controls.append(_said(version, cause, limits, order)):
+            return order
+
+
+def _said(version: int, cause: str, limits: Limits, order: Order) -> ControlRecord:
+    at = SystemClock().now()
+    return ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=at, limits=limits, order=order)

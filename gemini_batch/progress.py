@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gemini_batch.clock import Clock
-from gemini_batch.status import Status
+from gemini_batch.status import Status, is_over
 
 NEWS_SECONDS = 5.0
 """Between two lines when there is a new reason to wait; an error that names another file each time is always new."""
@@ -93,7 +93,7 @@ class PlainProgress:
     def __call__(self, status: Status) -> None:
         rate, now = self._rate(rows_done(status)), self._clock.boottime()
         state, told_at = self._last
-        if status["state"] == "finished":
+        if is_over(status):
             return  # the command's last words say it
         new = {entry["reason"] for entry in status["waiting"]} - self._told
         pause = NEWS_SECONDS if new else PLAIN_SECONDS
@@ -144,7 +144,10 @@ def reasons(status: Status) -> list[str]:
     """Why it waits, the most common first."""
     waiting = sorted(status["waiting"], key=lambda entry: -entry["shards"])
     said = [f"{entry['shards']:,} wait: {entry['reason']}" for entry in waiting[:3]]
-    return [f"stopped: {status['reason']}", *said] if status["reason"] else said
+    if not status["reason"]:
+        return said
+    stopped = "stopped: " if status["state"] == "stopped" else ""
+    return [f"{stopped}{status['reason']}", *(reason for reason in said if status["reason"] not in reason)]
 
 
 def _block(status: Status, rate: float) -> Table:

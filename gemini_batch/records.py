@@ -177,10 +177,16 @@ class Snapshot(Frozen):
     owner: str = ""
 
 
+Order = Literal["run", "pause", "cancel"]
+
+
 class ControlRecord(Snapshot):
     """What an operator said after the run began. The last one holds."""
 
     limits: Limits
+    order: Order = "run"
+    """`pause`: no job is created, those that run are collected. `cancel`: those that run are cancelled and collected,
+    the rest is given up, and what there is becomes the dataset."""
 
 
 class Upload(Frozen):

@@ -22,6 +22,7 @@ from gemini_batch.coordinator.plan import grow
 from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
 from gemini_batch.errors import BadInput
 from gemini_batch.fleet.broker import read_broker
+from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import Watcher, hand_over, take_back
 from gemini_batch.gemini.estimate import CostEstimate, estimate_plan
@@ -224,12 +225,22 @@ def driver(files: RunFiles, options: Options) -> Driver:
     return Solo(files, GeminiClient(account), limits_in_force(files, options))
 
 
+def hurry(options: Options) -> None:
+    """Let a fleet hear at once what was said, if its broker is known. It hears it at its next sweep in any case."""
+    if options.broker:
+        Hints(read_broker(options.broker).connect()).hasten("sweep", seconds=0.1)
+
+
 def is_handed_over(files: RunFiles, runs_root: str) -> bool:
     """Whether a fleet that shares `runs_root` has the run."""
     return Registry(open_store(runs_root)).where(record_of(files).run_id) is not None
 
 
-def watcher(files: RunFiles, options: Options) -> Watcher:
-    """Watches a run that others work on."""
+def watcher(files: RunFiles, options: Options, only_looks: bool = False) -> Watcher:
+    """Watches a run that others work on.
+
+    Args:
+        only_looks: for whoever did not ask for the work, and waits for the end of it whatever comes.
+    """
     broker = read_broker(options.broker) if options.broker else None
-    return Watcher(files, record_of(files).run_id, options.runs, broker)
+    return Watcher(files, record_of(files).run_id, options.runs, broker, only_looks=only_looks)

@@ -17,12 +17,14 @@ from itertools import islice
 from threading import Event
 
 from gemini_batch.clock import Clock, SystemClock, fraction
+from gemini_batch.coordinator.repair import UNSENT
 from gemini_batch.cpu import InProcess, ProcessPool
 from gemini_batch.errors import BadInput, RemoteError, RunStopped
 from gemini_batch.finish import begin_round, due_batches, finish
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.lifecycle import backoff
+from gemini_batch.jobs.orders import HELD_BACK
 from gemini_batch.jobs.others import listed
 from gemini_batch.jobs.paced import Paced
 from gemini_batch.jobs.shop import Shop
@@ -46,13 +48,16 @@ DESK_SECONDS = 2.0
 OTHERS_SECONDS = 180.0
 """Between two looks at what others have in the project, while shards have yet to begin."""
 
+ORDER_SECONDS = 1.0
+"""Between two looks at what operators say."""
+
 NEAR = 100
 """So many of the shards that have yet to begin are looked at for one that fits."""
 
 ROUND_SECONDS = 5.0
 """Between two looks at whether failed rows are worth another round yet."""
 
-NEXT_ROUND, OTHERS = -1, -2
+NEXT_ROUND, OTHERS, ORDERS = -1, -2, -3
 """Stand for them where a shard's number is due."""
 
 SMALL_ROWS, SMALL_BYTES = 2_000, 20_000_000
@@ -136,6 +141,11 @@ class _Due:
             self.failures[shard] += 1
             heapq.heappush(self.timed, (now + backoff(self.failures[shard] - 1, ceiling).total_seconds(), shard))
 
+    def hasten(self) -> None:
+        """Look at everything again, at once."""
+        self.timed = [(0.0, shard) for _, shard in self.timed]
+        self.closed_until = 0.0
+
     def until_next(self, now: float) -> float:
         return max(0.0, min(GLANCE_SECONDS, self.timed[0][0] - now)) if self.timed else GLANCE_SECONDS
 
@@ -166,6 +176,8 @@ class Solo:
         self._until: dict[str, datetime] = {}
         self._desk_says: str | None = None
         self._others_seen = False
+        self._reordered = Event()
+        """Set when there is another order, so that everything is looked at anew."""
         self._stopped: str | None = None
 
     farewell = "detached; jobs at the service go on. Finish with:\n  gemini-batch-dist resume"
@@ -221,7 +233,7 @@ class Solo:
         return summarise(
             where, shop.run, shop.plan, records, finished, now,
             limits=shop.limits, waiting=waiting, desk_says=self._desk_says, until=dict(self._until),
-            stopped=self._stopped,
+            stopped=self._stopped, order=shop.order,
         )  # fmt: skip
 
     @contextmanager
@@ -246,8 +258,11 @@ class Solo:
         shop = self._shop
         while not shop.closing.is_set():
             shop.load()
+            shop.heed()
             unfinished = [record for record in shop.records.values() if record.state is not ShardState.COLLECTED]
             unfinished.sort(key=lambda record: (record.state is ShardState.PLANNED, record.shard))
+            if unfinished and shop.order == "pause" and {record.state for record in unfinished} <= UNSENT:
+                break  # what ran is collected
             if unfinished:
                 begun = [(0.0, record.shard) for record in unfinished if record.state is not ShardState.PLANNED]
                 planned = (record.shard for record in unfinished if record.state is ShardState.PLANNED)
@@ -265,16 +280,23 @@ class Solo:
         self._waiting, self._until = due.reasons, due.until
         under_way: dict[Future[Verdict], int] = {}
         last_glance = last_round = self._clock.boottime()
-        others_at = last_glance
+        others_at = orders_at = last_glance
         with self._threads() as threads:
             while not self._shop.closing.is_set():
                 now = self._clock.boottime()
                 if due.backlog and now >= others_at and OTHERS not in under_way.values():
                     others_at = now + OTHERS_SECONDS
                     under_way[threads.submit(self._see_others)] = OTHERS
+                if now >= orders_at and ORDERS not in under_way.values():
+                    orders_at = now + ORDER_SECONDS
+                    under_way[threads.submit(self._heed)] = ORDERS
+                if self._reordered.is_set():
+                    self._reordered.clear()
+                    due.hasten()
                 while len(under_way) < THREADS and (shard := due.pop(now, self._choose)) is not None:
                     under_way[threads.submit(advance, self._shop, shard)] = shard
-                if not (under_way or due.timed or due.backlog or due.parked):
+                may_begin = (due.backlog or due.parked) and self._shop.order != "pause"
+                if not (under_way or due.timed or may_begin):
                     return
                 if now - last_round >= ROUND_SECONDS and NEXT_ROUND not in under_way.values():
                     last_round = now
@@ -295,6 +317,11 @@ class Solo:
     def _choose(self, backlog: deque[int]) -> int | None:
         """The first shard of the backlog that the desk has room for; one that never fits has its turn all the same."""
         shop = self._shop
+        if shop.order == "cancel":
+            return backlog[0]  # to be given up
+        if shop.order == "pause":
+            self._desk_says = HELD_BACK
+            return None
         if not self._others_seen and any(record.job for record in list(shop.records.values())):
             return None  # the pilot may go; how much room there is for more the first listing says
         near = list(islice(backlog, NEAR))
@@ -314,6 +341,15 @@ class Solo:
             shop.desk.see(listed(shop.listing(self._clock.boottime()), shop.all_records()))
         self._others_seen = True
         shop.tell_desk()
+        return Stop()
+
+    def _heed(self) -> Verdict:
+        """Hear what operators say. Without the store it is heard later."""
+        before = self._shop.order
+        with suppress(OSError):
+            self._shop.heed()
+        if self._shop.order != before:
+            self._reordered.set()
         return Stop()
 
     def _begin_round(self, due: _Due) -> Verdict:

@@ -41,7 +41,7 @@ def read_status(
     run = files.record()
     if run is None:
         return None
-    plan = files.plan()
+    plan, said = files.plan(), files.controls().last()
     return summarise(
         files.store.url,
         run,
@@ -49,7 +49,8 @@ def read_status(
         list(files.last_records(plan)) if records is None else records,
         finished=files.is_finished(),
         now=clock.now(),
-        limits=files.limits(run),
+        limits=said.limits if said else run.limits,
+        order=said.order if said else "run",
         waiting=drivers.waiting,
         desk_says=drivers.desk_says,
         until=drivers.until,

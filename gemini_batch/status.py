@@ -11,12 +11,29 @@ from typing import Any
 from gemini_batch.budget import lines_of_twins, unsettled_usd
 from gemini_batch.coordinator.repair import rows_wanted, wanting
 from gemini_batch.jobs.stored import miscounts
-from gemini_batch.records import FORMAT, Limits, RunRecord, ShardPlan, ShardRecord, ShardState
+from gemini_batch.records import FORMAT, Limits, Order, RunRecord, ShardPlan, ShardRecord, ShardState
 
 Status = dict[str, Any]
 
+UNDER_WAY = ("SENDING", "UNKNOWN", "SUBMITTED", "ENDED")
+"""States of shards that have cost something, or may have, and are not collected."""
+
 NEXT_ROUND = "rows that failed are bought again in a later round, together"
 """Why collected shards wait: their failed rows are packed with others'."""
+
+
+PAUSED = "the run is paused: no new job is created until somebody resumes it"
+CANCELLING = "the run is being cancelled: what its jobs hold is collected, nothing more is sent"
+
+
+def is_over(status: Status) -> bool:
+    """Whether nothing is left to do."""
+    return status["state"] in ("finished", "cancelled")
+
+
+def is_held_back(status: Status) -> bool:
+    """Whether the run is paused, and nothing of it is in flight."""
+    return status["state"] == "paused" and not any(status["shards"].get(state) for state in UNDER_WAY)
 
 
 def summarise(
@@ -36,6 +53,7 @@ def summarise(
     handed_over: bool = False,
     workers: Sequence[dict[str, Any]] = (),
     looked_at: datetime | None = None,
+    order: Order = "run",
 ) -> Status:
     """The status of a run.
 
@@ -49,20 +67,24 @@ def summarise(
         working: some process drives it, as far as can be seen.
         handed_over: it is for a fleet to drive.
         workers: those of the fleet that live.
+        order: what was said last: go on, pause or cancel.
         looked_at: when the fleet last looked at the run; now, for a process that drives it itself.
     """
     states = Counter(record.state.value for record in records)
     by_shard = {record.shard: record for record in records}
-    unplanned = [] if finished else wanting(plan, by_shard, limits or run.limits)
+    unplanned = [] if finished or order == "cancel" else wanting(plan, by_shard, limits or run.limits)
     rows = _rows(run.asked.rows, plan, by_shard, sum(rows_wanted(record, limits or run.limits) for record in unplanned))
-    idle = not (finished or stopped or working)
-    state = _state(finished, stopped, states, len(plan), driven=waiting is not None)
+    state = _state(finished, stopped, states, len(plan), waiting is not None, order)
+    held_back = is_held_back({"state": state, "shards": states})
+    idle = not (finished or stopped or working or held_back)
+    if order == "pause":
+        desk_says = PAUSED
     return {
         "format": FORMAT,
         "run": where,
         "run_id": run.run_id,
         "state": state,
-        "reason": stopped,
+        "reason": stopped or (None if finished else {"pause": PAUSED, "cancel": CANCELLING}.get(order)),
         "exit_code": _exit_code(state, rows["failed"]),
         "endpoint": run.asked.endpoint,
         "rows": rows,
@@ -79,6 +101,7 @@ def summarise(
         "workers": list(workers),
         "problems": [
             *_problems(where, stopped, idle, handed_over),
+            *_paused(where, state),
             *_complaints(workers),
             *_twins(where, records),
             *_miscounted(where, records),
@@ -137,6 +160,10 @@ def _problems(where: str, stopped: str | None, idle: bool, handed_over: bool) ->
     return []
 
 
+def _paused(where: str, state: str) -> list[dict[str, str]]:
+    return [{"what": PAUSED, "fix": f"gemini-batch-dist resume {where}"}] if state == "paused" else []
+
+
 def _twins(where: str, records: list[ShardRecord]) -> list[dict[str, str]]:
     twins = [twin.name for record in records for twin in record.twins]
     if not twins:
@@ -166,18 +193,20 @@ def _complaints(workers: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def _state(finished: bool, stopped: str | None, states: Counter[str], shards: int, driven: bool) -> str:
+def _state(finished: bool, stopped: str | None, states: Counter[str], shards: int, driven: bool, order: Order) -> str:
     if finished:
-        return "finished"
+        return "cancelled" if order == "cancel" else "finished"
     if stopped:
         return "stopped"
+    if order == "pause":
+        return "paused"
     if not driven and states["PLANNED"] and states["PLANNED"] + states["COLLECTED"] == sum(states.values()):
         return "waiting"
     return "merging" if states["COLLECTED"] == shards else "running"
 
 
 def _exit_code(state: str, failed: int) -> int:
-    if state == "finished":
+    if state in ("finished", "cancelled"):
         return 3 if failed else 0
     return 1 if state == "stopped" else 4
 

@@ -20,7 +20,7 @@ from gemini_batch.audit.compare import differing, indices, more, or_damaged, rea
 from gemini_batch.audit.facts import Files, Lines, Remade, Requests, Rows, Spot, Unreadable
 from gemini_batch.audit.part import Frozen, PartReading, Place, Said, Sent
 from gemini_batch.gemini.wire import Answer, line_key, read_answer
-from gemini_batch.jobs.encode import EncodeTask, encode
+from gemini_batch.jobs.encode import GIVEN_UP, EncodeTask, encode
 from gemini_batch.jobs.sent import Samples, asked_samples
 from gemini_batch.parquet import read_blocks
 from gemini_batch.records import Asked, ShardPlan
@@ -50,6 +50,8 @@ class FilesTask:
     """Index -> why, of rows that were not sent because a create had been refused for them."""
     was_bought: bool = True
     """Whether the service took the shard's create, as far as its rows are told."""
+    was_cancelled: bool = False
+    """Whether anyone ever cancelled the run."""
 
 
 def examine(task: FilesTask) -> Files:
@@ -127,8 +129,14 @@ def _sent(frozen: Frozen | None, requests: pa.RecordBatch) -> list[Samples] | No
     return [() if kind is not None else samples for samples, kind in zip(frozen.samples, kinds, strict=False)]
 
 
+GIVEN_UP_KINDS = pa.array([GIVEN_UP, "invalid_argument"])
+"""Of rows that nobody tried to send, because the run was cancelled, or any more."""
+
+
 def _remade(task: FilesTask, stored: pa.RecordBatch) -> tuple[Remade | None, Spot]:
     """The request lines, encoded again; None where pictures are in the way."""
+    if task.was_cancelled and stored.num_rows and pc.all(pc.is_in(stored["error_kind"], GIVEN_UP_KINDS)).as_py():
+        return None, Spot()  # nothing was encoded
     if task.rows is None or _names_pictures(task.rows):
         return None, Spot()
     requests = task.scratch / "requests.parquet"

@@ -120,6 +120,7 @@ class Walk:
         self._theirs: Mapping[int, list[Job]] = {}
         self._listing: Listing | None = None
         self._digests: dict[int, Digest] = {}
+        self._was_cancelled = False
 
     # --- the run
 
@@ -131,6 +132,7 @@ class Walk:
         plans = read_plans(self._store)
         planned, is_whole = {shard.shard for shard in plans.shards or ()}, plans.is_whole
         controls, faults = self._controls()
+        self._was_cancelled = "cancel" in controls
         listing = self._listing
         self._theirs, nobodys = _by_shard(self._run.run_id, listing, planned, is_whole) if listing else ({}, ())
         return RunFacts(
@@ -162,7 +164,7 @@ class Walk:
         return None
 
     def _controls(self) -> tuple[set[str], list[str]]:
-        """What was ever said of lost creates, and what is wrong with what operators said."""
+        """What was ever ordered and said of lost creates, and what is wrong with what operators said."""
         log, said, faults = self._files.controls(), {str(self._run.limits.on_unknown)}, list[str]()
         for version in range(1, log.end() + 1):
             try:
@@ -173,7 +175,7 @@ class Walk:
             if control is None:
                 faults.append(f"{rundir.CONTROL} version {version} is missing")
             else:
-                said.add(control.limits.on_unknown)
+                said |= {control.limits.on_unknown, control.order}
         return said, faults
 
     def _reported(self) -> int | Unreadable | None:
@@ -262,6 +264,7 @@ class Walk:
                 scratch=scratch,
                 left_out=left_out_of(facts.history, record.requests),
                 was_bought=record.refused is None,
+                was_cancelled=self._was_cancelled,
             )
             return self._means.pool.run(examine, task)
 

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 err = Console(stderr=True)
 
-EXIT_STOPPED, EXIT_FINDINGS, EXIT_BAD_INPUT, EXIT_SOME_FAILED = 1, 1, 2, 3
+EXIT_STOPPED, EXIT_FINDINGS, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_NOT_FINISHED = 1, 1, 2, 3, 4
 
 
 class Interrupted(BaseException):

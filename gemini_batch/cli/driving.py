@@ -16,8 +16,6 @@ def drive(files: Any, settings: Options, as_json: bool, detach: bool = False) ->
     """Take a run to its end, or until interrupted, and exit by the contract."""
     from gemini_batch import runs  # noqa: PLC0415
     from gemini_batch.access import record_of  # noqa: PLC0415
-    from gemini_batch.clock import SystemClock  # noqa: PLC0415
-    from gemini_batch.progress import progress_for  # noqa: PLC0415
 
     record = record_of(files)
     if not files.is_finished():
@@ -25,9 +23,21 @@ def drive(files: Any, settings: Options, as_json: bool, detach: bool = False) ->
     driver = runs.driver(files, settings)
     if detach:
         _detach(driver, 0, as_json)
+    follow(driver, settings, as_json)
+
+
+def follow(driver: Any, settings: Options, as_json: bool, **how: Any) -> NoReturn:
+    """Be with a run until whoever drives it leaves it, or until interrupted, and exit by the contract.
+
+    Args:
+        how: passed on to `drive`.
+    """
+    from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.progress import progress_for  # noqa: PLC0415
+
     try:
         with progress_for(err, SystemClock()) as watch:
-            final = driver.drive(watch)
+            final = driver.drive(watch, **how)
     except RunStopped:
         if as_json:
             typer.echo(json.dumps(driver.status()))

@@ -1,29 +1,79 @@
 """Commands that look on: status, runs, wait. They change nothing and need no key."""
 
 import json
-from typing import Any
+from contextlib import suppress
+from math import inf
+from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.cli.app import app, printable
-from gemini_batch.cli.driving import told
+from gemini_batch.cli.app import EXIT_NOT_FINISHED, EXIT_STOPPED, app, err, printable
+from gemini_batch.cli.driving import follow, told
 from gemini_batch.config import resolve
+from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.flags import AsJson, Config, RunName, with_options
 
 
 @app.command()
 @with_options(frozenset({"runs", "broker"}))
-def status(run: RunName = None, config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
+def status(
+    run: RunName = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="show it anew until the run is over or stopped")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="for monitors: exit 4 if nobody works on the run, 1 if it is stopped")
+    ] = False,
+    *,
+    options: dict[str, Any],
+) -> None:
     """How a run stands, by its directory; with --broker also which workers there are and what troubles them."""
-    from gemini_batch import inquiries, runs  # noqa: PLC0415 - the commands import what they need, so that --help is quick
+    from gemini_batch import inquiries, runs  # noqa: PLC0415 - the commands import what they need: --help is quick
 
     settings = resolve(options, config)
-    now = inquiries.standing(runs.find(run, settings.runs), settings)
-    if as_json:
-        typer.echo(json.dumps(now))
-        return
-    for text in told(now):
+    if watch and as_json:
+        raise BadInput("--watch is for people; for programs there is: gemini-batch-dist wait RUN --json")
+    files = runs.find(run, settings.runs)
+    if watch:
+        _watch(runs.watcher(files, settings, only_looks=True))
+    now = inquiries.standing(files, settings)
+    for text in [json.dumps(now)] if as_json else told(now):
         typer.echo(text)
+    if check:
+        raise typer.Exit(check_code(now))
+
+
+def check_code(status: dict[str, Any]) -> int:
+    """What `status --check` exits with: 0 where nobody is needed."""
+    if status["state"] == "stopped":
+        return EXIT_STOPPED
+    return EXIT_NOT_FINISHED if status["stalled"] else 0
+
+
+def _watch(watcher: Any) -> None:
+    from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.progress import progress_for  # noqa: PLC0415
+
+    with suppress(RunStopped), progress_for(err, SystemClock()) as shown:
+        watcher.drive(shown)
+
+
+@app.command()
+@with_options(frozenset({"runs", "broker", "allow_failed"}))
+def wait(
+    run: RunName = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0, metavar="S", help="seconds; then exit 4")] = inf,
+    config: Config = None,
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Wait until a run is over, whoever works on it. Does none of the work and needs no key."""
+    from gemini_batch import runs  # noqa: PLC0415
+
+    settings = resolve(options, config)
+    files = runs.find(run, settings.runs)
+    follow(runs.watcher(files, settings, only_looks=True), settings, as_json, timeout=timeout)
 
 
 @app.command()

@@ -34,7 +34,7 @@ from gemini_batch.ledger.places import join, open_store
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
 from gemini_batch.quota.redis_books import RedisBooks
-from gemini_batch.records import ControlRecord, RunRecord, ShardState
+from gemini_batch.records import RunRecord, ShardState
 from gemini_batch.standing import stop, why_stopped
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,6 @@ class Open:
     """Its jobs are visible to this worker, and count at its desk."""
     problem: str | None = None
     """Why this worker leaves the run alone."""
-    said: ControlRecord | None = None
 
 
 class Host:
@@ -278,12 +277,14 @@ class Host:
             owner=f"{self.serving.node}:{os.getpid()}",
         )
 
-    @staticmethod
-    def _heed(opened: Open) -> None:
-        """Take over the limits that were said last."""
-        opened.said = opened.shop.files.controls().last(opened.said)
-        if opened.said:
-            opened.shop.limits = opened.shop.desk.limits = opened.said.limits
+    def _heed(self, opened: Open) -> None:
+        """Take over what was said last. After another order everything is looked at anew, at once."""
+        shop = opened.shop
+        before = shop.order
+        shop.heed()
+        if shop.order != before:
+            self.hints.forget(shop.run.run_id)
+            self.hints.hasten("list", self.serving.account.project, seconds=0)
 
     @staticmethod
     def _knows(shop: Shop, shard: int) -> bool:

@@ -18,6 +18,7 @@ from gemini_batch.fleet.host import MERGING, NEWS_SECONDS, Host, Open
 from gemini_batch.fleet.messages import ADVANCE, AFTER, MERGE, Doorbell, list_of
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs.advance import look
+from gemini_batch.jobs.orders import HELD_BACK
 from gemini_batch.jobs.others import listed
 from gemini_batch.jobs.spending import settle_all
 from gemini_batch.jobs.twins import learn_listed
@@ -237,16 +238,26 @@ class _Sweep:
         wakes, now = self._host.hints.wakes(run_id)
         if _collected(run) or self._round_is_due(run):
             self._ring_merge(run_id, MERGING not in wakes or not wakes[MERGING].rests(now))
-        room = shop.desk.room(shop.head())
-        why_no_more = "waits its turn" if room.shards else room.wait.reason
-        known = None if room.shards else room.wait.until
-        said = f"{why_no_more}; {self._blind_reason()}" if self._blind else why_no_more
-        self._host.hints.explain(run_id, said, known)
+        places, budget = self._room(run)
         tokens = {entry.shard: entry.tokens for entry in shop.plan}
-        shards = due_shards(shop.records.values(), wakes, now, room.shards, room.tokens, tokens)
+        shards = due_shards(shop.records.values(), wakes, now, places, budget, tokens)
         held = self._host.hints.held(run_id, shards)
         until = until_next(wakes.values(), now, timedelta(seconds=SWEEP_SECONDS))
         return [Doorbell(run=run_id, shard=shard) for shard in shards if shard not in held], until
+
+    def _room(self, run: Open) -> tuple[int, int | None]:
+        """How many shards may begin, and the tokens of all these together; None for any. Says why no more."""
+        shop, hints = run.shop, self._host.hints
+        if shop.order == "cancel":
+            return QUEUE_LENGTH, None  # they are given up: nothing of them gets to the service
+        if shop.order == "pause":
+            hints.explain(shop.run.run_id, HELD_BACK)
+            return 0, None
+        room = shop.desk.room(shop.head())
+        why_no_more = "waits its turn" if room.shards else room.wait.reason
+        known = None if room.shards else room.wait.until
+        hints.explain(shop.run.run_id, f"{why_no_more}; {self._blind_reason()}" if self._blind else why_no_more, known)
+        return room.shards, room.tokens
 
     def _round_is_due(self, run: Open) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from threading import Event
 
 from gemini_batch.clock import Clock, SystemClock
@@ -13,7 +14,7 @@ from gemini_batch.ledger.places import open_store, relative
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import ShardRecord
 from gemini_batch.standing import Drivers, lift_stop, read_status
-from gemini_batch.status import Status
+from gemini_batch.status import Status, is_held_back, is_over
 
 LOOK_SECONDS = 1.0
 """Between two looks at the run directory."""
@@ -73,12 +74,17 @@ def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
 class Watcher:
     """Watches a run until it ends. Leaving it changes nothing."""
 
-    farewell = "detached; the workers go on. See how it stands with:\n  gemini-batch-dist status"
-
     def __init__(
-        self, files: RunFiles, run_id: str, runs: str, broker: Broker | None, clock: Clock | None = None
+        self,
+        files: RunFiles,
+        run_id: str,
+        runs: str,
+        broker: Broker | None,
+        clock: Clock | None = None,
+        only_looks: bool = False,
     ) -> None:
         self._files = files
+        self._only_looks = only_looks
         self._run_id = run_id
         self._registry = Registry(open_store(runs))
         self._hints = Hints(broker.connect()) if broker else None
@@ -87,23 +93,33 @@ class Watcher:
         self._records: dict[int, ShardRecord] = {}
         self._closing = Event()
 
+    @property
+    def farewell(self) -> str:
+        left = "waits no longer" if self._only_looks else "detached; the workers go on"
+        return f"{left}. See how it stands with:\n  gemini-batch-dist status"
+
     def close(self) -> None:
         """Stop watching."""
         self._closing.set()
 
-    def drive(self, watch: Callable[[Status], None] | None = None) -> Status:
-        """Watch until the run has finished, or `close`.
+    def drive(self, watch: Callable[[Status], None] | None = None, timeout: float = inf) -> Status:
+        """Watch until the run is over, for `timeout` seconds, or until `close`. One that is paused is left when nothing
+        of it is in flight, except by who only looks: somebody may go on with it.
 
         Raises:
             RunStopped: a person is needed.
         """
+        deadline = self._clock.boottime() + timeout
         while True:
             status = self.status()
             if watch:
                 watch(status)
             if status["state"] == "stopped":
                 raise RunStopped(status["reason"])
-            if status["state"] == "finished" or self._closing.wait(LOOK_SECONDS):
+            if is_over(status) or (is_held_back(status) and not self._only_looks):
+                return status
+            left = deadline - self._clock.boottime()
+            if left <= 0 or self._closing.wait(min(LOOK_SECONDS, left)):
                 return status
 
     def status(self) -> Status:

@@ -13,7 +13,8 @@ from gemini_batch.errors import Denied, RemoteError, RunStopped, Throttled
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.looking import Looking
-from gemini_batch.jobs.prepare import prepare
+from gemini_batch.jobs.orders import HELD_BACK, GiveUp, HoldBack, Ordered, under
+from gemini_batch.jobs.prepare import give_up, prepare
 from gemini_batch.jobs.sending import Sending, await_desk
 from gemini_batch.jobs.shop import Shop, still_fits
 from gemini_batch.jobs.spending import may_spend
@@ -83,7 +84,7 @@ def _guarded(go: Callable[[], Verdict]) -> Verdict:
         return Rest(f"the run directory: {error}")
 
 
-def _left(command: lifecycle.Command) -> str:
+def _left(command: object) -> str:
     return "jobs are running" if isinstance(command, lifecycle.Poll) else "waits to be looked for or worked on"
 
 
@@ -94,12 +95,12 @@ class _Advance(Sending, Looking):
     def version(self) -> int:
         return self._record.version
 
-    def go(self, ours: Callable[[lifecycle.Command], bool] = lambda _: True) -> Verdict:
+    def go(self, ours: Callable[[Ordered], bool] = lambda _: True) -> Verdict:
         event = self._shop.unrecorded.pop(self._record.shard, None)
         if event and still_fits(self._record, event):  # the write that failed may have been done, or overtaken
             self._save(event)
         while not self._shop.closing.is_set():
-            command = lifecycle.command(self._record, self._claim, self._shop.clock.now())
+            command = self._command()
             if isinstance(command, lifecycle.Finish):
                 return Stop()
             if not ours(command):
@@ -113,6 +114,12 @@ class _Advance(Sending, Looking):
                 self._save(outcome)
         return Rest("this process is leaving")
 
+    def _command(self) -> Ordered:
+        command = lifecycle.command(self._record, self._claim, self._shop.clock.now())
+        if isinstance(command, lifecycle.SendOnce):
+            self._shop.heed()  # the last moment at which an order keeps money back
+        return under(self._shop.order, command)
+
     def _end_twins(self) -> bool:
         """At the first occasion, and no later than before the merge; the shard's own work does not wait for it.
         Returns whether there is a newer record."""
@@ -121,8 +128,12 @@ class _Advance(Sending, Looking):
             self._record = end_twins(self._shop, self._record)
         return self._record.version != before
 
-    def _perform(self, command: lifecycle.Command) -> Outcome | None:
+    def _perform(self, command: Ordered) -> Outcome | None:
         match command:
+            case HoldBack():
+                return AwaitDesk(HELD_BACK)
+            case GiveUp():
+                return give_up(self._shop, self._record)
             case lifecycle.Claim():
                 return self._ask_desk()
             case lifecycle.Prepare():

@@ -34,6 +34,9 @@ REQUESTS = pa.schema(
 )
 """What became of each row: a digest when it was sent, an error when it was not."""
 
+GIVEN_UP, NOT_SENT = "cancelled", "the run was cancelled before the row was sent"
+"""Kind and message of rows of a run that was cancelled."""
+
 PASSED_ON = ("files/", "https://generativelanguage.googleapis.com/")
 """URIs of files that already lie at the service."""
 
@@ -92,6 +95,23 @@ def encode(task: EncodeTask) -> Encoded:
             record.write(pa.RecordBatch.from_pylist([outcome for _, outcome in rows], REQUESTS))
     missing = tuple(ToUpload(sha256, mime_type) for sha256, mime_type in run.missing.items())
     return Encoded(run.lines, run.size_bytes, run.digest.hexdigest(), missing)
+
+
+def write_given_up(rows: Path, requests: Path, left_out: Mapping[int, str]) -> None:
+    """Write the record of a shard of which nothing is sent, because its run was cancelled before.
+
+    Args:
+        left_out: as in a task.
+    """
+    with Writer(requests, REQUESTS) as record:
+        for block in read_own_blocks(rows, ["index"]):
+            indices = block.column("index").to_pylist()
+            whys = [left_out.get(index) for index in indices]
+            kinds = [GIVEN_UP if why is None else "invalid_argument" for why in whys]
+            messages = [NOT_SENT if why is None else why for why in whys]
+            digests = pa.nulls(len(indices), pa.string())
+            columns = [pa.array(indices), digests, pa.array(kinds, pa.string()), pa.array(messages, pa.string())]
+            record.write(pa.RecordBatch.from_arrays(columns, schema=REQUESTS))
 
 
 class _Encoding:

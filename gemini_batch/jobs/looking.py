@@ -88,6 +88,9 @@ class Looking(Held):
             return verdict
         if self._record.absence:
             self._save(events.JobLearned(job))  # seen again: what it was missed for no longer counts
+        if self._shop.order == "cancel":
+            self._shop.remote.cancel_job(job.name)  # asked for at each look: asking again does no harm
+            return Rest(f"{job.name} is being cancelled")
         if lifecycle.is_stuck(self._record, job, seen.at, self._shop.limits.stuck):
             return self._cancel_stuck(job, seen.at)
         self._heed_count(job)

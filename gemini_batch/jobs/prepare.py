@@ -16,7 +16,7 @@ from gemini_batch import rundir
 from gemini_batch.errors import Throttled, Unavailable
 from gemini_batch.gemini.remote import StoredFile
 from gemini_batch.jobs import events, lifecycle
-from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode
+from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode, write_given_up
 from gemini_batch.jobs.shop import Shop, Uploaded
 from gemini_batch.jobs.tidy import delete
 from gemini_batch.records import ShardRecord, Upload
@@ -60,6 +60,23 @@ def prepare(shop: Shop, record: ShardRecord) -> events.Event:
         media_bytes=sum(picture.size_bytes or 0 for picture in pictures),
     )
     return events.Prepared(upload, requests)
+
+
+def give_up(shop: Shop, record: ShardRecord) -> events.Event:
+    """Say of every row of a CLAIMED shard that it is not sent, because the run is cancelled. Nothing is encoded.
+
+    Raises:
+        RunStopped: the shard's rows are damaged.
+        OSError: the store cannot take it now.
+    """
+    shard, store = record.shard, shop.files.store
+    requests = rundir.requests_of(shard, record.nonce)
+    with store.local(shop.rows(shard)) as rows, store.scratch(f"{shard:06d}.requests") as made:
+        write_given_up(rows, made, {row.index: row.why for row in record.left_out})
+        store.publish(requests, made)
+    if known := shop.uris.pop(shard, None):
+        delete(shop.remote, [picture.name for picture in known.files.values()])
+    return events.NothingToSend(requests)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from gemini_batch.errors import RemoteError
 from gemini_batch.jobs import events, lifecycle, tidy
 from gemini_batch.jobs.advance import _Advance
+from gemini_batch.jobs.orders import Ordered
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import Outcome, Rest, Verdict
 from gemini_batch.quota.book import Book
@@ -65,9 +66,19 @@ class _Histories:
     def history(self, shard: int) -> "_Histories":
         return self
 
+    def controls(self) -> "_NobodySpeaks":
+        return _NobodySpeaks()
+
     def append(self, record: ShardRecord) -> bool:
         self.newest[record.shard] = record
         return True
+
+
+class _NobodySpeaks:
+    """What operators say."""
+
+    def last(self, known: None = None) -> None:
+        return known
 
 
 class _Remote:
@@ -120,7 +131,7 @@ class Steps(_Advance):
 
     def __init__(self, shop: Shop, shard: int) -> None:
         super().__init__(shop, shard)
-        self.next: lifecycle.Command | None = None
+        self.next: Ordered | None = None
         """What was left to do, where a step ended with more to do."""
         self._wire: tuple[Send, str] | None = None
 
@@ -145,7 +156,7 @@ class Steps(_Advance):
     def _one(self) -> Verdict | None:
         self.next, asked = None, 0
 
-        def ours(command: lifecycle.Command) -> bool:
+        def ours(command: Ordered) -> bool:
             nonlocal asked
             asked += 1
             if asked > 1 and not isinstance(command, lifecycle.LOOKS):
@@ -175,7 +186,7 @@ class Steps(_Advance):
         self._wire = send, file_name
         return Rest("a create is on the wire", timedelta(0))
 
-    def _perform(self, command: lifecycle.Command) -> Outcome | None:
+    def _perform(self, command: Ordered) -> Outcome | None:
         match command:
             case lifecycle.Prepare():
                 return self._upload()
