@@ -5,7 +5,7 @@ is merged.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ def retry(
     chosen = _choose(files, choice, replacements)
     if not chosen.num_rows:
         return 0
-    contents = [content for content in (_earlier(files, plan, chosen["index"]), replacements) if content]
+    contents = [content for content in (earlier_content(files, plan, chosen["index"]), replacements) if content]
     first_round = [entry for entry in plan if entry.round == 0]
     sources = [entry.shard for entry in first_round if _inside(chosen, entry).num_rows]
     batch = Chosen(
@@ -132,15 +132,22 @@ def _replacements(choice: Choice) -> _Contents | None:
     return made
 
 
-def _earlier(files: RunFiles, plan: list[ShardPlan], indices: pa.ChunkedArray) -> _Contents | None:
-    """What earlier retries put into rows."""
+def earlier_content(
+    files: RunFiles, plan: Sequence[ShardPlan], indices: pa.ChunkedArray | None = None
+) -> _Contents | None:
+    """What earlier retries put into rows, into these or any. None if nothing.
+
+    Raises:
+        RunStopped: a file of the run is damaged.
+        OSError: not now.
+    """
     found = []
     for entry in plan:
         if entry.replaced and entry.frozen:
             with files.store.local(entry.frozen) as path:
                 for block in read_own_blocks(path):
                     rows = pa.table({name: block.column(name) for name in ("index", *CONTENT)})
-                    found.append(rows.filter(pc.is_in(rows["index"], value_set=indices)))
+                    found.append(rows if indices is None else rows.filter(pc.is_in(rows["index"], value_set=indices)))
     if not found:
         return None
     rows = pa.concat_tables(found)
