@@ -4,18 +4,17 @@ Level-triggered like the fleet: it looks at a shard whenever it is due and keeps
 kill -9 at any moment and a later `resume` end in the same dataset.
 """
 
-import heapq
 import os
 import socket
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from threading import Event
 
+from gemini_batch.agenda import GLANCE_SECONDS, Agenda
 from gemini_batch.clock import Clock, SystemClock, fraction
 from gemini_batch.coordinator.repair import UNSENT
 from gemini_batch.cpu import InProcess, ProcessPool
@@ -23,12 +22,11 @@ from gemini_batch.errors import BadInput, RemoteError, RunStopped
 from gemini_batch.finish import begin_round, due_batches, finish
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import advance
-from gemini_batch.jobs.lifecycle import backoff
 from gemini_batch.jobs.orders import HELD_BACK
 from gemini_batch.jobs.others import listed
 from gemini_batch.jobs.paced import Paced
 from gemini_batch.jobs.shop import Shop
-from gemini_batch.jobs.verdicts import AwaitDesk, Stop, Verdict
+from gemini_batch.jobs.verdicts import Stop, Verdict
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk, MemoryBooks
 from gemini_batch.quota.gates import MemoryGates
@@ -38,12 +36,6 @@ from gemini_batch.status import Status, summarise
 
 THREADS = 16
 """At once in calls to the service or the disk; each holds at most one shard."""
-
-GLANCE_SECONDS = 0.5
-"""Between two reports of progress, and the longest that an interrupt goes unnoticed."""
-
-DESK_SECONDS = 2.0
-"""Between two tries at a desk that turned a shard away, while nothing else happens."""
 
 OTHERS_SECONDS = 180.0
 """Between two looks at what others have in the project, while shards have yet to begin."""
@@ -81,75 +73,6 @@ def _owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-@dataclass
-class _Due:
-    """When each shard is looked at again. Times are boottime seconds."""
-
-    backlog: deque[int]
-    """Not begun."""
-    timed: list[tuple[float, int]] = field(default_factory=list)
-    parked: deque[int] = field(default_factory=deque)
-    """Ready, and not yet let send."""
-    reasons: dict[int, str] = field(default_factory=dict)
-    until: dict[str, datetime] = field(default_factory=dict)
-    """Of reasons of the desk: when it is worth asking again, where that is known."""
-    failures: Counter[int] = field(default_factory=Counter)
-    closed_until: float = 0.0
-    """The desk turned a shard away: it is asked again when another has been looked at, or then."""
-
-    def pop(self, now: float, choose: Callable[[deque[int]], int | None]) -> int | None:
-        """The shard to look at next, if there is one.
-
-        Args:
-            choose: asks the desk which of the shards that have not begun it has room for.
-        """
-        if self.timed and self.timed[0][0] <= now:
-            return heapq.heappop(self.timed)[1]
-        if now < self.closed_until:
-            return None
-        if self.parked:
-            return self.parked.popleft()
-        shard = choose(self.backlog) if self.backlog else None
-        if shard is not None:
-            self.backlog.remove(shard)
-        return shard
-
-    def put(self, shard: int, verdict: Verdict, now: float, ceiling: float, begun: bool) -> None:
-        """Place a shard by what its last look said.
-
-        Args:
-            begun: it has more to lose than its place.
-        """
-        if not isinstance(verdict, AwaitDesk):
-            self.closed_until = 0.0
-        if isinstance(verdict, Stop):
-            self.reasons.pop(shard, None)
-            return
-        self.reasons[shard] = verdict.reason
-        if isinstance(verdict, AwaitDesk):
-            self.closed_until = now + DESK_SECONDS
-            if begun:
-                self.parked.append(shard)
-            else:
-                self.backlog.appendleft(shard)
-            if verdict.until:
-                self.until[verdict.reason] = verdict.until
-        elif verdict.delay is not None:
-            self.failures.pop(shard, None)
-            heapq.heappush(self.timed, (now + verdict.delay.total_seconds(), shard))
-        else:
-            self.failures[shard] += 1
-            heapq.heappush(self.timed, (now + backoff(self.failures[shard] - 1, ceiling).total_seconds(), shard))
-
-    def hasten(self) -> None:
-        """Look at everything again, at once."""
-        self.timed = [(0.0, shard) for _, shard in self.timed]
-        self.closed_until = 0.0
-
-    def until_next(self, now: float) -> float:
-        return max(0.0, min(GLANCE_SECONDS, self.timed[0][0] - now)) if self.timed else GLANCE_SECONDS
-
-
 class Solo:
     """Drives one run to its end. `close()` from any thread makes `drive` return soon."""
 
@@ -176,6 +99,7 @@ class Solo:
         self._until: dict[str, datetime] = {}
         self._desk_says: str | None = None
         self._others_seen = False
+        self._once = False
         self._reordered = Event()
         """Set when there is another order, so that everything is looked at anew."""
         self._stopped: str | None = None
@@ -186,15 +110,18 @@ class Solo:
         """Begin no further step. Steps under way are finished; the rest is for `resume`."""
         self._shop.closing.set()
 
-    def drive(self, watch: Watch | None = None) -> Status:
+    def drive(self, watch: Watch | None = None, once: bool = False) -> Status:
         """Advance every shard to its end and merge.
 
         Args:
             watch: called with the status about twice a second.
+            once: look at each shard one time, plan a round or merge if that is due, and leave; at once if another
+                process drives the run.
 
         Raises:
             RunStopped: a person is needed; all that was learned is recorded.
         """
+        self._once = once
         try:
             return self._drive_alone(watch)
         except RunStopped as error:
@@ -247,26 +174,31 @@ class Solo:
                     lift_stop(self._shop.files)
                     yield
                     return
-            if watch:
+            if watch or self._once:
                 self._shop.load()
                 self._waiting = dict.fromkeys(self._shop.records, "another process drives this run; this one watches")
+            if watch:
                 watch(self.status())
+            if self._once:
+                self.close()
             self._shop.closing.wait(JOIN_SECONDS)
         yield
 
     def _drive(self, watch: Watch | None) -> Status:
-        shop = self._shop
+        shop, looked = self._shop, False
         while not shop.closing.is_set():
             shop.load()
             shop.heed()
             unfinished = [record for record in shop.records.values() if record.state is not ShardState.COLLECTED]
             unfinished.sort(key=lambda record: (record.state is ShardState.PLANNED, record.shard))
-            if unfinished and shop.order == "pause" and {record.state for record in unfinished} <= UNSENT:
-                break  # what ran is collected
+            held_back = shop.order == "pause" and {record.state for record in unfinished} <= UNSENT
+            if unfinished and (held_back or (self._once and looked)):
+                break
+            looked = True
             if unfinished:
                 begun = [(0.0, record.shard) for record in unfinished if record.state is not ShardState.PLANNED]
                 planned = (record.shard for record in unfinished if record.state is ShardState.PLANNED)
-                self._advance_all(_Due(deque(planned), begun), watch)
+                self._advance_all(Agenda(deque(planned), begun, once=self._once), watch)
             elif shop.files.is_finished():
                 break
             elif not begin_round(shop):
@@ -276,7 +208,7 @@ class Solo:
             watch(status)
         return status
 
-    def _advance_all(self, due: _Due, watch: Watch | None) -> None:
+    def _advance_all(self, due: Agenda, watch: Watch | None) -> None:
         self._waiting, self._until = due.reasons, due.until
         under_way: dict[Future[Verdict], int] = {}
         last_glance = last_round = self._clock.boottime()
@@ -296,7 +228,7 @@ class Solo:
                 while len(under_way) < THREADS and (shard := due.pop(now, self._choose)) is not None:
                     under_way[threads.submit(advance, self._shop, shard)] = shard
                 may_begin = (due.backlog or due.parked) and self._shop.order != "pause"
-                if not (under_way or due.timed or may_begin):
+                if not under_way and (self._once or not (due.timed or may_begin)):
                     return
                 if now - last_round >= ROUND_SECONDS and NEXT_ROUND not in under_way.values():
                     last_round = now
@@ -352,7 +284,7 @@ class Solo:
             self._reordered.set()
         return Stop()
 
-    def _begin_round(self, due: _Due) -> Verdict:
+    def _begin_round(self, due: Agenda) -> Verdict:
         """Plan the next round while shards of this one are under way."""
         known = len(self._shop.plan)
         begin_round(self._shop)

@@ -12,8 +12,13 @@ from gemini_batch.config import Options
 from gemini_batch.errors import RunStopped
 
 
-def drive(files: Any, settings: Options, as_json: bool, detach: bool = False) -> NoReturn:
-    """Take a run to its end, or until interrupted, and exit by the contract."""
+def drive(files: Any, settings: Options, as_json: bool, detach: bool = False, once: bool = False) -> NoReturn:
+    """Take a run to its end, or until interrupted, and exit by the contract.
+
+    Args:
+        detach: leave it to a fleet.
+        once: do what is due now, and leave.
+    """
     from gemini_batch import runs  # noqa: PLC0415
     from gemini_batch.access import record_of  # noqa: PLC0415
 
@@ -23,7 +28,7 @@ def drive(files: Any, settings: Options, as_json: bool, detach: bool = False) ->
     driver = runs.driver(files, settings)
     if detach:
         _detach(driver, 0, as_json)
-    follow(driver, settings, as_json)
+    follow(driver, settings, as_json, once=once)
 
 
 def follow(driver: Any, settings: Options, as_json: bool, **how: Any) -> NoReturn:

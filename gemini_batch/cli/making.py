@@ -77,12 +77,19 @@ def submit(
 
 @app.command()
 @with_options(OPERATIONAL | {"project"})
-def resume(run: RunName = None, config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
-    """Go on with a run, whatever ended it."""
+def resume(
+    run: RunName = None,
+    once: Annotated[bool, typer.Option("--once", help="do what is due now and exit 4, for cron")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    *,
+    options: dict[str, Any],
+) -> None:
+    """Go on with a run, whatever ended it. Lifts a pause; ends a cancelling that somebody began."""
     from gemini_batch import runs  # noqa: PLC0415
 
     settings = resolve(options, config)
-    drive(runs.find(run, settings.runs), settings, as_json)
+    drive(runs.find(run, settings.runs), settings, as_json, once=once)
 
 
 @app.command()

@@ -102,14 +102,18 @@ class Watcher:
         """Stop watching."""
         self._closing.set()
 
-    def drive(self, watch: Callable[[Status], None] | None = None, timeout: float = inf) -> Status:
+    def drive(self, watch: Callable[[Status], None] | None = None, timeout: float = inf, once: bool = False) -> Status:
         """Watch until the run is over, for `timeout` seconds, or until `close`. One that is paused is left when nothing
         of it is in flight, except by who only looks: somebody may go on with it.
+
+        Args:
+            watch: called with the status about once a second.
+            once: look one time.
 
         Raises:
             RunStopped: a person is needed.
         """
-        deadline = self._clock.boottime() + timeout
+        deadline = self._clock.boottime() + (0.0 if once else timeout)
         while True:
             status = self.status()
             if watch:
