@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gemini_batch.errors import BadInput
 from gemini_batch.inputs import read_text
+from gemini_batch.logs import LogFormat, LogLevel
 from gemini_batch.records import Limits, Tier
 
 GOOGLE = "https://generativelanguage.googleapis.com"
@@ -140,6 +141,9 @@ class Options(BaseModel):
         "0", pattern=r"^\d+(\.\d+)?%?$", description="failures that still exit 0: 0.5% or a number"
     )
 
+    log_level: LogLevel = Field("info", description="least that is told on stderr of what happens")
+    log_format: LogFormat = Field("text", description="words for people, or an object a line, on stderr")
+
     @field_validator("allow_failed", "runs", "out", "tier", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
@@ -192,10 +196,13 @@ GENERATION = frozenset(
 )  # fmt: skip
 """Options that say how an answer is made."""
 
-OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema"})
+OF_CALLS = frozenset({"log_level", "log_format"})
+"""Options that every command takes."""
+
+OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema", "log_format"})
 """Options that a worker takes."""
 
-OF_RUNS = frozenset(Options.model_fields) - {"allow_schema"}
+OF_RUNS = frozenset(Options.model_fields) - {"allow_schema"} - OF_CALLS
 """Options that `plan` and `submit` take."""
 
 

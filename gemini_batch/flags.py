@@ -1,27 +1,47 @@
 """The options of the command as flags: declared once, in `config.Options`; a few are of the command alone."""
 
 import inspect
+import os
 from collections.abc import Callable
 from functools import wraps
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
-from gemini_batch.config import OF_RUNS, Options, option_name
+from gemini_batch.config import OF_CALLS, OF_RUNS, Options, option_name, variable
+from gemini_batch.ledger.places import is_url
+from gemini_batch.rundir import RUN
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Ids of runs below the root, for a shell. A root at a URL would take too long."""
+    root = os.environ.get(variable("runs"), Options.model_fields["runs"].default)
+    if is_url(root):
+        return []
+    return sorted(path.parent.name for path in Path(root).glob(f"{escape(incomplete)}*/{RUN}"))
+
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
-ManifestPath = Annotated[str, typer.Argument(help="path or URL of a Parquet, JSONL or Arrow file of prompts")]
+ManifestPath = Annotated[
+    str, typer.Argument(metavar="MANIFEST", help="path or URL of a Parquet, JSONL or Arrow file of prompts")
+]
 RunName = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="path, URL or id; the newest below --runs if not given")
+    str | None,
+    typer.Argument(
+        metavar="RUN", help="path, URL or id; the newest below --runs if not given", autocompletion=complete_run
+    ),
 ]
 
 
-def with_options(only: frozenset[str] = OF_RUNS) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_options(
+    only: frozenset[str] = OF_RUNS, of_calls: frozenset[str] = OF_CALLS
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command a flag for each of these fields of `Options`, passed on as the dict `options`."""
-    fields = {name: field for name, field in Options.model_fields.items() if name in only}
+    fields = {name: field for name, field in Options.model_fields.items() if name in only | of_calls}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
@@ -52,7 +72,7 @@ def _flag(name: str) -> Any:
     if field.annotation is bool:
         return Annotated[bool | None, typer.Option(flag, help=about)]
     if get_origin(field.annotation) is tuple:
-        return Annotated[list[str] | None, typer.Option(flag, help=about)]
+        return Annotated[list[str] | None, typer.Option(flag, help=about, metavar=_metavar(field))]
     return Annotated[str | None, typer.Option(flag, help=about, metavar=_metavar(field))]
 
 

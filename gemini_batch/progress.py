@@ -23,6 +23,10 @@ RATE_SECONDS = 30.0
 """Rows/s is the mean over this long."""
 
 
+LOGGED = ("state", "reason", "rows", "shards", "waiting", "jobs", "cost_usd")
+"""Of a status, what a line of a log holds."""
+
+
 class Progress(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -100,7 +104,26 @@ class PlainProgress:
         if status["state"] != state or now - told_at >= pause:
             self._told |= new
             self._last = (status["state"], now)
-            self._console.print(line(status, rate), soft_wrap=True, highlight=False, markup=False)
+            self._tell(status, rate)
+
+    def _tell(self, status: Status, rate: float) -> None:
+        self._console.print(line(status, rate), soft_wrap=True, highlight=False, markup=False)
+
+
+class LoggedProgress(PlainProgress):
+    """The same for programs: the line, and what it is made of.
+
+    Args:
+        say: takes the line, and what else is known by name.
+    """
+
+    def __init__(self, say: Callable[..., None], clock: Clock) -> None:
+        super().__init__(Console(quiet=True), clock)
+        self._say = say
+
+    def _tell(self, status: Status, rate: float) -> None:
+        told = {"run": status["run_id"], **{name: status[name] for name in LOGGED}, "rows_per_second": round(rate, 3)}
+        self._say(line(status, rate), **told)
 
 
 def rows_done(status: Status) -> int:

@@ -5,14 +5,17 @@ Everything it needs comes from the environment (`GEMINI_BATCH_BROKER_URL`, `GEMI
 opens nothing: a worker forks.
 """
 
+import logging
 import os
 from typing import Any
 
 from celery import Celery
+from celery.signals import after_setup_logger, after_setup_task_logger
 
 from gemini_batch.config import resolve
 from gemini_batch.fleet.broker import SOCKET_SECONDS, Broker, read_broker
 from gemini_batch.fleet.messages import AFTER, FIRST, PREFIX, QUEUE, SEPARATOR
+from gemini_batch.logs import JsonFormatter
 from workers.gate import install
 
 TASK_SECONDS = 4 * 3600
@@ -62,5 +65,16 @@ for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE
     os.environ.pop(name, None)
 install()
 options = resolve({})
+
+
+@after_setup_logger.connect(weak=False)
+@after_setup_task_logger.connect(weak=False)
+def log_as_told(logger: logging.Logger, **_: Any) -> None:
+    """Celery sets up logging by itself; `--log-format json` changes what a line looks like."""
+    if options.log_format == "json":
+        for handler in logger.handlers:
+            handler.setFormatter(JsonFormatter())
+
+
 app = Celery("gemini-batch", include=["workers.tasks"])
 app.conf.update(settings(read_broker(options.broker) if options.broker else None))

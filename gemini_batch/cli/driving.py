@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from gemini_batch.cli.app import EXIT_SOME_FAILED, Interrupted, err, plain
+from gemini_batch.cli.app import EXIT_SOME_FAILED, Interrupted, err, logs_json, say
 from gemini_batch.config import Options
 from gemini_batch.errors import RunStopped
 
@@ -24,7 +24,7 @@ def drive(files: Any, settings: Options, as_json: bool, detach: bool = False, on
 
     record = record_of(files)
     if not files.is_finished():
-        err.print(f"run {record.run_id} in {plain(files.store.url)}", highlight=False, soft_wrap=True)
+        say(f"run {record.run_id} in {files.store.url}", run=record.run_id)
     driver = runs.driver(files, settings)
     if detach:
         _detach(driver, 0, as_json)
@@ -37,11 +37,8 @@ def follow(driver: Any, settings: Options, as_json: bool, **how: Any) -> NoRetur
     Args:
         how: passed on to `drive`.
     """
-    from gemini_batch.clock import SystemClock  # noqa: PLC0415
-    from gemini_batch.progress import progress_for  # noqa: PLC0415
-
     try:
-        with progress_for(err, SystemClock()) as watch:
+        with progress() as watch:
             final = driver.drive(watch, **how)
     except RunStopped:
         if as_json:
@@ -52,11 +49,19 @@ def follow(driver: Any, settings: Options, as_json: bool, **how: Any) -> NoRetur
     _finish(final, settings, as_json)
 
 
+def progress() -> Any:
+    """Progress for whoever reads stderr."""
+    from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.progress import LoggedProgress, progress_for  # noqa: PLC0415
+
+    return LoggedProgress(say, SystemClock()) if logs_json() else progress_for(err, SystemClock())
+
+
 def _detach(driver: Any, code: int, as_json: bool) -> NoReturn:
     """Leave, whatever is under way: nothing that matters is in memory alone."""
     driver.close()
     run = driver.status()
-    err.print(f"\n{driver.farewell} {plain(run['run'])}", highlight=False, soft_wrap=True)
+    say(f"\n{driver.farewell} {run['run']}", run=run["run_id"])
     if as_json:
         typer.echo(json.dumps({**run, "exit_code": code}))
     sys.stdout.flush()
@@ -72,7 +77,7 @@ def _finish(final: dict[str, Any], settings: Options, as_json: bool) -> NoReturn
         typer.echo(json.dumps(final))
     else:
         for text in told(final):
-            err.print(plain(text), highlight=False, soft_wrap=True)
+            say(text)
     sys.exit(final["exit_code"])
 
 

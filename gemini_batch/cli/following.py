@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.cli.app import EXIT_NOT_FINISHED, EXIT_STOPPED, app, err, printable
-from gemini_batch.cli.driving import follow, told
-from gemini_batch.config import resolve
+from gemini_batch.cli.app import EXIT_NOT_FINISHED, EXIT_STOPPED, app, printable, read_options
+from gemini_batch.cli.driving import follow, progress, told
+from gemini_batch.cli.examples import epilog
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.flags import AsJson, Config, RunName, with_options
 
 
-@app.command()
+@app.command(epilog=epilog("status"))
 @with_options(frozenset({"runs", "broker"}))
 def status(
     run: RunName = None,
@@ -27,10 +27,10 @@ def status(
     *,
     options: dict[str, Any],
 ) -> None:
-    """How a run stands, by its directory; with --broker also which workers there are and what troubles them."""
+    """How a run stands. With --broker also which workers there are and what troubles them."""
     from gemini_batch import inquiries, runs  # noqa: PLC0415 - the commands import what they need: --help is quick
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     if watch and as_json:
         raise BadInput("--watch is for people; for programs there is: gemini-batch-dist wait RUN --json")
     files = runs.find(run, settings.runs)
@@ -51,14 +51,11 @@ def check_code(status: dict[str, Any]) -> int:
 
 
 def _watch(watcher: Any) -> None:
-    from gemini_batch.clock import SystemClock  # noqa: PLC0415
-    from gemini_batch.progress import progress_for  # noqa: PLC0415
-
-    with suppress(RunStopped), progress_for(err, SystemClock()) as shown:
+    with suppress(RunStopped), progress() as shown:
         watcher.drive(shown)
 
 
-@app.command()
+@app.command(epilog=epilog("wait"))
 @with_options(frozenset({"runs", "broker", "allow_failed"}))
 def wait(
     run: RunName = None,
@@ -71,18 +68,18 @@ def wait(
     """Wait until a run is over, whoever works on it. Does none of the work and needs no key."""
     from gemini_batch import runs  # noqa: PLC0415
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     files = runs.find(run, settings.runs)
     follow(runs.watcher(files, settings, only_looks=True), settings, as_json, timeout=timeout)
 
 
-@app.command()
+@app.command(epilog=epilog("runs"))
 @with_options(frozenset({"runs"}))
 def runs(config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
     """The runs below --runs, the newest first."""
     from gemini_batch import inquiries  # noqa: PLC0415
     from gemini_batch.progress import overview_in_words  # noqa: PLC0415
 
-    found = inquiries.overview(resolve(options, config))
+    found = inquiries.overview(read_options(options, config))
     for text in [json.dumps({"runs": found})] if as_json else overview_in_words(found):
         typer.echo(printable(text))

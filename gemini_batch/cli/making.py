@@ -7,15 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from gemini_batch.ask import asker, cost_in_words
-from gemini_batch.cli.app import app, err
+from gemini_batch.cli.app import app, err, read_options, say
 from gemini_batch.cli.driving import drive
-from gemini_batch.config import GENERATION, OPERATIONAL, resolve, resolve_account
+from gemini_batch.cli.examples import epilog
+from gemini_batch.config import GENERATION, OPERATIONAL, resolve_account
 from gemini_batch.errors import BadInput
 from gemini_batch.flags import AsJson, Config, ManifestPath, RunName, with_options
 from gemini_batch.fleet.broker import read_broker
 
 
-@app.command()
+@app.command(epilog=epilog("plan"))
 @with_options()
 def plan(
     manifest: ManifestPath,
@@ -32,7 +33,7 @@ def plan(
     from gemini_batch import runs  # noqa: PLC0415 - the commands import what they need, so that --help is quick
     from gemini_batch.simulate import forecast, forecast_in_words  # noqa: PLC0415
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     request = runs.read_request(manifest, settings, resolve_account(settings.project, key_needed=False))
     totals, cost = request.plan.totals(), runs.estimate(request)
     time = forecast(request.plan.shards, request.limits, job_hours) if simulate else None
@@ -52,7 +53,7 @@ def plan(
         typer.echo(f"  {forecast_in_words(time)}")
 
 
-@app.command()
+@app.command(epilog=epilog("submit"))
 @with_options()
 def submit(
     manifest: ManifestPath,
@@ -65,7 +66,7 @@ def submit(
     """Plan, run and merge. The same command again resumes and buys nothing. With --broker, workers do the work."""
     from gemini_batch import runs  # noqa: PLC0415
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     account = resolve_account(settings.project)
     if detach and not settings.broker:
         raise BadInput("--detach needs --broker: without one this process does the work")
@@ -75,7 +76,7 @@ def submit(
     drive(files, settings, as_json, detach)
 
 
-@app.command()
+@app.command(epilog=epilog("resume"))
 @with_options(OPERATIONAL | {"project"})
 def resume(
     run: RunName = None,
@@ -88,11 +89,11 @@ def resume(
     """Go on with a run, whatever ended it. Lifts a pause; ends a cancelling that somebody began."""
     from gemini_batch import runs  # noqa: PLC0415
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     drive(runs.find(run, settings.runs), settings, as_json, once=once)
 
 
-@app.command()
+@app.command(epilog=epilog("retry"))
 @with_options(OPERATIONAL | GENERATION | {"project", "key_column"})
 def retry(
     run: RunName = None,
@@ -107,13 +108,13 @@ def retry(
     *,
     options: dict[str, Any],
 ) -> None:
-    """Buy rows of a finished run again: all that are not ok, or those that are named. What is ok stays."""
+    """Buy rows of a finished run again. All that are not ok, or those that are named; what is ok stays."""
     from gemini_batch import orders, runs  # noqa: PLC0415
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     files = runs.find(run, settings.runs)
     choice = orders.read_choice(status or [], kind or [], keys, replace, settings.key_column)
     rows = orders.retry_rows(files, settings, choice)
     said = "no row is to be bought again" if not rows else f"buying {rows:,} {'row' if rows == 1 else 'rows'} again"
-    err.print(said, highlight=False)
+    say(said)
     drive(files, settings, as_json)

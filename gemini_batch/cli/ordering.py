@@ -5,26 +5,27 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.cli.app import app
+from gemini_batch.cli.app import app, read_options
 from gemini_batch.cli.driving import drive, follow, told
-from gemini_batch.config import Options, resolve
+from gemini_batch.cli.examples import epilog
+from gemini_batch.config import Options
 from gemini_batch.flags import AsJson, Config, RunName, with_options
 
 
-@app.command()
+@app.command(epilog=epilog("pause"))
 @with_options(frozenset({"runs", "broker"}))
 def pause(run: RunName = None, config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
     """Create no more jobs. Those that run are collected; `resume` lifts it."""
     from gemini_batch import orders, runs  # noqa: PLC0415
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     files = runs.find(run, settings.runs)
     orders.pause(files)
     runs.hurry(settings)
     _tell(files, settings, as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("cancel"))
 @with_options(frozenset({"runs", "broker", "project", "allow_failed"}))
 def cancel(
     run: RunName = None,
@@ -36,10 +37,11 @@ def cancel(
     *,
     options: dict[str, Any],
 ) -> None:
-    """Create no more jobs, cancel those that run, keep what they hold, and finish. `retry` may buy the rest."""
+    """End a run early and keep what it has. No more jobs are created, those that run are cancelled and what they hold
+    is collected; the dataset says `cancelled` of the rest, and `retry` may buy it."""
     from gemini_batch import orders, runs  # noqa: PLC0415
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     files = runs.find(run, settings.runs)
     orders.cancel(files)
     runs.hurry(settings)

@@ -6,33 +6,33 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gemini_batch.cli.app import EXIT_FINDINGS, app, err, printable
-from gemini_batch.config import resolve
-from gemini_batch.flags import AsJson, Config, RunName, with_options
+from gemini_batch.cli.app import EXIT_FINDINGS, app, err, printable, read_options
+from gemini_batch.cli.examples import epilog
+from gemini_batch.flags import AsJson, Config, RunName, complete_run, with_options
 
 
-@app.command()
+@app.command(epilog=epilog("explain"))
 @with_options(frozenset({"runs"}))
 def explain(
-    run: Annotated[str, typer.Argument(help="path, URL or id")],
-    index: Annotated[int, typer.Argument(help="of the row, from 0")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="path, URL or id", autocompletion=complete_run)],
+    index: Annotated[int, typer.Argument(metavar="INDEX", help="of the row, from 0")],
     as_json: AsJson = False,
     *,
     options: dict[str, Any],
 ) -> None:
-    """All that is known of a row: what was sent, in which jobs, what came back, how it was read, what it cost."""
+    """All that is known of a row. What was sent, in which jobs, what came back, how it was read, what it cost."""
     from gemini_batch import runs  # noqa: PLC0415
     from gemini_batch.access import record_of  # noqa: PLC0415
     from gemini_batch.explain import explain as explain_row  # noqa: PLC0415
     from gemini_batch.explain import explanation_in_words  # noqa: PLC0415
 
-    files = runs.find(run, resolve(options).runs)
+    files = runs.find(run, read_options(options).runs)
     found = explain_row(files, record_of(files), index)
     for text in [json.dumps(found, default=str)] if as_json else explanation_in_words(found):
         typer.echo(printable(text))
 
 
-@app.command()
+@app.command(epilog=epilog("audit"))
 @with_options(frozenset({"runs", "project"}))
 def audit(
     run: RunName = None,
@@ -46,7 +46,7 @@ def audit(
     from gemini_batch import inquiries, runs  # noqa: PLC0415
     from gemini_batch.audit.report import audit_in_words  # noqa: PLC0415
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     files = runs.find(run, settings.runs)
     with err.status("auditing") as told:
         found = inquiries.audit_run(
@@ -55,14 +55,14 @@ def audit(
     _tell(found, audit_in_words(found), as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("doctor"))
 @with_options(frozenset({"runs", "broker", "project"}))
 def doctor(config: Config = None, as_json: AsJson = False, *, options: dict[str, Any]) -> None:
-    """What the provider holds and no run wants, stuck shards, wrong keys. Changes nothing. Exits 0 if all is well."""
+    """Find what no run wants, stuck shards and wrong keys. Changes nothing. Exits 0 if all is well."""
     from gemini_batch import inquiries  # noqa: PLC0415
     from gemini_batch.doctor.report import diagnosis_in_words  # noqa: PLC0415
 
-    found = inquiries.diagnose(resolve(options, config))
+    found = inquiries.diagnose(read_options(options, config))
     _tell(found, diagnosis_in_words(found), as_json)
 
 

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.cli.app import app, err, plain
-from gemini_batch.config import resolve
+from gemini_batch.cli.app import app, read_options, say
+from gemini_batch.cli.examples import epilog
 from gemini_batch.flags import Config, RunName, with_options
 
 
-@app.command()
+@app.command(epilog=epilog("results"))
 @with_options(frozenset({"runs"}))
 def results(
     run: RunName = None,
@@ -30,9 +30,9 @@ def results(
     from gemini_batch import runs  # noqa: PLC0415
     from gemini_batch.results import Wanted, write_results  # noqa: PLC0415
 
-    files = runs.find(run, resolve(options, config).runs)
+    files = runs.find(run, read_options(options, config).runs)
     wanted = Wanted(frozenset(status or ()), with_input, partial)
     rows = write_results(files, to, wanted, sys.stdout.buffer)
     sys.stdout.buffer.flush()
     if to != "-":
-        err.print(f"{rows:,} {'row' if rows == 1 else 'rows'} in {plain(to)}", highlight=False, soft_wrap=True)
+        say(f"{rows:,} {'row' if rows == 1 else 'rows'} in {to}")

@@ -5,16 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.cli.app import app
-from gemini_batch.config import OF_WORKERS, resolve, resolve_account, variable
+from gemini_batch.cli.app import app, read_options
+from gemini_batch.cli.examples import epilog
+from gemini_batch.config import OF_WORKERS, resolve_account, variable
 from gemini_batch.emulator.command import emulator
 from gemini_batch.errors import BadInput
 from gemini_batch.flags import Config, with_options
 from gemini_batch.fleet.broker import read_broker
 
 
-@app.command(context_settings={"allow_extra_args": True})
-@with_options(OF_WORKERS)
+@app.command(epilog=epilog("worker"), context_settings={"allow_extra_args": True})
+@with_options(OF_WORKERS, of_calls=frozenset())
 def worker(
     context: typer.Context,
     config: Config = None,
@@ -30,7 +31,7 @@ def worker(
     from gemini_batch.clock import SystemClock  # noqa: PLC0415
     from gemini_batch.supervise import Supervisor, worker_command, worker_environment  # noqa: PLC0415
 
-    settings = resolve(options, config)
+    settings = read_options(options, config)
     resolve_account(settings.project)
     if settings.broker is None:
         raise BadInput("a worker needs --broker (or GEMINI_BATCH_BROKER_URL)")
@@ -44,7 +45,7 @@ def worker(
         "--loglevel": loglevel,
     }
     arguments = [f"{flag}={value}" for flag, value in named.items() if value is not None]
-    told = {"broker": settings.broker, "runs": settings.runs, "project": settings.project}
+    told = {name: getattr(settings, name) for name in ("broker", "runs", "project", "log_format")}
     environment = {variable(name): value for name, value in told.items() if value is not None}
     environment[variable("allow_schema")] = ",".join(settings.allow_schema)
     Supervisor(
@@ -54,17 +55,17 @@ def worker(
     ).run()
 
 
-app.command()(emulator)
+app.command(short_help="A Gemini Batch API on this machine, without a key.")(emulator)
 
 
-@app.command()
+@app.command(epilog=epilog("demo"))
 def demo(
     rows: Annotated[int, typer.Option(min=1, help="prompts")] = 10_000,
     keep: Annotated[
         Path | None, typer.Option(help="directory for the manifest and the run; a new one if not given")
     ] = None,
 ) -> None:
-    """10,000 prompts of real text and pictures through the local emulator."""
+    """Send 10,000 prompts through the local emulator. Real text and pictures; no key, no cost."""
     from gemini_batch.demo import run_demo  # noqa: PLC0415
 
     run_demo(rows, keep)

@@ -1,10 +1,14 @@
 """A shard in hand: its newest record, and the one way to change it."""
 
+import logging
 from datetime import timedelta
 
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs import events, stored, tidy
 from gemini_batch.jobs.shop import STAYS_TRUE, Shop
+from gemini_batch.logs import FIELDS
+
+log = logging.getLogger(__name__)
 
 
 class Held:
@@ -26,11 +30,20 @@ class Held:
             raise
         if won and isinstance(event, events.Claimed):
             self._claim = self._record.nonce
+        if won:
+            self._tell(event)
         if won and before.upload and stored.is_superseded(before, event, self._record):
             tidy.discard(self._shop, before.upload, before.requests)
         if not won and isinstance(event, events.Prepared):
             tidy.discard(self._shop, event.upload, event.requests)
         return won
+
+    def _tell(self, event: events.Event) -> None:
+        after = self._record
+        fields = {"run": self._shop.run.run_id, "shard": after.shard, "event": type(event).__name__}
+        fields |= {"state": after.state.value, "version": after.version}
+        text = f"run {fields['run']} shard {after.shard}: {fields['event']}, now {after.state}"
+        log.debug(text, extra={FIELDS: fields})
 
     @property
     def _size(self) -> tuple[int, int]:
