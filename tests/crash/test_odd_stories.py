@@ -22,7 +22,7 @@ READS = ("store.read", "store.exists", "store.names", "store.modified")
 
 CODE = Path(gemini_batch.__file__).parent
 
-NO_STORY = ("emulator/", "gemini/client", "ledger/posix", "ledger/objects", "ledger/store")
+NO_STORY = ("emulator/", "gemini/client", "jobs/paced", "ledger/posix", "ledger/objects", "ledger/store")
 """What is beyond the port, or is the port."""
 
 RECEIVERS = {"store", "_store", "_root", "open_store", "remote"}

@@ -59,12 +59,13 @@ def about(point: str, args: tuple[Any, ...]) -> str:
 
 
 def path_of(frame: FrameType | None) -> list[str]:
-    """The functions of the package that are under way, the innermost first, each as `module:name`."""
+    """The functions of the package that are under way, the innermost first, each as `module:name`. What only paces the
+    calls of the service stands at no place of its own."""
     found = []
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith(PACKAGE) and code.co_name != "announced":
-            module = code.co_filename.removeprefix(PACKAGE).removesuffix(".py")
+        module = code.co_filename.removeprefix(PACKAGE).removesuffix(".py")
+        if code.co_filename.startswith(PACKAGE) and code.co_name != "announced" and module != "jobs/paced":
             found.append(f"{module}:{re.sub(COMPREHENSION, '', code.co_qualname)}")
         frame = frame.f_back
     return found
