@@ -165,6 +165,7 @@ class Solo:
         self._waiting: dict[int, str] = {}
         self._until: dict[str, datetime] = {}
         self._desk_says: str | None = None
+        self._others_seen = False
         self._stopped: str | None = None
 
     farewell = "detached; jobs at the service go on. Finish with:\n  gemini-batch-dist resume"
@@ -294,6 +295,8 @@ class Solo:
     def _choose(self, backlog: deque[int]) -> int | None:
         """The first shard of the backlog that the desk has room for; one that never fits has its turn all the same."""
         shop = self._shop
+        if not self._others_seen and any(record.job for record in list(shop.records.values())):
+            return None  # the pilot may go; how much room there is for more the first listing says
         near = list(islice(backlog, NEAR))
         room = shop.desk.room(shop.applicant(shop.records.get(near[0]) or shop.read(near[0])))
         self._desk_says = room.wait.reason if room.shards < 1 else None
@@ -309,6 +312,7 @@ class Solo:
         shop = self._shop
         with suppress(RemoteError, OSError):
             shop.desk.see(listed(shop.listing(self._clock.boottime()), shop.all_records()))
+        self._others_seen = True
         shop.tell_desk()
         return Stop()
 

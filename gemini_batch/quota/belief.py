@@ -23,9 +23,10 @@ QUIET_SECONDS, LONGEST_QUIET_SECONDS = 60.0, 6 * 3600.0
 GROW_SECONDS = 5.0
 """From a probe that was taken to the next."""
 
-SETTLED, SETTLED_CREATES = 2, 100
+SETTLED, SETTLED_CREATES = 2, 150
 """After so many probes refused in a row, the next waits for so many creates to be taken, or for the longest quiet
-time: fewer than one in a hundred is refused for the sake of learning."""
+time: fewer than one in a hundred is refused for the sake of learning. One refused after some that were taken settles it
+again."""
 
 PROBE_SECONDS = 600.0
 """A probe that is not heard of for so long is nobody's."""
@@ -77,10 +78,13 @@ class Belief(Frozen):
 
     def probe_is_due(self, now: float) -> bool:
         """Whether a job may go over the windows."""
-        if self.probing and now < self.probing_until:
-            return False
+        return now >= self.next_probe and not (self.probing and now < self.probing_until)
+
+    @property
+    def next_probe(self) -> float:
+        """From when on a job may go over the windows, if enough are not taken before."""
         settled = self.confirmed >= SETTLED and self.taken < SETTLED_CREATES
-        return now >= (max(self.probe_at, self.refused_at + LONGEST_QUIET_SECONDS) if settled else self.probe_at)
+        return max(self.probe_at, self.refused_at + LONGEST_QUIET_SECONDS) if settled else self.probe_at
 
     def probed_by(self, name: str, now: float) -> "Belief":
         return self.model_copy(update={"probing": name, "probing_until": now + PROBE_SECONDS})
@@ -98,7 +102,7 @@ class Belief(Frozen):
         if self.probing == name:
             changes |= {
                 "probing": "",
-                "confirmed": 0,
+                "confirmed": min(self.confirmed, SETTLED - 1),
                 "jobs": max(self.jobs, float(jobs)),
                 "tokens": max(self.tokens, tokens),
                 "probe_at": now + GROW_SECONDS * (0.5 + self.spread),
