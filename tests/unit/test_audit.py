@@ -143,9 +143,18 @@ def other(value, more):
     return f"{value}{more}"
 
 
+class Quiet(tuple):
+    """A tuple that Hypothesis does not print with every example."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        return f"{len(self)} items"
+
+
 @pytest.fixture(scope="module", params=["one round", "several rounds"])
 def whole(request, clean, in_rounds):
-    return clean if request.param == "one round" else in_rounds
+    return Quiet(clean if request.param == "one round" else in_rounds)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +162,7 @@ def places(whole):
     """Every value that means something: (None for the run or the shard's number, path)."""
     run, shards = whole
     everything = [(None, run), *enumerate(shards)]
-    return [(where, path) for where, facts in everything for path in leaves(facts) if not is_free(facts, path)]
+    return Quiet((where, path) for where, facts in everything for path in leaves(facts) if not is_free(facts, path))
 
 
 @given(number=st.integers(0, 10**6), more=st.integers(1, 10**6))
