@@ -140,11 +140,13 @@ def reserve(book: SpendRecord, want: Reservation, cap: float) -> SpendRecord | N
 
     A shard has one reservation, its newest. One that is newer than `want` stays, and one that is collected gets none:
     whoever asks is behind the ledger, and its send will not be recorded. Of two for the same send, which one of two
-    workers will make, the higher stays.
+    workers will make, the higher stays, if the cap, which may be a lower one now, allows it.
     """
     mine = held_for(book, want.shard)
-    if (mine and (mine.version, mine.usd) >= (want.version, want.usd)) or want.shard in _counted(book):
+    if (mine and mine.version > want.version) or want.shard in _counted(book):
         return book
+    if mine and mine.version == want.version and mine.usd >= want.usd:
+        return book if committed(book) <= cap + ROUNDING else None
     others = tuple(held for held in book.held if held.shard != want.shard)
     wanted = book.model_copy(update={"held": (*others, want), "cap_usd": cap})
     return wanted if committed(wanted) <= cap + ROUNDING else None

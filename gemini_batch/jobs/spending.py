@@ -58,12 +58,13 @@ class _Spending:
                 want = self._want(settled)
                 wanted = budget.reserve(settled, want, self._cap)
                 if wanted is None:  # the ledger may know more than this process has seen
-                    book = _settled(shop, _read_held(shop, book))
-                    want = self._want(book)
-                    wanted = budget.reserve(book, want, self._cap)
+                    settled = _settled(shop, _read_held(shop, book))
+                    want = self._want(settled)
+                    wanted = budget.reserve(settled, want, self._cap)
                 if wanted is None:
-                    return None, self._wait_or_stop(book, want)
-                if look_only or wanted == _last(shop) or _append(shop, wanted, "Reserved"):
+                    return None, self._wait_or_stop(settled, want)
+                cause = "Settled" if wanted == settled else "Reserved"
+                if look_only or wanted == _last(shop) or _append(shop, wanted, cause):
                     held = budget.held_for(wanted, self._record.shard)
                     return held.usd if held else None, None
 

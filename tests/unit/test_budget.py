@@ -162,6 +162,13 @@ class AnyOrder(RuleBasedStateMachine):
 TestAnyOrder = AnyOrder.TestCase
 
 
+def test_a_reservation_whose_maker_died_does_not_pass_a_cap_that_is_lower_now():
+    book = SpendRecord(held=(Reservation(shard=0, version=1, usd=8.0),))
+    want = Reservation(shard=0, version=1, usd=8.0)
+    assert budget.reserve(book, want, 10.0) == book
+    assert budget.reserve(book, want, 1.0) is None
+
+
 # --- a run that had no cap --------------------------------------------------------------------------------------------
 
 
