@@ -83,7 +83,7 @@ def test_a_run_stops_at_its_cap_and_a_larger_one_finishes_it(
     stopped = submit("--max-cost", "1")
     assert (stopped.code, stopped.json["state"]) == (1, "stopped"), stopped.err
     assert "a larger --max-cost" in stopped.json["reason"]
-    assert [one["fix"].rpartition("/")[2] for one in stopped.json["problems"]] == ["run --max-cost USD"]
+    assert [one["fix"] for one in stopped.json["problems"]] == ["gemini-batch-dist resume run --max-cost USD"]
     assert stopped.json["problems"] == cli("status", "run", "--json").json["problems"]
     cost, rows = stopped.json["cost_usd"], stopped.json["rows"]
     assert (cost["cap"], cost["reserved"]) == (1.0, 0.0)
