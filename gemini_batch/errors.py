@@ -71,7 +71,11 @@ class Unavailable(RemoteError):
 
 
 class Throttled(RemoteError):
-    """429. The service gives no time to come back (python-genai #1901)."""
+    """429. The service gives no time to come back (python-genai #1901); `wait` is ours, in seconds, if there is one."""
+
+    def __init__(self, message: str, code: int = 0, wait: float | None = None) -> None:
+        super().__init__(message, code)
+        self.wait = wait
 
 
 class NotFound(RemoteError):

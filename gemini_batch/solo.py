@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from threading import Event
 
-from gemini_batch.clock import Clock, SystemClock
+from gemini_batch.clock import Clock, SystemClock, fraction
 from gemini_batch.cpu import InProcess, ProcessPool
 from gemini_batch.errors import BadInput, RemoteError, RunStopped
 from gemini_batch.finish import begin_round, due_batches, finish
@@ -24,10 +24,12 @@ from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.lifecycle import backoff
 from gemini_batch.jobs.others import listed
+from gemini_batch.jobs.paced import Paced
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import AwaitDesk, Stop, Verdict
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk, MemoryBooks
+from gemini_batch.quota.gates import MemoryGates
 from gemini_batch.records import Limits, ShardPlan, ShardState
 from gemini_batch.standing import lift_stop, stop
 from gemini_batch.status import Status, summarise
@@ -153,7 +155,7 @@ class Solo:
             limits=limits,
             files=files,
             plan=plan,
-            remote=remote,
+            remote=Paced(remote, MemoryGates(self._clock.boottime, fraction)),
             desk=Desk(MemoryBooks(lambda: self._clock.now().timestamp()), run, limits),
             pool=self._pool,
             clock=self._clock,
@@ -163,6 +165,7 @@ class Solo:
         self._waiting: dict[int, str] = {}
         self._until: dict[str, datetime] = {}
         self._desk_says: str | None = None
+        self._others_seen = False
         self._stopped: RunStopped | None = None
 
     farewell = "detached; jobs at the service go on. Finish with:\n  gemini-batch-dist resume"
@@ -293,6 +296,8 @@ class Solo:
     def _choose(self, backlog: deque[int]) -> int | None:
         """The first shard of the backlog that the desk has room for; one that never fits has its turn all the same."""
         shop = self._shop
+        if not self._others_seen and any(record.job for record in list(shop.records.values())):
+            return None  # the pilot may go; how much room there is for more the first listing says
         near = list(islice(backlog, NEAR))
         room = shop.desk.room(shop.applicant(shop.records.get(near[0]) or shop.read(near[0])))
         self._desk_says = room.wait.reason if room.shards < 1 else None
@@ -308,6 +313,7 @@ class Solo:
         shop = self._shop
         with suppress(RemoteError, OSError):
             shop.desk.see(listed(shop.listing(self._clock.boottime()), shop.all_records()))
+        self._others_seen = True
         shop.tell_desk()
         return Stop()
 

@@ -20,6 +20,7 @@ from redis.lock import Lock
 
 from gemini_batch.fleet.due import Wake
 from gemini_batch.fleet.messages import PREFIX
+from gemini_batch.quota.gates import Pause
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,6 +34,9 @@ FORGET_SECONDS = 86_400
 BEAT_SECONDS = 10.0
 SILENT_SECONDS = 60
 """A worker that missed this many seconds of heartbeats is gone."""
+
+PAUSE_SECONDS = 3600
+"""A pause of which nothing is heard for so long is forgotten: longer than the longest."""
 
 PROBLEM_SECONDS = 600
 """A worker says again what is wrong with it at every sweep it runs."""
@@ -175,6 +179,19 @@ class Hints:
         holder = self._client.get(_key(what))
         return holder.decode() if holder else None
 
+    @_or((None, 0.0))
+    def pause(self, kind: str, project: str) -> tuple[Pause | None, float]:
+        """Since when a kind of call is not made, and Redis's time."""
+        value = self._client.get(_key("pause", project, kind))
+        return (Pause.model_validate_json(value) if value else None), self._now()
+
+    @_or(None)
+    def keep_pause(self, kind: str, project: str, pause: Pause | None) -> None:
+        if pause is None:
+            self._client.delete(_key("pause", project, kind))
+        else:
+            self._client.set(_key("pause", project, kind), pause.model_dump_json(), ex=PAUSE_SECONDS)
+
     @_or(math.inf)
     def count(self, what: str, *of: object, seconds: int) -> float:
         """How often something has happened in so many seconds, this time included."""
@@ -275,8 +292,8 @@ def _readable(found: dict[bytes, bytes]) -> Iterator[tuple[int, Wake]]:
 
 
 def _read_wake(value: bytes) -> Wake:
-    began, until, failures, reason, *more = orjson.loads(value)
-    known = more[0] if more else None
+    found = orjson.loads(value)
+    began, until, failures, reason, known = found if len(found) == 5 else (*found, None)
     return Wake(float(began), float(until), int(failures), str(reason), None if known is None else float(known))
 
 

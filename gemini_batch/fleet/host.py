@@ -20,12 +20,14 @@ from gemini_batch.cpu import InProcess
 from gemini_batch.errors import BadInput, GeminiBatchError, RemoteError, RunStopped
 from gemini_batch.finish import begin_round, finish
 from gemini_batch.fleet.broker import Broker
+from gemini_batch.fleet.gates import HintedGates
 from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.messages import ADVANCE, MERGE, Doorbell, Ring, read
 from gemini_batch.fleet.registry import Registry
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.jobs.advance import record_overdue, work
 from gemini_batch.jobs.lifecycle import backoff
+from gemini_batch.jobs.paced import Paced
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import AwaitDesk, Rest, Stop, Verdict
 from gemini_batch.ledger.places import join, open_store
@@ -95,7 +97,7 @@ class Host:
     def remote(self) -> Remote:
         from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
 
-        return GeminiClient(self.serving.account)
+        return Paced(GeminiClient(self.serving.account), HintedGates(self.hints, self.serving.account.project))
 
     @cached_property
     def books(self) -> RedisBooks:

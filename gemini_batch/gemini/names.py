@@ -4,6 +4,7 @@ In: a display name. Out: the run and the shard it was made for, or None for what
 id may begin with another's (`--fresh`, `--out`), so a prefix alone does not tell whose a job is.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ OUR_PREFIX = "gbd-"
 
 _PLACE = r"gbd-(?P<run>.+)-(?P<shard>[0-9]{6,7})"
 _JOB = re.compile(rf"{_PLACE}-(?P<send>[0-9]+)-(?P<digest>[0-9a-f]{{16}})")
-_FILE = re.compile(rf"{_PLACE}-(?:input|[0-9a-f]{{16}})")
+_FILE = re.compile(rf"{_PLACE}-(?:(?P<mark>[0-9a-f]{{8}})-)?(?:input|[0-9a-f]{{16}})")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,13 @@ class Made:
 
     run: str
     shard: int
+    mark: str = ""
+    """Of a file: tells the run from others with its id, such as the same question asked in another directory."""
+
+
+def mark_of(nonce: str) -> str:
+    """What marks the files of the run with that nonce."""
+    return hashlib.sha256(nonce.encode()).hexdigest()[:8]
 
 
 def read_job_name(display_name: str) -> Made | None:
@@ -33,4 +41,4 @@ def read_file_name(display_name: str) -> Made | None:
 
 def _read(form: re.Pattern[str], display_name: str) -> Made | None:
     found = form.fullmatch(display_name)
-    return Made(found["run"], int(found["shard"])) if found else None
+    return Made(found["run"], int(found["shard"]), found.groupdict().get("mark") or "") if found else None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
-from gemini_batch.errors import Denied, RemoteError, RunStopped
+from gemini_batch.errors import Denied, RemoteError, RunStopped, Throttled
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.looking import Looking
@@ -20,6 +20,10 @@ from gemini_batch.jobs.spending import may_spend
 from gemini_batch.jobs.twins import end_twins
 from gemini_batch.jobs.verdicts import AwaitDesk, Outcome, Rest, Stop, Verdict
 from gemini_batch.records import ShardRecord
+
+SOON_SECONDS, LATE_SECONDS = 0.5, 5.0
+"""Between two tries at a call that nobody makes after a 429. Trying costs no call, and one that is taken opens the way
+for all."""
 
 
 def advance(shop: Shop, shard: int) -> Verdict:
@@ -70,6 +74,9 @@ def _guarded(go: Callable[[], Verdict]) -> Verdict:
         return go()
     except Denied as error:
         raise RunStopped(f"the service refuses the key, the project or the model: {error}") from None
+    except Throttled as error:
+        delay = None if error.wait is None else timedelta(seconds=min(max(error.wait, SOON_SECONDS), LATE_SECONDS))
+        return Rest(f"the service: {error}", delay)
     except RemoteError as error:
         return Rest(f"the service: {error}")
     except OSError as error:

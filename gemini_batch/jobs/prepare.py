@@ -75,7 +75,7 @@ def _giving_room(shop: Shop, shard: int) -> Iterator[None]:
 
 
 def _upload(shop: Shop, shard: int, lines: Path, encoded: Encoded) -> StoredFile:
-    stored = shop.remote.upload(lines, shop.remote_name(shard, "input"), "jsonl")
+    stored = shop.remote.upload(lines, shop.file_name(shard, "input"), "jsonl")
     if stored.size_bytes not in (None, encoded.size_bytes):
         raise Unavailable(f"the upload has {stored.size_bytes:,} bytes, {encoded.size_bytes:,} were sent")
     return stored
@@ -103,7 +103,7 @@ def _encode(shop: Shop, shard: int, task: EncodeTask) -> tuple[Encoded, list[Sto
     """
 
     def upload(item: ToUpload) -> None:
-        path, name = task.media / item.sha256, shop.remote_name(shard, item.sha256[:16])
+        path, name = task.media / item.sha256, shop.file_name(shard, item.sha256[:16])
         stored = shop.remote.upload(path, name, item.mime_type)
         known.files[item.sha256] = replace(stored, size_bytes=path.stat().st_size)
 

@@ -16,6 +16,7 @@ import orjson
 from gemini_batch import rundir
 from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.errors import IllegalTransition
+from gemini_batch.gemini.names import mark_of
 from gemini_batch.gemini.remote import Listing, Remote, StoredFile
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.learnt import Learnt
@@ -118,6 +119,10 @@ class Shop:
         self.said = self.files.controls().last(self.said)
         if self.said:
             self.limits = self.desk.limits = self.said.limits
+
+    def file_name(self, shard: int, what: str) -> str:
+        """Display name of an upload."""
+        return self.remote_name(shard, f"{mark_of(self.run.nonce)}-{what}")
 
     def last(self, shard: int) -> ShardRecord:
         """The shard's newest record, read from the ledger; the desk is told."""

@@ -12,12 +12,12 @@ import orjson
 
 from gemini_batch import rundir
 from gemini_batch.errors import Denied, NotFound, Refused, RemoteError
-from gemini_batch.gemini.names import read_file_name
+from gemini_batch.gemini.names import mark_of, read_file_name
 from gemini_batch.gemini.remote import Remote, StoredFile
 from gemini_batch.jobs import stored
 from gemini_batch.jobs.events import FilesDeleted
 from gemini_batch.jobs.shop import Shop
-from gemini_batch.records import Job, ShardRecord, ShardState, Upload
+from gemini_batch.records import Job, RunRecord, ShardRecord, ShardState, Upload
 
 DELETES_AT_ONCE = 8
 FORBIDDEN = 403
@@ -78,7 +78,7 @@ def end_files(shop: Shop) -> None:
     except RemoteError:
         return
     records = _collected(shop)  # read after the list: a file of a shard that is planned meanwhile is not in it
-    theirs = {name: shard for name, shard in _files_of(shop.run.run_id, listed) if shard in records}
+    theirs = {name: shard for name, shard in _files_of(shop.run, listed) if shard in records}
     left = delete(shop.remote, list(theirs))
     keeping = {theirs[name] for name in left}
     for shard, record in records.items():
@@ -88,10 +88,11 @@ def end_files(shop: Shop) -> None:
             shop.save(record, gone)
 
 
-def _files_of(run_id: str, listed: Sequence[StoredFile]) -> list[tuple[str, int]]:
-    """The run's among the files of a project, with their shards. An id may begin with another one's."""
+def _files_of(run: RunRecord, listed: Sequence[StoredFile]) -> list[tuple[str, int]]:
+    """The run's among the files of a project, with their shards. An id may begin with another one's, and whoever asks
+    the same in another directory has the same id."""
     made = [(file.name, read_file_name(file.display_name)) for file in listed]
-    return [(name, of.shard) for name, of in made if of and of.run == run_id]
+    return [(name, of.shard) for name, of in made if of and (of.run, of.mark) == (run.run_id, mark_of(run.nonce))]
 
 
 def _collected(shop: Shop) -> dict[int, ShardRecord]:

@@ -23,9 +23,10 @@ QUIET_SECONDS, LONGEST_QUIET_SECONDS = 60.0, 6 * 3600.0
 GROW_SECONDS = 5.0
 """From a probe that was taken to the next."""
 
-SETTLED, SETTLED_CREATES = 2, 100
+SETTLED, SETTLED_CREATES = 2, 150
 """After so many probes refused in a row, the next waits for so many creates to be taken, or for the longest quiet
-time: fewer than one in a hundred is refused for the sake of learning."""
+time: fewer than one in a hundred is refused for the sake of learning. One refused after some that were taken settles it
+again."""
 
 PROBE_SECONDS = 600.0
 """A probe that is not heard of for so long is nobody's."""
@@ -65,6 +66,9 @@ class Belief(Frozen):
     probing_until: float = 0.0
     spread: float = 0.5
     """Of the last refusal, 0 to 1: what sets the probes of fleets apart."""
+    splits: int = 0
+    """Shards that were split since a create was taken: each makes the next wait for twice as long, since it is ever
+    less likely that size is what they are refused for."""
     alone: dict[str, Alone] = Field(default_factory=dict)
 
     def holds(self, jobs: int, tokens: float, more: float) -> bool:
@@ -74,10 +78,13 @@ class Belief(Frozen):
 
     def probe_is_due(self, now: float) -> bool:
         """Whether a job may go over the windows."""
-        if self.probing and now < self.probing_until:
-            return False
+        return now >= self.next_probe and not (self.probing and now < self.probing_until)
+
+    @property
+    def next_probe(self) -> float:
+        """From when on a job may go over the windows, if enough are not taken before."""
         settled = self.confirmed >= SETTLED and self.taken < SETTLED_CREATES
-        return now >= (max(self.probe_at, self.refused_at + LONGEST_QUIET_SECONDS) if settled else self.probe_at)
+        return max(self.probe_at, self.refused_at + LONGEST_QUIET_SECONDS) if settled else self.probe_at
 
     def probed_by(self, name: str, now: float) -> "Belief":
         return self.model_copy(update={"probing": name, "probing_until": now + PROBE_SECONDS})
@@ -89,13 +96,13 @@ class Belief(Frozen):
     def after_taken(self, name: str, jobs: int, tokens: float, now: float) -> "Belief":
         """A create was taken; `jobs` and `tokens` are in flight with it. One that was refused before and is in flight
         after all shows that there was room."""
-        changes: dict[str, object] = {"refusals": 0, "pause_until": now, "taken": self.taken + 1}
+        changes: dict[str, object] = {"refusals": 0, "pause_until": now, "taken": self.taken + 1, "splits": 0}
         if name in self.alone:
             changes["alone"] = {other: alone for other, alone in self.alone.items() if other != name}
         if self.probing == name:
             changes |= {
                 "probing": "",
-                "confirmed": 0,
+                "confirmed": min(self.confirmed, SETTLED - 1),
                 "jobs": max(self.jobs, float(jobs)),
                 "tokens": max(self.tokens, tokens),
                 "probe_at": now + GROW_SECONDS * (0.5 + self.spread),
@@ -105,7 +112,13 @@ class Belief(Frozen):
     def may_be_too_large(self, name: str, now: float) -> bool:
         """Whether a shard was refused so often with nothing else live that its own size may be at fault."""
         alone = self.alone.get(name)
-        return alone is not None and alone.times >= SPLIT_TIMES and now - alone.since >= SPLIT_SECONDS
+        patience = SPLIT_SECONDS * doubled(self.splits)
+        return alone is not None and alone.times >= SPLIT_TIMES and now - alone.since >= patience
+
+    def after_split(self, name: str) -> "Belief":
+        """A shard is being split."""
+        alone = {other: alone for other, alone in self.alone.items() if other != name}
+        return self.model_copy(update={"splits": self.splits + 1, "alone": alone})
 
 
 def after_refusal(
@@ -130,10 +143,10 @@ def after_refusal(
             jobs=new_jobs, tokens=new_tokens, refusals=0, pause_until=now, probe_at=now, refused_at=now, spread=spread
         )
     confirmed = before.confirmed + was_probe
-    quiet = min(QUIET_SECONDS * _doubled(confirmed), LONGEST_QUIET_SECONDS)
+    quiet = min(QUIET_SECONDS * doubled(confirmed), LONGEST_QUIET_SECONDS)
     fresh = now >= before.pause_until  # of those that were on the wire together one counts
     refusals = before.refusals + 1 if fresh else before.refusals
-    pause = min(PAUSE_SECONDS * _doubled(refusals - 1), LONGEST_PAUSE_SECONDS)
+    pause = min(PAUSE_SECONDS * doubled(refusals - 1), LONGEST_PAUSE_SECONDS)
     return before.model_copy(
         update={
             "jobs": min(before.jobs, new_jobs),
@@ -156,5 +169,5 @@ def _alone(before: dict[str, Alone], name: str, now: float) -> dict[str, Alone]:
     return {**before, name: Alone(since=known.since, times=known.times + 1) if known else Alone(since=now)}
 
 
-def _doubled(times: int) -> float:
+def doubled(times: int) -> float:
     return 2.0 ** min(times, MOST_DOUBLINGS)

@@ -165,6 +165,9 @@ def _follow(book: Book, ledger: Iterable[Applicant], scales: Mapping[str, float]
     for run, scale in (scales or {}).items():
         book.calibrate(run, scale)
     follow_all(book, ledger, now)
+    if scales is not None:  # of runs that have ended nobody asks any more
+        held = {lease.run for lease in book.leases.values()}
+        book.scales = {run: scale for run, scale in book.scales.items() if run in scales or run in held}
 
 
 RECORDS: dict[str, type[Frozen]] = {"leases": Lease, "beliefs": Belief, "uses": Uses, "heads": Waiter}

@@ -111,11 +111,11 @@ def stored_wait(limit: int, used: int, until: float | None) -> Wait:
     return Wait(f"{used:,} of {limit:,} bytes of files are at the service (--max-stored-bytes)", until)
 
 
-def learnt_wait(belief: Belief) -> Wait:
+def learnt_wait(belief: Belief, now: float) -> Wait:
     return Wait(
         f"the service answered 429 beyond {belief.jobs:,.0f} jobs or {belief.tokens:,.0f} tokens in flight; "
         "more is tried after a while",
-        belief.probe_at,
+        belief.next_probe if belief.next_probe > now and not belief.probing else None,
     )
 
 

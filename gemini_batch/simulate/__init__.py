@@ -4,8 +4,8 @@ In: service limits, a distribution of job times, plans. Out: `Simulated`. No net
 scenario always gives the same outcome.
 """
 
-from gemini_batch.simulate.floor import floor_seconds, greedy_seconds
 from gemini_batch.simulate.fleet import Livelock, simulate
+from gemini_batch.simulate.floor import floor_seconds, greedy_seconds
 from gemini_batch.simulate.forecast import MEDIAN_HOURS, Forecast, forecast, forecast_in_words
 from gemini_batch.simulate.scenario import Delays, JobTimes, Offered, Scenario, ServiceLimits, Simulated, drawn_plan
 

@@ -21,7 +21,7 @@ from gemini_batch.jobs.lifecycle import backoff, poll_delay
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import AwaitDesk, Rest, Verdict
 from gemini_batch.quota.book import LEASE_SECONDS
-from gemini_batch.quota.words import Applicant
+from gemini_batch.quota.words import Applicant, ListedJob
 from gemini_batch.records import ShardState
 from gemini_batch.simulate.scenario import Scenario, Simulated
 from gemini_batch.simulate.service import Service, VirtualClock
@@ -32,7 +32,7 @@ S = ShardState
 SWEEP_SECONDS, NEWS_SECONDS, SOONEST_SECONDS = 5.0, 0.3, 0.2
 """As of `fleet/sweep.py` and `fleet/host.py`, which hold clients and so are not imported."""
 
-AWAIT_DESK_SECONDS = 10.0
+AWAIT_DESK_SECONDS, SOONEST_WAKE_SECONDS = 10.0, 0.5
 """As of `fleet/host.py`."""
 
 QUIET_SECONDS = 60.0
@@ -40,6 +40,8 @@ QUIET_SECONDS = 60.0
 
 AHEAD = 100
 """Shards of a run that have yet to begin of which a sweep looks for those that fit; a real one looks at all."""
+
+SIZES = ("rows", "requests", "request_bytes", "tokens")
 
 RENEW_SECONDS = LEASE_SECONDS / 3
 
@@ -73,6 +75,8 @@ class _Run:
     """Begun, and not waiting for its job."""
     running: dict[str, int] = field(default_factory=dict)
     """Shards by their jobs."""
+    fresh: set[str] = field(default_factory=set)
+    """Jobs that no listing has shown yet."""
     busy: set[int] = field(default_factory=set)
     """Rung for, or in a worker's hands."""
     wakes: dict[int, Wake] = field(default_factory=dict)
@@ -106,7 +110,7 @@ class _Fleet:
         self._free = scenario.workers
         self._sweep_at = self._list_at = float("inf")
         self._newest_job = 0.0
-        self._renewed = 0.0
+        self._renewed = -RENEW_SECONDS
         self._freed = False
         self._quiet, self._ask_at = SWEEP_SECONDS, 0.0
         self._ceiling = min(run.limits.poll_interval for run in scenario.runs)
@@ -176,10 +180,12 @@ class _Fleet:
             self._sweep_by(max(min(soonest), self._clock.seconds + SOONEST_SECONDS))
 
     def _renew(self) -> None:
-        """Leases follow the ledger."""
+        """Leases follow the ledger, and what others have is seen anew."""
         if self._clock.seconds - self._renewed < RENEW_SECONDS:
             return
         self._renewed = self._clock.seconds
+        others = [ListedJob(None, live=True)] * self._scenario.service.foreign_jobs
+        self._books.change(lambda book, now: book.see(others, now))
         for run in self._runs:
             for shard in chain(run.begun, run.running.values()):
                 run.shop.desk.follow(run.shop.records[shard], *run.shop.size(shard))
@@ -252,9 +258,11 @@ class _Fleet:
         now, shop = self._clock.seconds, run.shop
         wait, failures = 0.0, 0
         match verdict:
-            case AwaitDesk():
+            case AwaitDesk(_, until):
                 failures = run.wakes[shard].failures + 1 if shard in run.wakes and shard in run.turned_away else 0
-                wait = min(AWAIT_DESK_SECONDS * 2**failures, QUIET_SECONDS)
+                wait = min(AWAIT_DESK_SECONDS * 2 ** min(failures, 9), QUIET_SECONDS)
+                if until:
+                    wait = min(wait, max(SOONEST_WAKE_SECONDS, (until - self._clock.now()).total_seconds()))
                 run.turned_away.add(shard)
             case Rest(_, delay) if delay is None:
                 failures = run.wakes[shard].failures + 1 if shard in run.wakes else 1
@@ -275,6 +283,7 @@ class _Fleet:
         if record.state is S.SUBMITTED and record.job:
             self._unplan(run, shard)
             run.running[record.job.name] = shard
+            run.fresh.add(record.job.name)
             self._newest_job = self._clock.seconds
             self._list_by(self._clock.seconds + NEWS_SECONDS)
         elif record.state is S.COLLECTED:
@@ -302,7 +311,7 @@ class _Fleet:
         self._found.split += 1
         plan, whole = run.shop.plan, run.shop.plan[shard]
         for half in (0, 1):
-            parts = {name: (getattr(whole, name) + half) // 2 for name in ("requests", "request_bytes", "tokens")}
+            parts = {name: (getattr(whole, name) + half) // 2 for name in SIZES}
             number = len(plan)
             plan.append(whole.model_copy(update={**parts, "shard": number, "round": whole.round + 1}))
             run.planned.append(number)
@@ -317,18 +326,23 @@ class _Fleet:
             self._at(at, lambda: self._list(at))
 
     def _list(self, at: float) -> None:
-        """Look at all jobs at once. Those that still run say nothing new."""
+        """Look at all jobs at once. Those that still run say something new once: their requests were read."""
         if at != self._list_at:
             return
         self._list_at = float("inf")
         self._service.settle()
         ended, self._service.ended[:] = set(self._service.ended), []
-        listing = Listing(jobs={}, names=frozenset(), at=self._clock.now())
         for run in self._runs:
-            for name in ended & run.running.keys():
-                shard = run.running.pop(name)
-                look(run.shop, run.shop.records[shard], listing)
-                run.begun.add(shard)
+            news = (ended | run.fresh) & run.running.keys()
+            run.fresh.clear()
+            if not news:
+                continue
+            live = tuple(self._service.get_job(name).job for name in news - ended)
+            listing = Listing(jobs={}, names=frozenset(), at=self._clock.now(), every=live)
+            for name in sorted(news):
+                look(run.shop, run.shop.records[run.running[name]], listing)
+            for name in news & ended:
+                run.begun.add(run.running.pop(name))
                 self._tell(freed=True)
         if any(run.running for run in self._runs):
             self._list_by(self._next_listing())

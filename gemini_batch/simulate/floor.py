@@ -64,8 +64,9 @@ def greedy_seconds(scenario: Scenario) -> float:
             waiting and len(live) < service.live_jobs - service.foreign_jobs and _day_has_room(scenario, created, now)
         ):
             at = bisect_right(waiting, (room, len(scenario.runs), 0))
-            if at == 0:
+            if at == 0 and live:
                 break
+            at = max(at, 1)  # one that is larger than the limit goes alone: it would have to be split
             weight, number, shard = waiting.pop(at - 1)
             room -= weight
             created.append(now)
@@ -87,7 +88,14 @@ def _day_has_room(scenario: Scenario, created: list[float], now: float) -> bool:
     return limit is None or len(created) < limit or created[-limit] <= now - DAY
 
 
-def _next_times(scenario, arrivals, waiting, live, created, now):
+def _next_times(
+    scenario: Scenario,
+    arrivals: list[tuple[float, int]],
+    waiting: list[tuple[float, int, int]],
+    live: list[tuple[float, float]],
+    created: list[float],
+    now: float,
+) -> Iterator[float]:
     if arrivals:
         yield arrivals[-1][0]
     if live:

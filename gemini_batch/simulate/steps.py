@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gemini_batch.errors import RemoteError
-from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs import events, lifecycle, tidy
 from gemini_batch.jobs.advance import _Advance
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import Outcome, Rest, Verdict
@@ -48,8 +48,8 @@ class _SeededDesk(Desk):
         super().__init__(books, run, limits)
         self._thrown = (uniform(seed, nth) for nth in count())
 
-    def refused(self, record: ShardRecord, tokens: int) -> bool:
-        who, spread = self.applicant(record, tokens), next(self._thrown)
+    def refused(self, record: ShardRecord, tokens: int, request_bytes: int = 0) -> bool:
+        who, spread = self.applicant(record, tokens, request_bytes), next(self._thrown)
         return self._books.change(lambda book, now: book.refused(who, now, spread))
 
 
@@ -82,7 +82,7 @@ class _Remote:
 
     def create_job(self, model: str, file_name: str, display_name: str) -> Job:
         shard = int(file_name.rsplit("-", 2)[1])
-        return self._service.create(display_name, self._shards[shard].tokens, self._seconds(shard))
+        return self._service.create(display_name, self._shards[shard], self._seconds(shard))
 
 
 def make_shop(scenario: Scenario, number: int, service: Service, books: VirtualBooks) -> Shop:
@@ -180,8 +180,13 @@ class Steps(_Advance):
             case lifecycle.Prepare():
                 return self._upload()
             case lifecycle.Collect():
-                return events.Collected(Tally(rows=0, by_status={}, by_kind={}, part_sha256=""))
+                return self._collected()
         return super()._perform(command)
+
+    def _collected(self) -> events.Event | None:
+        if (gone := tidy.delete_spent(self._shop, self._record)) and not self._save(gone):
+            return None
+        return events.Collected(Tally(rows=0, by_status={}, by_kind={}, part_sha256=""))
 
     def _upload(self) -> events.Event:
         shard, version = self._record.shard, self._record.version

@@ -177,6 +177,7 @@ def test_plan_counts_and_needs_no_key_and_does_nothing(
 def test_plan_foretells_the_bytes_that_are_sent(cli: Any, manifest: Path, emulator: Any) -> None:
     planned = cli("plan", manifest, *QUICK, "--temperature", "0.5", "--json").json["request_bytes"]
     emulator.fault("result_line_missing", times=10)  # so that only the request files hold bytes
+    emulator.fault("file_delete_503", times="always")
     assert cli("submit", manifest, *QUICK, "--temperature", "0.5", "--max-attempts", "1").code == 3
     assert emulator.stats()["files"]["bytes"] == planned
 

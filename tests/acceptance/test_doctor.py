@@ -14,16 +14,17 @@ def kinds(done: Any) -> set[tuple[str, int | None]]:
     return {(finding["kind"], finding["shard"]) for finding in done.json["findings"]}
 
 
-def test_a_finished_run_leaves_files_at_the_service_that_go_by_themselves_and_then_all_is_well(
+def test_a_finished_run_is_well_but_for_files_that_could_not_be_deleted_and_go_by_themselves(
     cli: Any, emulator: Any, look: Any, folder: Path
 ) -> None:
+    emulator.fault("file_delete_503", times="always")
     assert cli("submit", look.prompts(folder / "m.parquet", 6), *QUICK).code == 0
     before, calls = look.tree(folder / "runs"), emulator.stats()["calls"]
     done = cli("doctor", "--json")
     assert (done.code, done.err) == (1, "")
     assert kinds(done) == {("stored_files", None)}
     run, held = look.only_run(folder / "runs"), done.json["files"]["of_these_runs"]
-    uploads = [look.json(path)["upload"]["size_bytes"] for path in run.glob("ledger/*/000006.json")]
+    uploads = [look.json(path)["upload"]["size_bytes"] for path in run.glob("ledger/*/000004.json")]
     assert held == {"files": 2, "bytes": sum(uploads)}
     assert done.json["findings"][0]["run"] == run.name
     assert done.json["live_jobs"] == {"of_these_runs": 0, "of_runs_not_found_here": 0, "of_other_programs": 0}

@@ -63,6 +63,7 @@ def finished(run: Path, look: Any, emulator: Any) -> Callable[[], None]:
         assert [row["text"] for row in look.rows(run)] == [look.answer(f"Prompt number {i}") for i in range(PROMPTS)]
         assert emulator.bought_twice() == []
         assert (emulator.bought, emulator.creates) == (PROMPTS, SHARDS)
+        assert emulator.files() == [], "uploads are left at the service"
 
     return wait
 
@@ -89,6 +90,7 @@ def test_a_detached_run_goes_on_with_nobody_attached_and_the_same_submit_joins_i
         assert (worker["version"], worker["problem"]) == (__version__, None)
         assert abs(datetime.now(UTC) - datetime.fromisoformat(worker["seen_at"])) < timedelta(minutes=1)
     assert (seen["state"], seen["stalled"], seen["problems"]) == ("running", False, [])
+    look.until(lambda: emulator.creates == SHARDS and len(emulator.files()) == 1, "sweeps delete what jobs have read")
 
     joined = submit(manifest, *HERE)
     look.until(lambda: "run " in joined.said, "the second submit has found the run")

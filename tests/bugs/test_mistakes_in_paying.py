@@ -87,8 +87,8 @@ MISTAKES = {
     ),
     "all shards go ahead before the first is accepted": (
         "gemini_batch.quota.book",
-        "if who.run not in self.proven and self._pilot_under_way(who.run):",
-        "if False:",
+        "return pilot_wait() if run not in self.proven and under_way else None",
+        "return None",
         f"{PAYING}::test_until_a_job_is_accepted_one_shard_goes_ahead_and_its_refusal_stops_the_run",
     ),
     "the SDK retries": (

@@ -12,6 +12,7 @@ from gemini_batch.fleet.broker import read_broker
 from gemini_batch.fleet.due import Wake
 from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.messages import PREFIX
+from gemini_batch.quota.gates import Pause
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -34,7 +35,9 @@ CALLS = {
     "complain": (lambda hints: hints.complain("celery@a", "run", "no schema"), None),
     "workers": (lambda hints: hints.workers("run"), []),
     "explain": (lambda hints: hints.explain("run", "the desk is full"), None),
-    "explanation": (lambda hints: hints.explanation("run"), None),
+    "explanation": (lambda hints: hints.explanation("run"), (None, None)),
+    "pause": (lambda hints: hints.pause("lists", "project"), (None, 0.0)),
+    "keep_pause": (lambda hints: hints.keep_pause("lists", "project", Pause(throttled=1, until=1.0)), None),
     "looked": (lambda hints: hints.looked("run"), None),
     "looked_at": (lambda hints: hints.looked_at("run"), None),
     "forget": (lambda hints: hints.forget("run"), None),
@@ -264,7 +267,7 @@ def test_a_key_of_another_type_is_no_answer(name, hints, valkey):
 
 @pytest.mark.parametrize(
     "value",
-    [b"{", b"null", b'"7x"', b"[]", b"[1,2,3]", b"[1,2,3,4,5]", b'{"host":"a"}', b'["a","b","c","d"]', b"\xff"],
+    [b"{", b"null", b'"7x"', b"[]", b"[1,2,3]", b"[1,2,3,4,5,6]", b'{"host":"a"}', b'["a","b","c","d"]', b"\xff"],
 )
 @pytest.mark.parametrize("name", ["wakes", "failures", "workers", "looked_at"])
 def test_a_value_that_this_release_cannot_read_is_no_answer(name, value, hints, valkey):
@@ -498,12 +501,13 @@ def test_a_problem_nobody_repeats_goes_by_itself(hints, valkey):
 
 def test_why_shards_do_not_begin_is_known_for_as_long_as_it_is_said(hints, other, look, monkeypatch):
     """It is said at every sweep; the last word of a fleet that has gone explains nothing."""
-    assert other.explanation("run") is None
-    hints.explain("run", "2 of 2 places are taken")
-    assert (other.explanation("run"), other.explanation("other")) == ("2 of 2 places are taken", None)
+    assert other.explanation("run") == (None, None)
+    hints.explain("run", "2 of 2 places are taken", 7.5)
+    assert other.explanation("run") == ("2 of 2 places are taken", 7.5)
+    assert other.explanation("other") == (None, None)
     monkeypatch.setattr(module, "SILENT_SECONDS", 1)
     hints.explain("run", "3 of 3")
-    look.until(lambda: other.explanation("run") is None, "the explanation is forgotten", 20)
+    look.until(lambda: other.explanation("run") == (None, None), "the explanation is forgotten", 20)
 
 
 def test_when_a_run_was_last_looked_at_is_known_until_it_ends(hints, other, valkey):
@@ -527,4 +531,4 @@ def test_every_key_is_the_fleet_s(hints, valkey):
 
 def test_a_rest_reads_back_as_it_was_said():
     """The order of its fields is the format."""
-    assert list(Wake.__dataclass_fields__) == ["began", "until", "failures", "reason"]
+    assert list(Wake.__dataclass_fields__) == ["began", "until", "failures", "reason", "known"]

@@ -94,3 +94,28 @@ def test_a_service_that_counts_less_is_sent_more_at_once(crowded: Any, emulator:
     emulator.settings(job_seconds=5, token_factor=0.25)
     crowded()
     assert emulator.stats()["jobs"]["live_max"] > AT_ONCE + 1
+
+
+def test_the_sweeps_of_a_fleet_tell_the_desk_even_after_a_flush(
+    cli: Any, emulator: Any, look: Any, folder: Path, valkey: Any, start_worker: Any
+) -> None:
+    """A worker knows of the shards that it collected itself; what all of them say is in the ledgers."""
+
+    def scales() -> list[float]:
+        (desk,) = [key for key in valkey.client.keys("gemini-batch:desk:*") if key.count(b":") == 2] or [b"none"]
+        fields = valkey.client.hgetall(desk)
+        return [float(value) for name, value in fields.items() if name.startswith(b"scales:") and float(value) != 1.0]
+
+    emulator.settings(job_seconds=60, token_factor=3.0)
+    manifest = look.parquet(folder / "m.parquet", {"prompt": ["some words to read"] * (2 * ROWS)})
+    cuts = ("--max-requests-per-shard", str(ROWS), "--max-live-jobs", "1")
+    cli("submit", manifest, *cuts, "--broker", valkey.url, "--detach", "--poll-interval", "1", "--out", "runs/run")
+    start_worker()
+    look.until(lambda: emulator.creates == 1, "the first job is created")
+    emulator.advance(61)
+    assert look.until(scales, "a sweep has told the desk") == [3.0]
+    valkey.client.flushall()
+    assert look.until(scales, "the desk knows it again") == [3.0]
+    look.until(lambda: emulator.creates == 2, "the second job is created")
+    emulator.advance(61)
+    look.until((folder / "runs/run/_SUCCESS").exists, "the run has finished")

@@ -11,7 +11,7 @@ from gemini_batch.quota.words import Applicant
 from gemini_batch.records import Limits, ShardState
 
 S = ShardState
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 20.0
 """Between two looks at all that waits, as a sweep's."""
 
 

@@ -41,5 +41,5 @@ def make_shop(folder, asked, limits, remote, clock, store=PosixStore, rows=2):
     run = files.record()
     return Shop(
         run=run, limits=limits, files=files, plan=files.plan(), remote=remote,
-        desk=Desk(MemoryBooks(), run, limits), pool=Inline(), clock=clock, owner="o",
+        desk=Desk(MemoryBooks(lambda: clock.now().timestamp()), run, limits), pool=Inline(), clock=clock, owner="o",
     )  # fmt: skip

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from gemini_batch.config import Options, resolve
 from gemini_batch.coordinator.confirm import refuse_unconfirmed
 from gemini_batch.errors import BadInput, CostNotConfirmed
-from gemini_batch.gemini.estimate import CostEstimate, estimate_cost, estimate_plan, output_tokens
+from gemini_batch.gemini.calibrate import Calibration
+from gemini_batch.gemini.estimate import CostEstimate, estimate_cost, estimate_error, estimate_plan, output_tokens
 from gemini_batch.gemini.prices import BatchPrice, batch_price, in_usd, price_of
 from gemini_batch.records import ShardPlan
 
@@ -161,3 +162,25 @@ def test_a_price_is_two_numbers_and_is_recorded(given):
 def test_anything_else_is_no_price(given):
     with pytest.raises(BadInput, match="--price"):
         resolve({"price": given}, environment={})
+
+
+# --- how far it was off -----------------------------------------------------------------------------------------------
+
+SEEN = Calibration(lines=100, estimated=1000.0, actual=1500, output=25_000)
+
+
+def test_what_came_back_is_held_against_what_was_expected_of_it(asked):
+    what = asked(model="of-my-own", generation_config={"thinkingConfig": {"thinkingBudget": 0}})
+    assert estimate_error(what, SEEN, 0.06, DAY, (1.0, 2.0)) == {
+        "lines": 100,
+        "input_tokens": {"estimated": 1000, "actual": 1500, "ratio": 1.5},
+        "output_tokens": {"estimated": 25_600, "actual": 25_000, "ratio": 0.9766},
+        "cost_usd": {"expected": pytest.approx(0.001 + 0.0512), "actual": 0.06},
+    }
+
+
+def test_without_a_price_there_is_no_expected_cost_and_without_usage_no_error(asked):
+    what = asked(model="of-my-own")
+    found = estimate_error(what, SEEN, 0.0, DAY, None)
+    assert found is not None and found["cost_usd"] == {"expected": None, "actual": 0.0}
+    assert estimate_error(what, Calibration(), 0.0, DAY, (1.0, 2.0)) is None

@@ -40,7 +40,7 @@ def test_only_a_process_that_sees_every_shard_tells_the_desk_itself(tmp_path, as
     shop.sees_all = sees_all
     tokens = shop.plan[0].tokens
     shop.files.history(0).append(collected(0, 3 * tokens))
-    shop.load()
+    shop.last(0)
     book = shop.desk._books._book
     assert book.scales == ({"run": pytest.approx(3.0)} if sees_all else {})
     assert shop.scale() == pytest.approx(3.0)

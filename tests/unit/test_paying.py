@@ -8,6 +8,7 @@ import orjson
 import pytest
 from shops import Clock, make_shop
 
+from gemini_batch.coordinator.repair import next_round
 from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
 from gemini_batch.gemini.remote import Listing, Seen, StoredFile
 from gemini_batch.jobs.advance import advance
@@ -247,11 +248,11 @@ def test_under_resubmit_a_send_that_stayed_absent_is_made_again_once(make, servi
 
 @pytest.mark.parametrize("error", [Throttled("429", 429), NotSent("refused")])
 def test_a_day_of_not_now_costs_no_attempt_and_the_record_does_not_grow(make, service, error):
-    shop = make()
+    shop = make(max_requests_per_shard=1)
     service.script = [error] * 60
     sizes = []
     for _ in range(60):
-        assert isinstance(look(shop, after=timedelta(minutes=10)), Rest)
+        assert isinstance(look(shop, after=timedelta(minutes=16)), Rest)
         sizes.append(len(shop.last(0).model_dump_json()))
     assert max(sizes) < 2 * min(sizes)
     assert (look(shop), service.uploads) == (Stop(), 1)
@@ -262,16 +263,31 @@ def test_after_a_429_one_shard_asks_again_for_all(make, service):
     shop = make(max_requests_per_shard=1)
     service.state = "BATCH_STATE_RUNNING"
     look(shop, 0)
-    service.script = [Throttled("429", 429)] * 3
+    service.script = [Throttled("429", 429)]
     look(shop, 1)
     asked = service.asked
-    assert isinstance(look(shop, 2), AwaitDesk)
+    assert isinstance(look(shop, 2, after=timedelta(0)), AwaitDesk)
     assert service.asked == asked
-    look(shop, 1), look(shop, 1)
     assert isinstance(look(shop, 1), Rest)
     assert shop.last(1).state is S.SUBMITTED
     assert isinstance(look(shop, 2), Rest)
     assert shop.last(2).state is S.SUBMITTED
+
+
+def test_a_shard_that_is_refused_for_minutes_with_nothing_else_live_is_split_and_its_rows_cost_no_attempt(
+    make, service
+):
+    """It may be larger than the limit. Its halves are the next round's."""
+    shop = make()
+    service.script = [Throttled("429", 429)] * 3
+    for _ in range(2):
+        assert isinstance(look(shop), Rest)
+    assert look(shop) == Stop()
+    record = shop.last(0)
+    assert (record.too_large, record.tally.by_kind, service.asked) == (True, {"invalid_argument": 4}, 3)
+    assert {failed.attempts for failed in record.tally.failed} == {0}
+    halves = next_round(shop.run, shop.plan, shop.records, shop.limits, shop.clock.now())
+    assert [(batch.sources, batch.max_requests) for batch in halves] == [((0,), 2)]
 
 
 def test_until_a_job_is_accepted_one_shard_goes_ahead_and_its_refusal_stops_the_run(make, service):
@@ -367,10 +383,10 @@ def test_of_two_workers_on_one_shard_only_the_writer_of_sending_sends(make, serv
     service.state = "BATCH_STATE_RUNNING"
     may_send = slow.desk.may_send
 
-    def overtaken(record, tokens):
+    def overtaken(record, *size):
         service.script = []
         advance(quick, record.shard)
-        return may_send(record, tokens)
+        return may_send(record, *size)
 
     slow.desk.may_send = overtaken
     assert isinstance(look(slow), Rest)
@@ -389,10 +405,10 @@ def test_a_sender_that_slept_after_recording_the_send_does_not_send(make, servic
     shop = make()
     may_send, naps = shop.desk.may_send, [timedelta(seconds=31), timedelta(seconds=29)]
 
-    def sleepily(record, tokens):
+    def sleepily(record, *size):
         if record.state is S.SENDING:
             shop.clock.passed += naps.pop(0)
-        return may_send(record, tokens)
+        return may_send(record, *size)
 
     shop.desk.may_send = sleepily
     assert look(shop) == Stop()

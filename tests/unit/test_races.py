@@ -15,6 +15,7 @@ from gemini_batch.jobs.advance import advance
 from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.objects import ObjectStore
 from gemini_batch.ledger.posix import PosixStore
+from gemini_batch.quota.words import Wait
 from gemini_batch.records import ShardState
 
 WORKERS = 8
@@ -76,7 +77,7 @@ def test_of_eight_workers_that_find_a_shard_ready_one_sends(service, crew, kind,
     store = ObjectStore("memory:///")
     crew = crew(shards, PosixStore if kind == "posix" else lambda _: store)
     assert advance(crew[0], 0) == Stop()  # the pilot
-    may_send, crew[0].desk.may_send = crew[0].desk.may_send, lambda *_: "not yet"
+    may_send, crew[0].desk.may_send = crew[0].desk.may_send, lambda *_: Wait("not yet")
     for shard in range(1, shards):
         advance(crew[0], shard)
         assert crew[0].last(shard).state is ShardState.READY

@@ -20,6 +20,7 @@ from gemini_batch.coordinator.manifest import Columns, TableManifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.errors import Denied, NotFound, Refused, Throttled, Unavailable
 from gemini_batch.finish import finish
+from gemini_batch.gemini.names import mark_of
 from gemini_batch.jobs import stored
 from gemini_batch.jobs.advance import look as look_in
 from gemini_batch.jobs.advance import work
@@ -202,14 +203,14 @@ def test_a_job_that_is_missed_is_believed_gone_by_another_shards_file_when_its_o
 def test_in_a_fleet_workers_agree_on_the_file_that_stays(make, service):
     """Each sees what it has read; none may delete the last one on old news."""
     shop = make()
-    other = replace(shop, desk=Desk(MemoryBooks(), shop.run, shop.limits), records={}, unrecorded={}, owner="other")
+    other = replace(shop, desk=Desk(MemoryBooks(lambda: service.clock.now().timestamp()), shop.run, shop.limits), records={}, unrecorded={}, owner="other")
     service.state = RUNNING
     for shard in (2, 0, 1):
         work(shop, shard)
     listing = service.list_jobs()
     for shard, worker in ((2, other), (1, shop), (0, other), (0, shop)):
         look_in(worker, worker.last(shard), listing)
-    assert list(service.stored.values()) == ["gbd-run-000000-input"]
+    assert list(service.stored.values()) == [shop.file_name(0, "input")]
 
 
 # --- files that no record leads to any more ---------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def test_in_a_fleet_workers_agree_on_the_file_that_stays(make, service):
 
 def test_the_upload_of_a_worker_that_was_overtaken_is_deleted_by_itself(make, service):
     shop = make()
-    other = replace(shop, desk=Desk(MemoryBooks(), shop.run, shop.limits), records={}, unrecorded={}, owner="other")
+    other = replace(shop, desk=Desk(MemoryBooks(lambda: service.clock.now().timestamp()), shop.run, shop.limits), records={}, unrecorded={}, owner="other")
     service.state = RUNNING
     upload = service.upload
 
@@ -306,7 +307,7 @@ def pictures(tmp_path, asked, limits):
     run = files.record()
     return Shop(
         run=run, limits=terms, files=files, plan=files.plan(), remote=service,
-        desk=Desk(MemoryBooks(), run, terms), pool=Inline(), clock=service.clock, owner="o",
+        desk=Desk(MemoryBooks(lambda: service.clock.now().timestamp()), run, terms), pool=Inline(), clock=service.clock, owner="o",
     )  # fmt: skip
 
 
@@ -358,13 +359,14 @@ def test_what_dead_processes_uploaded_is_found_by_its_name_and_nothing_of_others
     shop = make()
     assert [look(shop, shard) for shard in range(3)] == [Stop()] * 3
     others = {
-        "files/a": "gbd-run-2-000000-input",
+        "files/a": f"gbd-run-2-000000-{mark_of(shop.run.nonce)}-input",
+        "files/f": f"gbd-run-000000-{mark_of('of another directory')}-input",
         "files/b": "gbd-another-000001-0123456789abcdef",
         "files/c": "my own file",
-        "files/d": "gbd-run-000007-input",
+        "files/d": shop.file_name(7, "input"),
         "files/e": "",
     }
-    debris = {"files/x": "gbd-run-000001-input", "files/y": "gbd-run-000002-0123456789abcdef"}
+    debris = {"files/x": shop.file_name(1, "input"), "files/y": shop.file_name(2, "0123456789abcdef")}
     service.stored |= others | debris
     finish(shop)
     assert service.stored == others
