@@ -95,6 +95,7 @@ def test_a_run_stops_at_its_cap_and_a_larger_one_finishes_it(
     assert [row["status"] for row in look.rows(folder / "run")] == ["ok"] * ROWS
     assert (emulator.bought, emulator.bought_twice()) == (ROWS, [])
     assert done.json["cost_usd"]["spent"] == pytest.approx(bill())
+    assert json.loads((folder / "run" / "report.json").read_text())["cap_usd"] == 100.0
     assert cli("audit", "run").code == 0
 
 

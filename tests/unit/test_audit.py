@@ -350,7 +350,7 @@ def rewritten(path, **changes):
         (lambda chain: chain[-1].unlink(), "are held after the end"),
         (lambda chain: [one.unlink() for one in chain], "there is no record of one"),
         (lambda chain: rewritten(chain[1], cause="Reserved", settled_usd=5.5), "version 2 reserves up to"),
-        (lambda chain: rewritten(chain[0], held=[]), "0.0 were reserved for it"),
+        (lambda chain: [rewritten(one, held=[]) for one in chain], "0.0 were reserved for it"),
         (lambda chain: rewritten(chain[0], cap_usd=99.0), "a cap of 99.0 USD, which nobody said"),
         (lambda chain: rewritten(chain[-1], settled_usd=0.0), "it settles 0.0 USD"),
     ],
