@@ -319,7 +319,8 @@ def pictures(tmp_path, asked, limits):
     run = files.record()
     return Shop(
         run=run, limits=terms, files=files, plan=files.plan(), remote=service,
-        desk=Desk(MemoryBooks(lambda: service.clock.now().timestamp()), run, terms), pool=Inline(), clock=service.clock, owner="o",
+        desk=Desk(MemoryBooks(lambda: service.clock.now().timestamp()), run, terms), pool=Inline(),
+        clock=service.clock, owner="o",
     )  # fmt: skip
 
 
