@@ -255,7 +255,7 @@ def test_a_day_of_not_now_costs_no_attempt_and_the_record_does_not_grow(make, se
         assert isinstance(look(shop, after=timedelta(minutes=16)), Rest | AwaitDesk)
         sizes.append(len(shop.last(0).model_dump_json()))
     assert max(sizes) < 2 * min(sizes)
-    assert (look(shop), service.uploads) == (Stop(), 1)
+    assert (look(shop, after=timedelta(hours=2)), service.uploads) == (Stop(), 1)
 
 
 def test_after_a_429_one_shard_asks_again_for_all(make, service):
