@@ -33,6 +33,7 @@ from gemini_batch.audit.facts import (
 )
 from gemini_batch.audit.files import FilesTask, examine
 from gemini_batch.audit.judge import judge_run, judge_shard
+from gemini_batch.audit.money import Telling, see_chain
 from gemini_batch.audit.plans import read_plans
 from gemini_batch.audit.replay import left_out_of
 from gemini_batch.clock import Clock
@@ -120,6 +121,7 @@ class Walk:
         self._theirs: Mapping[int, list[Job]] = {}
         self._listing: Listing | None = None
         self._digests: dict[int, Digest] = {}
+        self._telling = Telling()
 
     # --- the run
 
@@ -130,7 +132,7 @@ class Walk:
         here = self._here()  # before the plans: a round that begins meanwhile is no stray
         plans = read_plans(self._store)
         planned, is_whole = {shard.shard for shard in plans.shards or ()}, plans.is_whole
-        controls, faults = self._controls()
+        controls, caps, faults = self._controls()
         listing = self._listing
         self._theirs, nobodys = _by_shard(self._run.run_id, listing, planned, is_whole) if listing else ({}, ())
         return RunFacts(
@@ -146,6 +148,7 @@ class Walk:
             reported_rows=self._reported() if success else None,
             strays=tuple(_strays(here, planned, success)) if is_whole else (),
             control_faults=tuple(faults),
+            chain=see_chain(self._files.spend(), caps),
             unseen=unseen,
             looked_at=listing.at if listing else None,
             nobodys=nobodys,
@@ -161,9 +164,9 @@ class Walk:
             return str(error)
         return None
 
-    def _controls(self) -> tuple[set[str], list[str]]:
-        """What was ever said of lost creates, and what is wrong with what operators said."""
-        log, said, faults = self._files.controls(), {str(self._run.limits.on_unknown)}, list[str]()
+    def _controls(self) -> tuple[set[str], set[float], list[str]]:
+        """What was ever said of lost creates and as the cap, and what is wrong with what operators said."""
+        log, limits, faults = self._files.controls(), [self._run.limits], list[str]()
         for version in range(1, log.end() + 1):
             try:
                 control = log.at(version)
@@ -173,8 +176,9 @@ class Walk:
             if control is None:
                 faults.append(f"{rundir.CONTROL} version {version} is missing")
             else:
-                said.add(control.limits.on_unknown)
-        return said, faults
+                limits.append(control.limits)
+        caps = {one.max_cost for one in limits if one.max_cost is not None}
+        return {str(one.on_unknown) for one in limits}, caps, faults
 
     def _reported(self) -> int | Unreadable | None:
         body = self._store.read(rundir.REPORT)
@@ -195,6 +199,7 @@ class Walk:
     def see_dataset(self, facts: RunFacts) -> RunFacts:
         """The dataset's files too, held against the parts that are as recorded. Comes after `see_shards`. A dataset
         that was taken away meanwhile, for a new round, is not looked at."""
+        facts = replace(facts, told=self._telling.told())
         if not isinstance(facts.success, Success):
             return facts
         plan = [] if facts.plan_faults or facts.success.round > len(facts.rounds) else plan_of(facts)
@@ -210,6 +215,7 @@ class Walk:
         looking = Looking(self._store, self._run, plan, causes)
         for shard in self._see_shards(plan):
             seen = looking.note(shard)
+            self._telling.add(shard.plan, shard.history)
             if record := shard.record.tally:
                 is_sound = looking.is_sound(shard.plan.shard)
                 self._digests[shard.plan.shard] = Digest(record.part_sha256, is_sound)

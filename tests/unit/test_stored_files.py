@@ -316,10 +316,10 @@ def pictures(tmp_path, asked, limits):
     files = RunFiles(PosixStore(tmp_path / "run"))
     what = asked(rows=plan.rows, rows_digest=plan.rows_digest, media="upload")
     begin(files, manifest, what, plan, (tmp_path,), terms, "run", service.clock)
-    run = files.record()
+    run, books = files.record(), MemoryBooks(lambda: service.clock.now().timestamp())
     return Shop(
         run=run, limits=terms, files=files, plan=files.plan(), remote=service,
-        desk=Desk(MemoryBooks(lambda: service.clock.now().timestamp()), run, terms), pool=Inline(), clock=service.clock, owner="o",
+        desk=Desk(books, run, terms), pool=Inline(), clock=service.clock, owner="o",
     )  # fmt: skip
 
 
