@@ -45,8 +45,8 @@ SIZES = ("rows", "requests", "request_bytes", "tokens")
 
 RENEW_SECONDS = LEASE_SECONDS / 3
 
-EVENTS_OF_SHARD, EVENTS_OF_RUN = 2_000, 100_000
-"""More of them and something goes round in circles."""
+EVENTS_OF_SHARD, EVENTS_OF_RUN = 10_000, 100_000
+"""More of them and something goes round in circles: one after the other, jobs of 48 h have 2,880 quiet sweeps each."""
 
 
 class Livelock(Exception):
