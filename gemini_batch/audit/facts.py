@@ -220,8 +220,8 @@ class Told:
     """The most that may have been paid beyond it, as far as it is recorded."""
     is_exact: bool
     """Whether that is all of it: each job's reservation is recorded."""
-    reserved_sends: int
-    """Sends for which something was reserved."""
+    sends: dict[tuple[int, int], float]
+    """What was reserved for each send, by shard and the version before it, in USD."""
     twins: tuple[str, ...]
     highest_ratio: float | None
 

@@ -47,7 +47,7 @@ def judge_shard(run: RunFacts, facts: ShardFacts) -> Iterator[Finding]:
     found = [
         *((kind, what, RESTORE) for kind, what in replay(run.run, shard, facts.history, run.may_resubmit)),
         *_unsettled(run, record),
-        *(("money", what, RESTORE) for what in judge_sends(run.chain, facts.history)),
+        *(("money", what, RESTORE) for what in (judge_sends(run.chain, facts.history) if run.finished else ())),
         *judge_entry(run, facts),
         *_files(facts.plan, record, sends_of(facts.history), facts.files),
         *_jobs(run, facts, record),
@@ -293,8 +293,8 @@ def judge_run(facts: RunFacts) -> Iterator[Finding]:
 
 
 def _money(facts: RunFacts) -> Iterator[str]:
-    plan = facts.plan if isinstance(facts.plan, tuple) and not facts.plan_faults else None
-    return judge_chain(facts.chain, facts.told if facts.finished else None, None if plan is None else len(plan))
+    is_whole = facts.finished and not facts.plan_faults
+    return judge_chain(facts.chain, facts.told, len(facts.plan) if is_whole and isinstance(facts.plan, tuple) else None)
 
 
 def _success(facts: RunFacts) -> Iterator[Words]:

@@ -65,14 +65,16 @@ class Telling:
     settled_usd: float = 0.0
     unsettled_usd: float = 0.0
     is_exact: bool = True
-    reserved_sends: int = 0
+    sends: dict[tuple[int, int], float] = field(default_factory=dict)
     twins: set[str] = field(default_factory=set)
     seen: Calibration = field(default_factory=Calibration)
 
     def add(self, plan: ShardPlan, history: Sequence[Version]) -> None:
         """A shard, by its history."""
         records = [version.record for version in history if version.record]
-        self.reserved_sends += sum(one.cause == "SendBegan" and _is_reserved(one) for one in records)
+        for send in (one.sends[-1] for one in records if one.cause == "SendBegan" and one.sends):
+            if send.reserved_usd is not None:
+                self.sends[plan.shard, send.number - 1] = send.reserved_usd
         if not records:
             return
         last = records[-1]
@@ -88,14 +90,10 @@ class Telling:
             self.settled_usd,
             self.unsettled_usd,
             self.is_exact,
-            self.reserved_sends,
+            self.sends,
             tuple(sorted(self.twins)),
             self.seen.highest,
         )
-
-
-def _is_reserved(record: ShardRecord) -> bool:
-    return bool(record.sends) and record.sends[-1].reserved_usd is not None
 
 
 def _is_exact(record: ShardRecord) -> bool:
@@ -108,23 +106,26 @@ def judge_chain(chain: Chain, told: Told | None, shards: int | None) -> Iterator
     """What is wrong with the money of a run.
 
     Args:
-        told: what the ledgers of all shards say; None for a run that has not finished.
-        shards: of the run; None where the plan cannot be read.
+        told: what the ledgers of all shards say, read before the chain of a run that is under way.
+        shards: of a run that has finished; None for others.
     """
+    yield from chain.faults
     last = chain.last
     if last is None:
-        yield from chain.faults
         if chain.versions and not chain.faults:
             yield f"none of its {chain.versions:,} versions is there"
-        if told and told.reserved_sends and not chain.versions:
-            yield f"{told.reserved_sends:,} sends have a reservation, and there is no record of one"
+        if told and told.sends and not chain.versions:
+            yield f"{len(told.sends):,} sends have a reservation, and there is no record of one"
         return
-    yield from chain.faults
     yield from (f"version {chain.versions} {what}" for what in marks(last, chain.versions, set()))
     if unsaid := sorted({*chain.caps, last.cap_usd} - set(chain.said_caps)):
         yield f"it keeps a cap of {unsaid[0]} USD, which nobody said"
-    if told and shards is not None and not chain.faults:
-        yield from _unlike(last, told, shards)
+    if told and not chain.faults:
+        for (shard, version), usd in told.sends.items():
+            if usd > (reserved := chain.reserved.get((shard, version), 0.0)) + ROUNDING:
+                yield f"a send of shard {shard} may cost {usd} USD, and {reserved} were reserved for it"
+        if shards is not None:
+            yield from _unlike(last, told, shards)
 
 
 def _unlike(last: SpendRecord, told: Told, shards: int) -> Iterator[str]:
@@ -145,13 +146,10 @@ def _unlike(last: SpendRecord, told: Told, shards: int) -> Iterator[str]:
 
 
 def judge_sends(chain: Chain, history: Sequence[Version]) -> Iterator[str]:
-    """Sends of a shard that may cost more than was reserved for them."""
+    """Sends of a shard of a finished run, whose reservations are all in the chain as it was read."""
     if chain.last is None or chain.faults:
         return
-    for record in (version.record for version in history if version.record):
-        if record.cause != "SendBegan" or not _is_reserved(record):
-            continue
-        send = record.sends[-1]
-        reserved, usd = chain.reserved.get((record.shard, send.number - 1), 0.0), send.reserved_usd or 0.0
-        if usd > reserved + ROUNDING:
-            yield f"send {send.number} may cost {usd} USD, and {reserved} were reserved for it"
+    for record in (version.record for version in history if version.record and version.record.cause == "SendBegan"):
+        for send in record.sends[-1:]:
+            if (send.reserved_usd or 0.0) > chain.reserved.get((record.shard, send.number - 1), 0.0) + ROUNDING:
+                yield f"send {send.number} may cost {send.reserved_usd} USD, and less was reserved for it"

@@ -22,6 +22,7 @@ from gemini_batch.audit.again import Looking
 from gemini_batch.audit.compare import or_damaged
 from gemini_batch.audit.dataset import Digest, read_success, see_files
 from gemini_batch.audit.facts import (
+    Chain,
     Files,
     Finding,
     Requests,
@@ -122,6 +123,7 @@ class Walk:
         self._listing: Listing | None = None
         self._digests: dict[int, Digest] = {}
         self._telling = Telling()
+        self._caps = set[float]()
 
     # --- the run
 
@@ -132,7 +134,7 @@ class Walk:
         here = self._here()  # before the plans: a round that begins meanwhile is no stray
         plans = read_plans(self._store)
         planned, is_whole = {shard.shard for shard in plans.shards or ()}, plans.is_whole
-        controls, caps, faults = self._controls()
+        controls, faults = self._controls()
         listing = self._listing
         self._theirs, nobodys = _by_shard(self._run.run_id, listing, planned, is_whole) if listing else ({}, ())
         return RunFacts(
@@ -148,7 +150,7 @@ class Walk:
             reported_rows=self._reported() if success else None,
             strays=tuple(_strays(here, planned, success)) if is_whole else (),
             control_faults=tuple(faults),
-            chain=see_chain(self._files.spend(), caps),
+            chain=self._chain(),
             unseen=unseen,
             looked_at=listing.at if listing else None,
             nobodys=nobodys,
@@ -164,8 +166,11 @@ class Walk:
             return str(error)
         return None
 
-    def _controls(self) -> tuple[set[str], set[float], list[str]]:
-        """What was ever said of lost creates and as the cap, and what is wrong with what operators said."""
+    def _chain(self) -> Chain:
+        return see_chain(self._files.spend(), self._caps)
+
+    def _controls(self) -> tuple[set[str], list[str]]:
+        """What was ever said of lost creates, and what is wrong with what operators said. Remembers the caps."""
         log, limits, faults = self._files.controls(), [self._run.limits], list[str]()
         for version in range(1, log.end() + 1):
             try:
@@ -177,8 +182,8 @@ class Walk:
                 faults.append(f"{rundir.CONTROL} version {version} is missing")
             else:
                 limits.append(control.limits)
-        caps = {one.max_cost for one in limits if one.max_cost is not None}
-        return {str(one.on_unknown) for one in limits}, caps, faults
+        self._caps = {one.max_cost for one in limits if one.max_cost is not None}
+        return {str(one.on_unknown) for one in limits}, faults
 
     def _reported(self) -> int | Unreadable | None:
         body = self._store.read(rundir.REPORT)
@@ -200,6 +205,9 @@ class Walk:
         """The dataset's files too, held against the parts that are as recorded. Comes after `see_shards`. A dataset
         that was taken away meanwhile, for a new round, is not looked at."""
         facts = replace(facts, told=self._telling.told())
+        if not facts.finished:  # what was sent meanwhile was reserved before
+            self._controls()
+            facts = replace(facts, chain=self._chain())
         if not isinstance(facts.success, Success):
             return facts
         plan = [] if facts.plan_faults or facts.success.round > len(facts.rounds) else plan_of(facts)

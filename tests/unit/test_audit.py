@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from gemini_batch.audit.account import account_of
 from gemini_batch.audit.facts import RunFacts, Unreadable, Version
-from gemini_batch.audit.walk import audit
+from gemini_batch.audit.walk import Walk, audit
 from gemini_batch.jobs import events
 from gemini_batch.jobs.spending import settle_all
 from gemini_batch.records import Job, ShardState
@@ -82,7 +82,7 @@ def is_free(facts, path):
             later = name == "rows" and facts.plan[path[1]].round
             return name in ESTIMATES | OF_AN_ENTRY or later
         case ["told", name]:
-            return name == "is_exact" or (facts.chain.last is None) is (name != "reserved_sends")
+            return name == "is_exact" or (facts.chain.last is None and name != "sends")
         case ["chain", "reserved"]:
             return True  # more than one send needs: of two workers that reserved for it the higher one's stays
         case ["plan", "replaced"]:
@@ -337,7 +337,22 @@ def test_a_run_with_a_cap_is_clean_and_its_chain_says_what_the_ledgers_say(cappe
     assert findings_of(facts, shards) == []
     assert facts.told.settled_usd > 0
     assert facts.told.is_exact
-    assert facts.told.reserved_sends == len(facts.chain.reserved) == 6
+    assert len(facts.told.sends) == len(facts.chain.reserved) == 6
+
+
+def test_what_was_reserved_and_sent_while_an_audit_looked_is_no_finding(tmp_path):
+    shop = capped_shop(tmp_path, make_asked, make_limits)
+    (tmp_path / "run" / "_SUCCESS").unlink()
+    chain = sorted((tmp_path / "run" / "spend").iterdir())
+    late = [(path, path.read_bytes()) for path in chain[1:]]
+    for path, _ in late:
+        path.unlink()
+    walk = Walk(shop.files, means_of(shop))
+    facts = walk.see_run()
+    for path, body in late:
+        path.write_bytes(body)
+    shards = list(walk.see_shards(facts))
+    assert not [one for one in findings_of(walk.see_dataset(facts), shards) if one.kind == "money"]
 
 
 def spoiled(shop, folder, spoil):
