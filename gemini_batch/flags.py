@@ -26,6 +26,11 @@ def complete_run(incomplete: str) -> list[str]:
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
+Simulate = Annotated[bool, typer.Option("--simulate", help="say how long it may take, by a simulation")]
+JobHours = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=48, metavar="X", help="with --simulate: what half of the jobs take at most (default 4)"),
+]
 ManifestPath = Annotated[
     str, typer.Argument(metavar="MANIFEST", help="path or URL of a Parquet, JSONL or Arrow file of prompts")
 ]

@@ -79,6 +79,8 @@ class LiveProgress:
 class PlainProgress:
     """One line when the state changes or something new is waited for, and every so often."""
 
+    _tells_end = False
+
     def __init__(self, console: Console, clock: Clock) -> None:
         self._console = console
         self._clock = clock
@@ -97,7 +99,7 @@ class PlainProgress:
     def __call__(self, status: Status) -> None:
         rate, now = self._rate(rows_done(status)), self._clock.boottime()
         state, told_at = self._last
-        if is_over(status):
+        if is_over(status) and not self._tells_end:
             return  # the command's last words say it
         new = {entry["reason"] for entry in status["waiting"]} - self._told
         pause = NEWS_SECONDS if new else PLAIN_SECONDS
@@ -116,6 +118,8 @@ class LoggedProgress(PlainProgress):
     Args:
         say: takes the line, and what else is known by name.
     """
+
+    _tells_end = True
 
     def __init__(self, say: Callable[..., None], clock: Clock) -> None:
         super().__init__(Console(quiet=True), clock)

@@ -102,7 +102,7 @@ class Solo:
         self._once = False
         self._reordered = Event()
         """Set when there is another order, so that everything is looked at anew."""
-        self._stopped: str | None = None
+        self._stopped: RunStopped | None = None
 
     farewell = "detached; jobs at the service go on. Finish with:\n  gemini-batch-dist resume"
 
@@ -125,7 +125,7 @@ class Solo:
         try:
             return self._drive_alone(watch)
         except RunStopped as error:
-            self._stop(str(error))
+            self._stop(error)
             if watch:
                 watch(self.status())
             raise
@@ -145,22 +145,23 @@ class Solo:
         except BadInput as error:
             raise RunStopped(str(error)) from error
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, error: RunStopped) -> None:
         """Leave word for `status`. If not even that can be written, the caller still says it."""
-        self._stopped = reason
+        self._stopped = error
         with suppress(OSError):
-            stop(self._shop.files, reason, self._clock)
+            stop(self._shop.files, error, self._clock)
 
     def status(self) -> Status:
         shop = self._shop
         finished = shop.files.is_finished()
         records = list(shop.records.values())
         where, now = shop.files.store.url, self._clock.now()
-        waiting = dict(self._waiting)
+        waiting, stopped = dict(self._waiting), self._stopped
         return summarise(
             where, shop.run, shop.plan, records, finished, now,
             limits=shop.limits, waiting=waiting, desk_says=self._desk_says, until=dict(self._until),
-            stopped=self._stopped, order=shop.order,
+            stopped=None if stopped is None else str(stopped),
+            resume_with=None if stopped is None else stopped.resume_with, order=shop.order,
         )  # fmt: skip
 
     @contextmanager

@@ -250,7 +250,7 @@ class Host:
         """The run needs a person; `resume` or `submit` lifts it."""
         log.error("run %s stopped: %s", opened.shop.run.run_id, error)
         try:
-            stop(opened.shop.files, str(error), self.clock)
+            stop(opened.shop.files, error, self.clock)
         except OSError as trouble:
             log.error("run %s: cannot leave word: %s", opened.shop.run.run_id, trouble)
 

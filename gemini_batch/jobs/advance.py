@@ -115,10 +115,7 @@ class _Advance(Sending, Looking):
         return Rest("this process is leaving")
 
     def _command(self) -> Ordered:
-        command = lifecycle.command(self._record, self._claim, self._shop.clock.now())
-        if isinstance(command, lifecycle.SendOnce):
-            self._shop.heed()  # the last moment at which an order keeps money back
-        return under(self._shop.order, command)
+        return under(self._shop.order, lifecycle.command(self._record, self._claim, self._shop.clock.now()))
 
     def _end_twins(self) -> bool:
         """At the first occasion, and no later than before the merge; the shard's own work does not wait for it.

@@ -36,6 +36,9 @@ class Sending(Held):
             return await_desk(wait)
         if not upload.active and (outcome := self._await_active(upload)):
             return outcome
+        shop.heed()  # a cap may have been set since this process began
+        if shop.order != "run":
+            return None  # what to do is asked anew
         reserved_usd, reason = reserve(shop, self._record)
         if reason:
             return AwaitDesk(reason)
@@ -58,10 +61,22 @@ class Sending(Held):
         if wait := shop.desk.may_send(self._record, *self._size):
             self._save(events.SendFailed(number, str(wait)))
             return await_desk(wait)
+        if why := self._why_not(reserved_usd):
+            self._save(events.SendFailed(number, why))
+            return None
         waited = timedelta(seconds=shop.clock.boottime() - began)
         if waited > SEND_WITHIN:
             return events.SendFailed(number, f"not sent: {waited} passed since SENDING was recorded")
         return self._post(send, upload.name)
+
+    def _why_not(self, reserved_usd: float | None) -> str | None:
+        """What operators said against the send, if anything. Asked when the ledger shows it: whoever reads that after
+        something was said counts the send, or this one hears what was said and does not send."""
+        self._shop.heed()
+        if self._shop.order != "run":
+            return "not sent: the run was paused or cancelled meanwhile"
+        is_capped = self._shop.limits.max_cost is not None
+        return "not sent: a cap was set meanwhile" if reserved_usd is None and is_capped else None
 
     def _await_active(self, upload: Upload) -> Outcome | None:
         """A create with a file that is still being processed is refused (Files API guide)."""

@@ -54,6 +54,13 @@ class _SeededDesk(Desk):
         return self._books.change(lambda book, now: book.refused(who, now, spread))
 
 
+class _NothingSaid:
+    """What operators say of a simulated run."""
+
+    def last(self, known: object = None) -> None:
+        """No limits but those it came with."""
+
+
 @dataclass
 class _Histories:
     """A run's ledger in memory: the newest record of each shard."""
@@ -66,19 +73,12 @@ class _Histories:
     def history(self, shard: int) -> "_Histories":
         return self
 
-    def controls(self) -> "_NobodySpeaks":
-        return _NobodySpeaks()
+    def controls(self) -> "_NothingSaid":
+        return _NothingSaid()
 
     def append(self, record: ShardRecord) -> bool:
         self.newest[record.shard] = record
         return True
-
-
-class _NobodySpeaks:
-    """What operators say."""
-
-    def last(self, known: None = None) -> None:
-        return known
 
 
 class _Remote:

@@ -50,6 +50,16 @@ def test_plan_shows_the_shards_that_submit_makes(cli: Any, folder: Path, manifes
     assert json.loads((folder / "run" / "run.json").read_text())["shards"] == shown["shards"]
 
 
+def test_plan_says_how_long_it_may_take_under_the_limits_of_the_tier(cli: Any, manifest: Path) -> None:
+    """Twenty-one jobs of which eight fit at once: three days, if each takes one."""
+    how = ("plan", manifest, "--model", MODEL, "--tier", "1", "--simulate")
+    simulated = json.loads(cli(*how, "--json").out)["simulated"]
+    assert 3 * 86_400 <= simulated["seconds_at_24h_jobs"] < 3.1 * 86_400
+    assert simulated["highest_enqueued_tokens"] <= LIMIT
+    assert f"{LIMIT:,} tokens in flight" in simulated["assumptions"]
+    assert "jobs of 2 h in the median" in cli(*how, "--job-hours", "2").out
+
+
 def test_a_number_beside_a_tier_wins_and_a_later_tier_holds_from_then_on(
     cli: Any, folder: Path, manifest: Path
 ) -> None:
