@@ -180,6 +180,8 @@ class Case:
         """What a user does after a death: resume what has begun, else the same command once more."""
         if self.story.do == "retry" and not (self.run / "plan-0001.parquet").exists():
             return self.fork("retry", **how)
+        if self.story.do == "cancel" and not (self.run / "control" / "000001.json").exists():
+            return self.fork("cancel", **how)
         begun = (self.run / "run.json").exists()
         return self.fork("resume" if begun else "submit", changed=self.story.changed if begun else {}, **how)
 

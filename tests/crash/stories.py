@@ -120,6 +120,15 @@ ODD = (
         one_fails=True,
     ),
     Story(
+        "a run that is cancelled",
+        do="cancel",
+        manifest="texts",
+        until=BEFORE_LOOK,
+        faults=({"name": "job_stuck"},),
+        options={"max_live_jobs": 1},
+        creates=1,
+    ),
+    Story(
         "a cap that pays for one job at a time",
         manifest="texts",
         options={"max_cost": 0.0003, "max_output_tokens": 200},

@@ -172,6 +172,10 @@ def retry(order: dict[str, Any]) -> None:
     library.Run(files, order["options"]["runs"]).wait()
 
 
+def cancel(order: dict[str, Any]) -> None:
+    library.Run.open(order["out"], order["options"]["runs"]).cancel().wait()
+
+
 def hand_over(order: dict[str, Any]) -> None:
     """As `submit --detach` does."""
     settings = resolve({**order["options"], "out": order["out"], "broker": order["broker"]})
@@ -187,7 +191,7 @@ def doctor(order: dict[str, Any]) -> None:
     inquiries.diagnose(resolve({"runs": order["options"]["runs"]}))
 
 
-DEEDS = {deed.__name__: deed for deed in (submit, resume, resume_newest, retry, hand_over, audit, doctor)}
+DEEDS = {deed.__name__: deed for deed in (submit, resume, resume_newest, retry, cancel, hand_over, audit, doctor)}
 
 
 def child(order: dict[str, Any], report: Path) -> int:
