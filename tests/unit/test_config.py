@@ -36,6 +36,7 @@ def test_every_option_can_be_given_in_the_environment(name):
         "media": "inline", "on_unknown": "wait", "thinking_level": "low", "media_resolution": "MEDIA_RESOLUTION_LOW",
         "fresh": "1", "max_bytes_per_shard": "2000", "validate": "model",
         "schema_field": "responseJsonSchema", "stuck": "cancel", "price": "0.1,0.4",
+        "log_level": "debug", "log_format": "json",
     }  # fmt: skip
     variable = "GEMINI_BATCH_BROKER_URL" if name == "broker" else f"GEMINI_BATCH_{name.upper()}"
     found = resolve({}, None, {variable: words.get(name, "1")})
