@@ -289,6 +289,25 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(look: Any, cli: Any, emulator: 
     assert emulator.bought == 2
 
 
+def test_a_run_is_paused_resumed_and_cancelled_by_its_handle(look: Any, emulator: Any) -> None:
+    emulator.settings(job_seconds=4 * 3600)
+    one_each = {"max_requests_per_shard": 1, "max_live_jobs": 1, "wait": False, "out": "run", **QUICK}
+    run = distributed_batch_process([["a"], ["b"], ["c"]], **one_each)
+    look.until(lambda: run.status()["jobs"]["live"] == 1, "the first job is recorded")
+    assert run.pause().status()["state"] == "paused"
+    emulator.advance(5 * 3600)
+    assert run.wait(60)["state"] == "paused", "what ran is collected, and the wait is over"
+    assert emulator.creates == 1
+    run.resume()
+    look.until(lambda: emulator.creates == 2, "the second job is created")
+    look.until(lambda: run.status()["jobs"]["live"] == 1, "and recorded")
+    assert run.cancel().wait(60)["state"] == "cancelled"
+    rows = list(run.results())
+    assert [row.text for row in rows] == [look.answer("a"), None, None]
+    assert [row.error["kind"] for row in rows if row.error] == ["cancelled", "cancelled"]
+    assert emulator.creates == 2
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 

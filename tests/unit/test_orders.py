@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_lifecycle import NOW, RECORDS, S
 
 from gemini_batch.agenda import Agenda
 from gemini_batch.jobs import lifecycle as life
 from gemini_batch.jobs.orders import GiveUp, HoldBack, under
 from gemini_batch.jobs.verdicts import AwaitDesk, Rest, Stop
-from tests.unit.test_lifecycle import NOW, RECORDS, S
 
 COMMANDS = [
     life.Claim(),

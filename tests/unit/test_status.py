@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gemini_batch.progress import LiveProgress, PlainProgress, Rate, line, progress_for
 from gemini_batch.records import Failed, Job, RunRecord, ShardPlan, ShardRecord, ShardState, Tally
-from gemini_batch.status import NEXT_ROUND, summarise
+from gemini_batch.status import NEXT_ROUND, PAUSED, is_held_back, is_over, summarise
 
 S = ShardState
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -83,12 +83,29 @@ def test_the_object_has_every_key_of_the_contract_and_is_json(summary):
         ([shard(0, S.ENDED), shard(1), shard(2)], {}, "running", 4),
         ([shard(n) for n in range(3)], {}, "waiting", 4),
         ([collected(0), running(1), shard(2)], {"stopped": "refused key"}, "stopped", 1),
+        ([collected(0), running(1), shard(2)], {"order": "pause"}, "paused", 4),
+        ([collected(0), running(1), shard(2)], {"order": "pause", "stopped": "refused key"}, "stopped", 1),
+        ([collected(n) for n in range(3)], {"order": "pause", "finished": True}, "finished", 0),
+        ([collected(0), running(1), shard(2)], {"order": "cancel"}, "running", 4),
+        ([collected(0, failed=10), collected(1), collected(2)], {"order": "cancel", "finished": True}, "cancelled", 3),
     ],
 )
 def test_state_and_exit_code_follow_the_shards(summary, records, more, state, exit_code):
     status = summary(*records, **more)
     assert (status["state"], status["exit_code"]) == (state, exit_code)
-    assert (status["dataset"] is not None) is (state == "finished")
+    assert (status["dataset"] is not None) is is_over(status) is bool(more.get("finished"))
+
+
+@pytest.mark.parametrize(
+    ("records", "held_back"),
+    [([collected(0), shard(1), shard(2, S.READY)], True), ([collected(0), running(1), shard(2)], False)],
+)
+def test_a_paused_run_needs_somebody_only_while_something_is_in_flight(summary, records, held_back):
+    """What runs has to be collected; what has yet to begin may wait for ever."""
+    status = summary(*records, order="pause", working=False)
+    assert (is_held_back(status), status["stalled"]) == (held_back, not held_back)
+    assert any("resume" in problem["fix"] for problem in status["problems"])
+    assert {entry["reason"] for entry in status["waiting"]} >= {PAUSED}
 
 
 @pytest.mark.parametrize("known", [0, 1])
