@@ -103,7 +103,6 @@ def summarise(
         "workers": list(workers),
         "problems": [
             *_problems(where, stopped, resume_with, idle, handed_over),
-            *_paused(where, state),
             *_complaints(workers),
             *_twins(where, records),
             *_miscounted(where, records),
@@ -163,10 +162,6 @@ def _problems(
     if idle:
         return [{"what": "no process works on this run", "fix": f"gemini-batch-dist resume {where}"}]
     return []
-
-
-def _paused(where: str, state: str) -> list[dict[str, str]]:
-    return [{"what": PAUSED, "fix": f"gemini-batch-dist resume {where}"}] if state == "paused" else []
 
 
 def _twins(where: str, records: list[ShardRecord]) -> list[dict[str, str]]:
