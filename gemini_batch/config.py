@@ -75,6 +75,7 @@ class Options(BaseModel):
 
     prompt_column: str = Field("prompt", description="column that holds the prompt text")
     key_column: str = Field("key", description="column that holds the row's key")
+    limit: int | None = Field(None, ge=1, description="take only so many rows, the first ones")
 
     max_requests_per_shard: int = Field(
         10_000, ge=1, description="most requests in one job; if not given, more in a run of 2,000 jobs"

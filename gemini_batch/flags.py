@@ -13,7 +13,12 @@ from gemini_batch.config import OF_RUNS, Options, option_name
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
-ManifestPath = Annotated[str, typer.Argument(help="path or URL of a Parquet, JSONL or Arrow file of prompts")]
+ManifestPath = Annotated[
+    str,
+    typer.Argument(
+        help="path or URL of Parquet, JSONL, CSV or Arrow files of prompts: a file, a directory, a glob in quotes"
+    ),
+]
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="path, URL or id; the newest below --runs if not given")
 ]

@@ -80,6 +80,13 @@ class ObjectStore:
             paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
         return sorted(path.rpartition("/")[2] for path in paths)
 
+    @effect("store.names")
+    def tree(self) -> list[str]:
+        """Names of all objects, however deep, sorted. A hint, as `names`."""
+        with self._os_errors(""):
+            prefix = f"{urlsplit(self.url).path.strip('/')}/".lstrip("/")
+            return sorted(entry["path"].removeprefix(prefix) for page in self._remote.list() for entry in page)
+
     @effect("store.publish")
     def publish(self, name: str, scratch: Path) -> None:
         with self._os_errors(name):

@@ -199,6 +199,26 @@ def test_a_manifest_in_a_bucket_is_read_once_and_leaves_no_copy(
     assert list(scratch.glob("gemini-batch-*")) == []
 
 
+def test_a_directory_or_glob_in_a_bucket_is_its_files_in_the_order_of_their_names(
+    cli: Any, emulator: Any, look: Any, folder: Path, s3: Any, root: str, scratch: Path
+) -> None:
+    """The last folder has the name of its parent: what is cut off a name is cut off once."""
+    for name in ("in/b/1.parquet", "in/b-2.parquet", "in/in/0.parquet", "in/_tmp/9.parquet", "in/.x.parquet"):
+        s3.put(f"{root}/{name}", in_parquet({"prompt": [name]}))
+    s3.put(f"{root}/in/_SUCCESS", b"")
+    done = cli("submit", f"{root}/in", *QUICK, "--out", "here", "--json")
+    assert done.code == 0, done.err
+    expected = ["in/b-2.parquet", "in/b/1.parquet", "in/in/0.parquet"]
+    assert texts(look, folder / "here") == [look.answer(name) for name in expected]
+    for place, rows in ((f"{root}/in/", 3), (f"{root}/in/*.parquet", 1), (f"{root}/in/**/*.parquet", 3)):
+        planned = cli("plan", place, "--json")
+        assert (planned.code, planned.json["rows"]) == (0, rows), planned.err
+    none = cli("plan", f"{root}/in/*.csv")
+    assert none.code == 2
+    assert f"{root}/in/*.csv" in none.err
+    assert list(scratch.glob("gemini-batch-*")) == []
+
+
 def test_a_picture_beside_a_manifest_in_a_bucket_fails_its_row_alone(
     cli: Any, emulator: Any, look: Any, folder: Path, s3: Any, root: str
 ) -> None:

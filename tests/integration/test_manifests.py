@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
 QUICK = ("--poll-interval", "1", "--out", "run", "--json")
 
 
-@pytest.mark.parametrize("form", ["parquet", "jsonl", "arrow", "arrow stream", "dictionary", "large_string"])
+@pytest.mark.parametrize(
+    "form", ["parquet", "jsonl", "csv", "arrow", "arrow stream", "dictionary", "large_string", "directory", "glob"]
+)
 def test_every_form_gives_the_same_rows(form: str, cli: Any, look: Any, folder: Path) -> None:
     prompts = ["eins", 'zwei\u2028und\n"mehr"', None, "\U0001f600 vier", ""]
     keys = ["b", "a", "ü", "d", "e"]
@@ -22,6 +25,14 @@ def test_every_form_gives_the_same_rows(form: str, cli: Any, look: Any, folder: 
         table = table.set_column(0, "prompt", table["prompt"].dictionary_encode())
     if form == "jsonl":
         path = look.jsonl(folder / "m.jsonl", table.to_pylist())
+    elif form == "csv":
+        path = folder / "m.csv"
+        pa.csv.write_csv(table, path)
+    elif form in {"directory", "glob"}:
+        (folder / "m" / "x").mkdir(parents=True)
+        pq.write_table(table.slice(0, 2), folder / "m" / "a.parquet")
+        pq.write_table(table.slice(2), folder / "m" / "x" / "a.parquet")
+        path = folder / "m" if form == "directory" else folder / "m" / "**" / "a.parquet"
     elif form.startswith("arrow"):
         path = folder / "m.arrow"
         make = pa.ipc.new_stream if "stream" in form else pa.ipc.new_file

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from gemini_batch.coordinator.manifest import Columns, TableManifest
+from gemini_batch.coordinator.form import Columns
+from gemini_batch.coordinator.manifest import TableManifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.ledger.posix import PosixStore

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gemini_batch.coordinator.manifest import PARTS
 from gemini_batch.gemini.media import INLINE_BYTES
 from gemini_batch.gemini.wire import line_key
 from gemini_batch.jobs.encode import REQUESTS, EncodeTask, encode
+from gemini_batch.parts import PARTS
 
 
 def key(nonce, index, sample=0):
