@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from gemini_batch import rundir
 from gemini_batch.clock import SystemClock
-from gemini_batch.coordinator.form import Columns
+from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.manifest import open_manifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.gemini.wire import line_key

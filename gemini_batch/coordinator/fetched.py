@@ -4,6 +4,7 @@ Pictures beside it are not fetched: it has no root, and a row that names one by 
 """
 
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache, partial
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from gemini_batch.coordinator.form import Columns
+from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.found import chosen, matching, split_glob
 from gemini_batch.coordinator.manifest import File, FileManifest, Manifest, open_manifest
 from gemini_batch.errors import BadInput
@@ -43,6 +44,11 @@ class FetchedManifest:
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         return self._manifest.blocks()
+
+    @property
+    def empty(self) -> Counter[str]:
+        """As `Manifest`."""
+        return self._manifest.empty
 
     def place_of(self, row: int) -> str:
         """As `Manifest`."""

@@ -5,34 +5,21 @@ is one), `prompt` or `parts`, and `system_instruction` (if there). Whatever is w
 `BadInput` that names it, the column and the row; whatever is wrong with one row is left to that row.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.pictured import is_binary, is_picture, is_text, with_pictures
 from gemini_batch.errors import BadInput
-from gemini_batch.parquet import UNREADABLE
+from gemini_batch.parquet import BLOCK_BYTES, UNREADABLE
 from gemini_batch.parts import FIELDS, PART
 
-
-@dataclass(frozen=True)
-class Columns:
-    """What of a manifest is read, by the names the user gives."""
-
-    prompt: str = "prompt"
-    key: str = "key"
-    limit: int | None = None
-    """Rows to take, the first ones; None for all."""
-
-    def decisive(self) -> list[str]:
-        """Columns that say what a row asks, or whose it is."""
-        return [self.key, self.prompt, "parts"]
-
-    def least(self) -> list[str]:
-        """Columns that an empty file without a header is taken to have."""
-        return [self.key, self.prompt] if self.key != Columns.key else [self.prompt]
+MOST_BYTES = 4 * BLOCK_BYTES
+"""Of the rendered prompts of a block."""
 
 
 class Form:
@@ -40,17 +27,31 @@ class Form:
 
     def __init__(self, name: str, schema: pa.Schema, columns: Columns, shown: list[str] | None = None) -> None:
         self.name = name
+        self.empty = Counter[str]()
+        """Of columns that a template names, rows in which they were null."""
         self._shown = schema.names if shown is None else shown
-        self.content = self._content_column(set(schema.names), columns)
+        self._columns = columns
+        self._template = columns.template
+        self._image = self._named(columns.image, schema, "--image-column")
+        self._rendered = [self._named(column, schema, "--template") for column in columns.rendered]
+        self.content = None if self._template else self._content_column(set(schema.names))
         self.key = columns.key if columns.key in schema.names else None
         if self.key is None and columns.key != Columns.key:
-            raise BadInput(f"manifest {name} has no column {columns.key!r}; it has {listed(self._shown)}")
+            self._named(columns.key, schema, "--key-column")
         self._system = "system_instruction" if "system_instruction" in schema.names else None
-        self.needed = [column for column in (self.key, self.content, self._system) if column]
+        used = [self.key, self.content, *self._rendered, self._image, self._system]
+        self.needed = list(dict.fromkeys(column for column in used if column)) or schema.names[:1]
         for column in self.needed:
             if schema.names.count(column) > 1:
                 raise BadInput(f"manifest {name} has {schema.names.count(column)} columns named {column!r}; keep one")
         self._check_types(schema)
+
+    def pieces(self, block: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """A block in pieces whose prompts are not too much for one."""
+        size = self._template.bytes_of(block.num_rows, block.nbytes) if self._template else 0
+        most = max(1, min(block.num_rows, block.num_rows * MOST_BYTES // max(size, 1))) if size > MOST_BYTES else 0
+        for start in range(0, block.num_rows, most or block.num_rows or 1):
+            yield block.slice(start, most or block.num_rows)
 
     def normalised(self, block: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         made: dict[str, pa.Array] = {}
@@ -59,10 +60,28 @@ class Form:
         if self.content == "parts":
             made["parts"] = self._readable(block, "parts", _canonical_parts, first_row)
         else:
-            made["prompt"] = self._readable(block, self.content, _as_text, first_row)
+            texts = self._texts(block, first_row)
+            if self._image:
+                pictures = self._readable(block, self._image, self._picture_as, first_row)
+                made["parts"] = with_pictures(texts, pictures)
+            else:
+                made["prompt"] = texts
         if self._system:
             made["system_instruction"] = self._readable(block, self._system, _as_text, first_row)
         return pa.record_batch(made)
+
+    def _texts(self, block: pa.RecordBatch, first_row: int) -> pa.Array:
+        if self._template is None:
+            return self._readable(block, self.content or "", _as_text, first_row)
+        values = {column: self._readable(block, column, _as_text, first_row) for column in self._columns.rendered}
+        self.empty.update({column: value.null_count for column, value in values.items()})
+        return self._template.render(values, block.num_rows)
+
+    def _named(self, column: str | None, schema: pa.Schema, option: str) -> str | None:
+        """A column that an option names."""
+        if column is not None and column not in schema.names:
+            raise BadInput(f"manifest {self.name} has no column {column!r} ({option}); it has {listed(self._shown)}")
+        return column
 
     def _readable(
         self, block: pa.RecordBatch, column: str, read: Callable[[pa.Array], pa.Array], first_row: int
@@ -77,24 +96,33 @@ class Form:
                 f"manifest {self.name}, row {first_row + at}: column {column!r} cannot be read: {error}"
             ) from None
 
-    def _content_column(self, present: set[str], columns: Columns) -> str:
-        found = [column for column in dict.fromkeys((columns.prompt, "parts")) if column in present]
+    def _content_column(self, present: set[str]) -> str:
+        prompt = self._columns.prompt
+        found = [column for column in dict.fromkeys((prompt, "parts")) if column in present]
         if len(found) > 1:
-            raise BadInput(f"manifest {self.name} has both {columns.prompt!r} and 'parts'; keep one of them")
+            raise BadInput(f"manifest {self.name} has both {prompt!r} and 'parts'; keep one of them")
         if not found:
             raise BadInput(
-                f"manifest {self.name} has no column {columns.prompt!r} and no 'parts'; it has "
-                f"{listed(self._shown)}. Name the column of prompts with --prompt-column."
+                f"manifest {self.name} has no column {prompt!r} and no 'parts'; it has {listed(self._shown)}. Name the "
+                "column of prompts with --prompt-column, or make prompts of columns with --template."
             )
+        if found == ["parts"] and self._image:
+            raise BadInput(f"manifest {self.name} has 'parts', which hold the pictures; --image-column goes with text")
         return found[0]
 
     def _check_types(self, schema: pa.Schema) -> None:
         if self.content == "parts":
             self._check_parts(schema.field("parts").type)
-        else:
-            self._require(schema, self.content, _is_text, "text")
+        elif self.content:
+            self._require(schema, self.content, is_text, "text")
+        for column in self._columns.rendered:
+            self._require(schema, column, lambda kind: not pa.types.is_nested(kind), "a scalar")
+        if self._image:
+            self._require(schema, self._image, is_picture, "text (a path or URI) or binary")
+            named = is_text(schema.field(self._image).type)  # of a CSV the block itself has only bytes
+            self._picture_as = _as_text if named else _as_bytes
         if self._system:
-            self._require(schema, self._system, _is_text, "text")
+            self._require(schema, self._system, is_text, "text")
         if self.key:
             self._require(schema, self.key, lambda kind: not pa.types.is_nested(kind), "a scalar")
 
@@ -105,13 +133,13 @@ class Form:
 
     def _check_parts(self, kind: pa.DataType) -> None:
         where = f"manifest {self.name}: column 'parts'"
-        listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        if not listed or not pa.types.is_struct(kind.value_type):
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        if not is_list or not pa.types.is_struct(kind.value_type):
             raise BadInput(f"{where} has the type {kind}, it must be a list of structs")
         for field in kind.value_type:
             if field.name not in FIELDS:
                 raise BadInput(f"{where} has the unknown field {field.name!r}; known are {', '.join(FIELDS)}")
-            if not (_is_binary(field.type) if field.name == "data" else _is_text(field.type)):
+            if not (is_binary(field.type) if field.name == "data" else is_text(field.type)):
                 raise BadInput(f"{where}: the field {field.name!r} cannot be {field.type}")
 
     def _keys(self, block: pa.RecordBatch, first_row: int) -> pa.Array:
@@ -120,6 +148,10 @@ class Form:
             row = first_row + pc.index(keys.is_null(), True).as_py()
             raise BadInput(f"manifest {self.name}, row {row}: column {self.key!r} is empty; every row needs a key")
         return keys
+
+
+def _as_bytes(column: pa.Array) -> pa.Array:
+    return column.cast(pa.binary())
 
 
 def _as_text(column: pa.Array) -> pa.Array:
@@ -152,27 +184,6 @@ def _canonical_parts(column: pa.Array) -> pa.Array:
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
     mask = lists.is_null() if lists.null_count else None
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(children, fields=list(PART)), mask=mask)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    )
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-        or pa.types.is_fixed_size_binary(kind)
-        or pa.types.is_null(kind)
-    )
 
 
 def listed(names: list[str]) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from gemini_batch.coordinator.form import Columns, Form
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.form import Form
 from gemini_batch.errors import BadInput
 from gemini_batch.parquet import BLOCK_BYTES, BLOCK_ROWS
 from gemini_batch.parts import FIELDS, PART, PARTS
@@ -76,7 +77,7 @@ class JsonlSource:
         if name == "parts":
             values = [self._parts(value, first + at) for at, value in enumerate(values)]
             return pa.array(values, PARTS)
-        if name == self._columns.key:
+        if name == self._columns.key or name in self._columns.rendered:
             values = [_key_text(value) for value in values]
         for at, value in enumerate(values):
             if value is not None and not isinstance(value, str):

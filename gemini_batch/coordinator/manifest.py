@@ -6,6 +6,7 @@ keys), `prompt` or `parts`, and `system_instruction` (if there). Whatever is wro
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from gemini_batch.coordinator.form import Columns, Form
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.form import Form
 from gemini_batch.coordinator.found import local_files
 from gemini_batch.coordinator.sources import Source, TableSource, open_source_file
 from gemini_batch.errors import BadInput
@@ -29,6 +31,10 @@ class Manifest(Protocol):
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         """Every row in order. May be called again and gives the same."""
+
+    @property
+    def empty(self) -> Counter[str]:
+        """Of columns that a template names, rows of the last reading in which they were null."""
 
     def place_of(self, row: int) -> str:
         """Where a row that was read stands, for messages: its number, and of several files the one it is in."""
@@ -61,13 +67,15 @@ class FileManifest:
         self.name, self.root = name, root
         self._files, self._columns = files, columns
         self._starts: list[int] = []
+        self.empty = Counter[str]()
         self._first = self._open(files[0])
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
-        row, self._starts = 0, []
+        row, self._starts, self.empty = 0, [], Counter()
         for file in self._files:
             self._starts.append(row)
             source = self._first if file is self._files[0] else self._open(file)
+            source.form.empty = self.empty
             for block in read(source, self._left(row)):
                 if row == self._starts[-1]:
                     refuse_other_keys(self._first.form, source.form, file.name)
@@ -96,9 +104,11 @@ class TableManifest:
         self.name = name
         self.root = root
         self._limit = columns.limit
+        self.empty = Counter[str]()
         self._source = TableSource(table, name, columns)
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
+        self._source.form.empty = self.empty = Counter()
         return read(self._source, self._limit)
 
     def place_of(self, row: int) -> str:
@@ -109,10 +119,9 @@ def read(source: Source, limit: int | None) -> Iterator[pa.RecordBatch]:
     """Blocks of a source as ours, at most `limit` rows."""
     row = 0
     for block in source.blocks():
-        taken = block if limit is None else block.slice(0, limit - row)
-        if block.num_rows:
-            yield source.form.normalised(taken, row)
-        row += taken.num_rows
+        for piece in source.form.pieces(block if limit is None else block.slice(0, limit - row)):
+            yield source.form.normalised(piece, row)
+            row += piece.num_rows
         if row == limit:
             return
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from gemini_batch.coordinator.form import Columns, Form
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.form import Form
 from gemini_batch.coordinator.jsonl import JsonlSource
 from gemini_batch.errors import BadInput
 from gemini_batch.parquet import BLOCK_BYTES, UNREADABLE, block_rows, read_blocks

@@ -7,7 +7,7 @@ once: the plan is created once, rows are frozen as it says by each, and the firs
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,6 +57,8 @@ class Plan:
 
     shards: list[ShardPlan]
     rows_digest: str
+    empty: dict[str, int] = field(default_factory=dict)
+    """Of columns that a template names, rows in which they are null."""
 
     @property
     def rows(self) -> int:
@@ -108,9 +110,10 @@ def scan(
             rows += block.num_rows
         if rows == 0:
             raise BadInput(f"manifest {manifest.name} has no rows")
+        empty = manifest.empty  # another reading begins anew
         _refuse_duplicates(manifest, spool.suspects())
     last = splitter.finish()
-    return Plan([*shards, last] if last else shards, digest.hexdigest())
+    return Plan([*shards, last] if last else shards, digest.hexdigest(), dict(+empty))
 
 
 def _refuse_duplicates(manifest: Manifest, suspects: set[int]) -> None:

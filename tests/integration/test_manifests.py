@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 QUICK = ("--poll-interval", "1", "--out", "run", "--json")
 
@@ -92,3 +93,32 @@ def test_shards_end_at_the_first_limit_met(cli: Any, look: Any, folder: Path) ->
     assert shards("--max-tokens-per-shard", "250") == 5
     assert shards("--max-tokens-per-shard", "250", "--max-requests-per-shard", "1") == 10
     assert shards("--max-tokens-per-shard", "1") == 10
+
+
+def test_a_csv_with_a_template_and_pictures_is_asked_as_its_rows_say(
+    cli: Any, look: Any, folder: Path, emulator: Any
+) -> None:
+    (folder / "pictures").mkdir()
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (8, 8), colour).save(folder / "pictures" / f"{name}.png")
+    (folder / "m.csv").write_text(
+        "id,title,file\n1,{x},pictures/a.png\n2,,pictures/b.png\n3,Tree,pictures/gone.png\n4,Bush,\n"
+    )
+    (folder / "t.txt").write_text("Is this {title}? {{}}\n")
+    asked = ("m.csv", "--template", "@t.txt", "--image-column", "file", "--key-column", "id")
+    planned = cli("plan", *asked, "--limit", "3", "--json")
+    assert (planned.code, planned.json["rows"], planned.json["template_nulls"]) == (0, 3, {"title": 1}), planned.err
+    assert "{title}" in cli("plan", *asked).out
+    done = cli("submit", *asked, *QUICK)
+    assert done.code == 3, done.err
+    rows = look.rows(folder / "run")
+    assert rows[0]["error"] is None, rows
+    assert [row["key"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["status"] for row in rows] == ["ok", "failed", "failed", "failed"]
+    assert "no prompt" in rows[1]["error"]["message"]
+    assert "gone.png" in rows[2]["error"]["message"]
+    assert "part 1" in rows[3]["error"]["message"]
+    sent = cli("explain", "run", "0", "--json").json["rounds"][0]["samples"][0]["sent"]
+    assert '"Is this {x}? {}"' in sent
+    assert sent.index("Is this") < sent.index("inlineData")
+    assert emulator.bought == 1

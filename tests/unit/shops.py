@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from gemini_batch.coordinator.form import Columns
+from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.manifest import TableManifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.jobs.shop import Shop

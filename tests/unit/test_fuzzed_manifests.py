@@ -13,7 +13,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemini_batch.coordinator.form import Columns
+from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.manifest import TableManifest, open_manifest
 from gemini_batch.coordinator.start import scan
 from gemini_batch.errors import BadInput

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gemini_batch.coordinator.form import Columns
+from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.manifest import TableManifest, open_manifest
 from gemini_batch.coordinator.start import scan
 from gemini_batch.errors import BadInput

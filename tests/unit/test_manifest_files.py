@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch.coordinator.form import Columns
+from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.found import chosen, matching, split_glob
 from gemini_batch.coordinator.manifest import open_manifest
 from gemini_batch.coordinator.start import scan
