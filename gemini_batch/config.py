@@ -79,6 +79,7 @@ class Options(BaseModel):
         None, description="prompt made of columns, such as 'Classify: {title}', or @file; {{ and }} are braces"
     )
     image_column: str | None = Field(None, description="column of pictures that follow the text: path, URI or binary")
+    keep: tuple[str, ...] = Field((), description="columns to copy into the dataset, such as A,B; repeatable")
     limit: int | None = Field(None, ge=1, description="take only so many rows, the first ones")
 
     max_requests_per_shard: int = Field(
@@ -167,10 +168,15 @@ class Options(BaseModel):
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("allow_schema", mode="before")
+    @field_validator("allow_schema", "keep", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("keep")
+    @classmethod
+    def _each_separated(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for names in value for name in names.split(",") if name)
 
     def limits(self) -> Limits:
         """As they are given here. What a tier makes of them is `quota.tiers`'."""

@@ -23,6 +23,15 @@ CONTENT = ("text", "path", "uri", "data")
 """Of these a part has one."""
 
 
+KEPT = "keep."
+"""Before the names of columns that are only copied, in blocks and in a shard's rows: they may have any name."""
+
+
+def is_kept(name: str) -> bool:
+    """Whether a column of a shard's rows is only copied into the dataset."""
+    return name.startswith(KEPT)
+
+
 def have_content(parts: Sequence[Mapping[str, Any] | None] | None) -> bool:
     """Whether there is anything to send but empty text."""
     rest = CONTENT[1:]

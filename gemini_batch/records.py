@@ -164,6 +164,8 @@ class RunRecord(Frozen):
     asked: Asked
     limits: Limits
     shards: int
+    keep: tuple[str, ...] = ()
+    """Columns of the manifest that the dataset has behind its own. No part of what is asked."""
 
 
 class Snapshot(Frozen):

@@ -24,7 +24,15 @@ from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.manifest import Manifest, TableManifest
 from gemini_batch.coordinator.plan import grow
 from gemini_batch.coordinator.retry import STATUSES, Choice, retry
-from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
+from gemini_batch.coordinator.start import (
+    Plan,
+    begin,
+    identity_digest,
+    other_columns,
+    refuse_foreign,
+    refuse_other,
+    scan,
+)
 from gemini_batch.cpu import InProcess, ProcessPool
 from gemini_batch.errors import BadInput
 from gemini_batch.fleet.broker import Broker, read_broker
@@ -188,9 +196,12 @@ def _begin_alone(files: RunFiles, request: Request, run_id: str) -> None:
             if alone and not files.record():
                 probe(files.store)
                 plan, limits = request.plan, request.limits
-                begin(files, request.manifest, request.asked, plan, request.roots, limits, run_id, SystemClock())
+                keep = request.options.keep
+                begin(files, request.manifest, request.asked, plan, request.roots, limits, run_id, SystemClock(), keep)
         pause.wait(0 if alone else JOIN_SECONDS)
     refuse_other(record, request.asked, files.store.url)
+    if said := other_columns(record, request.options.keep, files.store.url):
+        warnings.warn(said, stacklevel=2)
 
 
 def _place(request: Request) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gemini_batch.config import Options
 from gemini_batch.coordinator.template import Template, parse_template
+from gemini_batch.dataset import dataset_schema
 from gemini_batch.errors import BadInput
 from gemini_batch.inputs import read_text
 
@@ -24,6 +25,8 @@ class Columns:
     """Makes the prompt of other columns."""
     image: str | None = None
     """Holds the picture that follows the text."""
+    keep: tuple[str, ...] = ()
+    """Copied into the dataset."""
 
     @property
     def rendered(self) -> tuple[str, ...]:
@@ -49,13 +52,24 @@ def read_columns(options: Options) -> Columns:
     template = None if options.template is None else parse_template(_text_of(options.template))
     if template and options.prompt_column != Columns.prompt:
         raise BadInput("--template and --prompt-column: one of them says what the prompt is")
+    _refuse_kept(options.keep)
     return Columns(
         prompt=options.prompt_column,
         key=options.key_column,
         limit=options.limit,
         template=template,
         image=options.image_column,
+        keep=options.keep,
     )
+
+
+def _refuse_kept(names: tuple[str, ...]) -> None:
+    fixed = dataset_schema(None).names
+    for at, name in enumerate(names):
+        if name in fixed:
+            raise BadInput(f"--keep {name}: the dataset has a column of that name already; rename yours")
+        if name in names[:at]:
+            raise BadInput(f"--keep {name}: named twice")
 
 
 def _text_of(template: str) -> str:

@@ -6,17 +6,19 @@ is one), `prompt` or `parts`, and `system_instruction` (if there). Whatever is w
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.pictured import is_binary, is_picture, is_text, with_pictures
 from gemini_batch.errors import BadInput
 from gemini_batch.parquet import BLOCK_BYTES, UNREADABLE
-from gemini_batch.parts import FIELDS, PART
+from gemini_batch.parts import FIELDS, KEPT, PART
 
 MOST_BYTES = 4 * BLOCK_BYTES
 """Of the rendered prompts of a block."""
@@ -25,7 +27,19 @@ MOST_BYTES = 4 * BLOCK_BYTES
 class Form:
     """The columns a manifest has, and how a block of it becomes ours."""
 
-    def __init__(self, name: str, schema: pa.Schema, columns: Columns, shown: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        schema: pa.Schema,
+        columns: Columns,
+        shown: list[str] | None = None,
+        kept_as: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        Args:
+            shown: the columns as the user sees them, where the schema has others.
+            kept_as: where the schema has the columns that are kept, if not under their names.
+        """
         self.name = name
         self.empty = Counter[str]()
         """Of columns that a template names, rows in which they were null."""
@@ -39,12 +53,17 @@ class Form:
         if self.key is None and columns.key != Columns.key:
             self._named(columns.key, schema, "--key-column")
         self._system = "system_instruction" if "system_instruction" in schema.names else None
-        used = [self.key, self.content, *self._rendered, self._image, self._system]
+        places = kept_as or {name: name for name in columns.keep}
+        self._kept = {kept: self._named(places.get(kept, kept), schema, "--keep") or "" for kept in columns.keep}
+        used = [self.key, self.content, *self._rendered, self._image, self._system, *self._kept.values()]
         self.needed = list(dict.fromkeys(column for column in used if column)) or schema.names[:1]
         for column in self.needed:
             if schema.names.count(column) > 1:
                 raise BadInput(f"manifest {name} has {schema.names.count(column)} columns named {column!r}; keep one")
         self._check_types(schema)
+        self.kept = pa.schema([schema.field(place).with_name(KEPT + name) for name, place in self._kept.items()])
+        """Columns that are kept, as blocks have them. May be given a common type of several files."""
+        refuse_unstorable(name, self.kept)
 
     def pieces(self, block: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """A block in pieces whose prompts are not too much for one."""
@@ -68,6 +87,8 @@ class Form:
                 made["prompt"] = texts
         if self._system:
             made["system_instruction"] = self._readable(block, self._system, _as_text, first_row)
+        for field, place in zip(self.kept, self._kept.values(), strict=True):
+            made[field.name] = self._readable(block, place, partial(pa.Array.cast, target_type=field.type), first_row)
         return pa.record_batch(made)
 
     def _texts(self, block: pa.RecordBatch, first_row: int) -> pa.Array:
@@ -148,6 +169,19 @@ class Form:
             row = first_row + pc.index(keys.is_null(), True).as_py()
             raise BadInput(f"manifest {self.name}, row {row}: column {self.key!r} is empty; every row needs a key")
         return keys
+
+
+def refuse_unstorable(where: str, kept: pa.Schema) -> None:
+    """
+    Raises:
+        BadInput: a column that no Parquet file can hold.
+    """
+    for field in kept:
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
+        except pa.ArrowException as error:
+            name = field.name.removeprefix(KEPT)
+            raise BadInput(f"manifest {where}: column {name!r} has the type {field.type}, not kept: {error}") from None
 
 
 def _as_bytes(column: pa.Array) -> pa.Array:

@@ -17,7 +17,7 @@ from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.form import Form
 from gemini_batch.errors import BadInput
 from gemini_batch.parquet import BLOCK_BYTES, BLOCK_ROWS
-from gemini_batch.parts import FIELDS, PART, PARTS
+from gemini_batch.parts import FIELDS, KEPT, PART, PARTS, is_kept
 
 Row = dict[str, Any]
 
@@ -30,7 +30,9 @@ class JsonlSource:
         there = [column for column in columns.decisive() if column in fields]
         names = [*(there if first else columns.least()), "system_instruction"]
         schema = pa.schema([(column, PARTS if column == "parts" else pa.string()) for column in dict.fromkeys(names)])
-        self.form = Form(name, schema, columns, shown=sorted(fields))
+        self._types = kept = self._kept_types(fields)
+        schema = pa.schema([*schema, *((KEPT + column, kept[column]) for column in kept)])
+        self.form = Form(name, schema, columns, sorted(fields), {column: KEPT + column for column in kept})
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         first = 0
@@ -38,6 +40,34 @@ class JsonlSource:
             self._refuse_new(rows, first)
             yield pa.record_batch({name: self._column(name, rows, first) for name in self.form.needed})
             first += len(rows)
+
+    def _kept_types(self, fields: set[str]) -> dict[str, pa.DataType]:
+        """Types that hold all values of the columns that are kept: JSON has them not, so the whole file is read."""
+        types = {name: pa.null() for name in self._columns.keep if name in fields}
+        first = 0
+        for rows in self._row_blocks() if types else ():
+            for name, known in types.items():
+                values = self._inferred(name, rows, first)
+                types[name] = self._unified(name, known, values.type, first)
+            first += len(rows)
+        return types
+
+    def _inferred(self, name: str, rows: list[Row], first: int, kind: pa.DataType | None = None) -> pa.Array:
+        try:
+            return pa.array([row.get(name) for row in rows], kind)
+        except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+            raise self._odd(name, first, str(error)) from None
+
+    def _unified(self, name: str, known: pa.DataType, found: pa.DataType, first: int) -> pa.DataType:
+        try:
+            schemas = [pa.schema([(name, known)]), pa.schema([(name, found)])]
+            return pa.unify_schemas(schemas, promote_options="permissive").field(name).type
+        except pa.ArrowException as error:
+            raise self._odd(name, first, str(error)) from None
+
+    def _odd(self, name: str, first: int, why: str) -> BadInput:
+        where = f"manifest {self._name}, from about row {first} on"
+        return BadInput(f"{where}: the values of column {name!r} are not of one type, so it cannot be kept: {why}")
 
     def _row_blocks(self) -> Iterator[list[Row]]:
         rows: list[Row] = []
@@ -73,6 +103,8 @@ class JsonlSource:
                 raise BadInput(f"manifest {self._name}, row {row}: has {name!r}, which the first rows do not have")
 
     def _column(self, name: str, rows: list[Row], first: int) -> pa.Array:
+        if is_kept(name) and (kept := name.removeprefix(KEPT)) in self._columns.keep:
+            return self._inferred(kept, rows, first, self._types[kept])
         values = [row.get(name) for row in rows]
         if name == "parts":
             values = [self._parts(value, first + at) for at, value in enumerate(values)]

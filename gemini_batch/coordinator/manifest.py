@@ -15,7 +15,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from gemini_batch.coordinator.columns import Columns
-from gemini_batch.coordinator.form import Form
+from gemini_batch.coordinator.form import Form, refuse_unstorable
 from gemini_batch.coordinator.found import local_files
 from gemini_batch.coordinator.sources import Source, TableSource, open_source_file
 from gemini_batch.errors import BadInput
@@ -68,7 +68,11 @@ class FileManifest:
         self._files, self._columns = files, columns
         self._starts: list[int] = []
         self.empty = Counter[str]()
+        self._kept: pa.Schema | None = None
         self._first = self._open(files[0])
+        if columns.keep:
+            self._kept = self._common()
+            self._first.form.kept = self._kept
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         row, self._starts, self.empty = 0, [], Counter()
@@ -94,7 +98,24 @@ class FileManifest:
         return None if self._columns.limit is None else self._columns.limit - row
 
     def _open(self, file: File) -> Source:
-        return open_source_file(file.fetch(), file.name, self._columns)
+        source = open_source_file(file.fetch(), file.name, self._columns)
+        if self._kept is not None:
+            source.form.kept = self._kept
+        return source
+
+    def _common(self) -> pa.Schema:
+        """The kept columns with types that hold those of every file."""
+        common = self._first.form.kept
+        for file in self._files[1:]:
+            kept = self._open(file).form.kept
+            try:
+                common = pa.unify_schemas([common, kept], promote_options="permissive")
+            except pa.ArrowException as error:
+                raise BadInput(
+                    f"manifest {file.name}: --keep columns have other types than in the files before: {error}"
+                ) from None
+        refuse_unstorable(self.name, common)
+        return common
 
 
 class TableManifest:

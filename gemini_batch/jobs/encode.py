@@ -20,8 +20,8 @@ from gemini_batch.config import Resolution
 from gemini_batch.errors import RowError
 from gemini_batch.gemini.media import Picture, goes_inline, read_picture
 from gemini_batch.gemini.wire import Encoder, file_part, inline_part, text_part
-from gemini_batch.parquet import Writer, read_own_blocks
-from gemini_batch.parts import CONTENT, have_content
+from gemini_batch.parquet import Writer, own_names, read_own_blocks
+from gemini_batch.parts import CONTENT, have_content, is_kept
 from gemini_batch.records import Asked
 
 REQUESTS = pa.schema(
@@ -84,7 +84,7 @@ def encode(task: EncodeTask) -> Encoded:
     """
     run = _Encoding(task)
     with task.lines.open("wb") as out, Writer(task.requests, REQUESTS) as record:
-        for block in read_own_blocks(task.rows):
+        for block in read_own_blocks(task.rows, asked_columns(task.rows)):
             rows = [run.row(row) for row in block.to_pylist()]
             body = b"".join(line for line, _ in rows)
             run.digest.update(body)
@@ -92,6 +92,15 @@ def encode(task: EncodeTask) -> Encoded:
             record.write(pa.RecordBatch.from_pylist([outcome for _, outcome in rows], REQUESTS))
     missing = tuple(ToUpload(sha256, mime_type) for sha256, mime_type in run.missing.items())
     return Encoded(run.lines, run.size_bytes, run.digest.hexdigest(), missing)
+
+
+def asked_columns(rows: Path) -> list[str]:
+    """Columns of a shard's rows that say what is asked; the others are only kept.
+
+    Raises:
+        RunStopped: the rows are damaged.
+    """
+    return [name for name in own_names(rows) if not is_kept(name)]
 
 
 class _Encoding:

@@ -122,3 +122,35 @@ def test_a_csv_with_a_template_and_pictures_is_asked_as_its_rows_say(
     assert '"Is this {x}? {}"' in sent
     assert sent.index("Is this") < sent.index("inlineData")
     assert emulator.bought == 1
+
+
+def test_kept_columns_stand_behind_the_fixed_ones_through_rounds_and_retries(
+    cli: Any, look: Any, folder: Path, emulator: Any
+) -> None:
+    emulator.fault("result_line_error", row=1, times=2)
+    table = pa.table(
+        {
+            "prompt": [f"Prompt number {n}" for n in range(40)],
+            "when": pa.array([n * 10**6 for n in range(40)], pa.timestamp("us", "UTC")),
+            "tags": pa.array([[f"t{n}"] for n in range(40)]),
+        }
+    )
+    pq.write_table(table, folder / "m.parquet")
+    asked = ("m.parquet", "--keep", "tags,when", "--max-requests-per-shard", "15")
+    done = cli("submit", *asked, *QUICK)
+    assert done.code == 0, done.err
+
+    def held() -> pa.Table:
+        return pa.concat_tables(pq.read_table(path) for path in sorted((folder / "run" / "dataset").iterdir()))
+
+    first = held()
+    assert first.column_names[-3:] == ["request_digest", "tags", "when"]
+    assert first.select(["tags", "when"]).equals(table.select(["tags", "when"]))
+    look.jsonl(folder / "fixed.jsonl", [{"index": 7, "prompt": "Another question"}])
+    again = cli("retry", "run", "--replace", "fixed.jsonl", "--poll-interval", "1", "--json")
+    assert again.code == 0, again.err
+    assert held()["text"][7].as_py() == look.answer("Another question")
+    assert held().select(["tags", "when"]).equals(table.select(["tags", "when"]))
+    assert cli("audit", "run").code == 0
+    other = cli("submit", "m.parquet", *QUICK)
+    assert (other.code, "tags,when" in other.err) == (0, True), other.err
