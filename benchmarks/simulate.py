@@ -1,6 +1,6 @@
 """How close to the floor runs come that share a project, by the simulator: a table for docs/performance.md.
 
-    python benchmarks/simulate.py [--shards 100,1000,10000] [--runs 1,3,10] [--seeds 2]
+    python benchmarks/simulate.py [--shards 100,1000,10000] [--runs 1,3,10] [--seeds 2] [--even]
 
 Each line is the worst of the seeds. `known`: the desk goes by the service's limits. `learnt`: it knows of none and has
 to find them out by being refused.
@@ -69,11 +69,12 @@ def main() -> None:
     arguments.add_argument("--shards", default="100,1000,10000")
     arguments.add_argument("--runs", default="1,3,10")
     arguments.add_argument("--seeds", type=int, default=2)
+    arguments.add_argument("--even", action="store_true", help="only jobs that all take the same time")
     given = arguments.parse_args()
     sys.stdout.write(HEAD)
     for shards in map(int, given.shards.split(",")):
         for runs in map(int, given.runs.split(",")):
-            for times in TIMES:
+            for times in list(TIMES)[: 1 if given.even else None]:
                 for known in (True, False):
                     _show(_Case(runs, shards, times, known), given.seeds)
 

@@ -7,17 +7,28 @@ came back without a known cost stays committed at its highest.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.calibrate import Calibration, read_shard
 from gemini_batch.gemini.estimate import INPUT_HIGH, output_tokens
 from gemini_batch.gemini.prices import BatchPrice, price_of
-from gemini_batch.records import Asked, Limits, Reservation, ShardPlan, ShardRecord, ShardState, SpendRecord
+from gemini_batch.records import (
+    Asked,
+    Job,
+    Limits,
+    Reservation,
+    Send,
+    ShardPlan,
+    ShardRecord,
+    ShardState,
+    SpendRecord,
+)
 
 S = ShardState
 PAYING = frozenset({S.SENDING, S.UNKNOWN, S.SUBMITTED, S.ENDED})
@@ -127,12 +138,15 @@ def input_factor(book: SpendRecord) -> Decimal:
 def reserve(book: SpendRecord, want: Reservation, cap: float) -> SpendRecord | None:
     """Hold money back for a send; None where the cap would be passed.
 
-    A shard has one reservation, its newest. One that is newer than `want` stays: whoever asks is behind the ledger, and
-    its send will not be recorded. Of two for the same send, which one of two workers will make, the higher stays.
+    A shard has one reservation, its newest. One that is newer than `want` stays, and one that is collected gets none:
+    whoever asks is behind the ledger, and its send will not be recorded. Of two for the same send, which one of two
+    workers will make, the higher stays, if the cap, which may be a lower one now, allows it.
     """
     mine = held_for(book, want.shard)
-    if mine and (mine.version, mine.usd) >= (want.version, want.usd):
+    if (mine and mine.version > want.version) or want.shard in _counted(book):
         return book
+    if mine and mine.version == want.version and mine.usd >= want.usd:
+        return book if committed(book) <= cap + ROUNDING else None
     others = tuple(held for held in book.held if held.shard != want.shard)
     wanted = book.model_copy(update={"held": (*others, want), "cap_usd": cap})
     return wanted if committed(wanted) <= cap + ROUNDING else None
@@ -145,7 +159,7 @@ def held_for(book: SpendRecord, shard: int) -> Reservation | None:
 def settle(
     book: SpendRecord,
     records: Mapping[int, ShardRecord],
-    plan: list[ShardPlan],
+    plan: Sequence[ShardPlan],
     highest: Callable[[int], float],
 ) -> SpendRecord:
     """The book with all that `records` say of what is held, and of what was sent without a reservation.
@@ -156,32 +170,37 @@ def settle(
     Args:
         highest: what a send of a shard may cost, for those that have nothing reserved.
     """
-    sums = _Sums(book)
+    sums = _Sums(book, plan, highest)
     for held in book.held:
         record = records.get(held.shard)
-        if record is None or record.version <= held.version or record.state in PAYING:
+        if record is None or record.version <= held.version:
             sums.held.append(held)
-        elif record.state is S.COLLECTED:
-            sums.charge(record, held.usd, plan[held.shard])
-    reserved = {held.shard for held in book.held}
+        else:
+            sums.take(record, held)
+    done = {held.shard for held in book.held} | _counted(book)
     for shard, record in records.items():
-        if shard not in reserved and _is_unheld(record) and not _within(shard, book.unheld):
-            sums.take_over(record, highest(shard), plan[shard])
+        if shard not in done:
+            sums.take(record, None)
         for twin in record.twins:
-            sums.add_twin(twin.name, record, highest)
+            sums.add_twin(twin, record)
     return sums.book()
 
 
-def _is_unheld(record: ShardRecord) -> bool:
-    """Whether it was sent while no cap was set."""
-    return record.state in PAYING | {S.COLLECTED} and bool(record.sends) and record.sends[-1].reserved_usd is None
+def _counted(book: SpendRecord) -> set[int]:
+    return {shard for start, stop in book.counted for shard in range(start, stop)}
+
+
+def _send_of(record: ShardRecord, job: Job | None) -> Send | None:
+    """The send that a job is of; None if that was taken for not made, and left the record."""
+    return next((send for send in record.sends if job and send.display_name == job.display_name), None)
 
 
 def _unknown_share(record: ShardRecord) -> float:
     """Of a collected shard's lines, those that may have been paid for at a cost that nobody knows."""
-    if record.job is None or record.tally is None or not record.sends:
+    if record.job is None or record.tally is None:
         return 0.0  # nothing was created
-    return min(1.0, record.tally.unpriced / max(1, record.sends[-1].lines))
+    send = _send_of(record, record.job) or (record.sends[-1] if record.sends else None)
+    return min(1.0, record.tally.unpriced / max(1, send.lines if send else record.tally.unpriced))
 
 
 def unsettled_usd(record: ShardRecord) -> float:
@@ -189,8 +208,12 @@ def unsettled_usd(record: ShardRecord) -> float:
     sent = [send.reserved_usd or 0.0 for send in record.sends]
     if not sent:
         return 0.0
-    own = 1.0 if record.state in PAYING else _unknown_share(record) if record.state is S.COLLECTED else 0.0
-    return sent[-1] * own + max(sent) * len(record.twins)
+    share = 1.0 if record.state in PAYING else _unknown_share(record) if record.state is S.COLLECTED else 0.0
+    own = _send_of(record, record.job)
+    twins = (_send_of(record, twin) for twin in record.twins)
+    return max(sent[-1], (own and own.reserved_usd) or 0.0) * share + sum(
+        max(sent) if twin is None or twin.reserved_usd is None else twin.reserved_usd for twin in twins
+    )
 
 
 def lines_of_twins(record: ShardRecord) -> int:
@@ -202,37 +225,51 @@ def lines_of_twins(record: ShardRecord) -> int:
 class _Sums:
     """A book that is being worked on."""
 
-    def __init__(self, book: SpendRecord) -> None:
-        self._before = book
+    def __init__(self, book: SpendRecord, plan: Sequence[ShardPlan], highest: Callable[[int], float]) -> None:
+        self._before, self._plan, self._highest = book, plan, highest
         self._settled, self._unknown = book.settled_usd, book.unknown_usd
         self._seen = Calibration(highest=book.highest_ratio)
         self._twins = dict.fromkeys(book.twins)
-        self._unheld = list(book.unheld)
+        self._counted = _counted(book)
         self.held: list[Reservation] = []
 
-    def charge(self, record: ShardRecord, usd: float, entry: ShardPlan) -> None:
-        """A collected shard: what is known of its cost, and the rest at its highest."""
-        if record.tally is None or not record.sends:
-            return
-        reserved = record.sends[-1].reserved_usd
-        self._settled += record.tally.cost_usd
-        self._unknown += (usd if reserved is None else reserved) * _unknown_share(record)
-        self._seen = self._seen.add(read_shard(entry, record.tally))
+    def take(self, record: ShardRecord, held: Reservation | None) -> None:
+        """What the ledger says of a shard that is not in the sums, or only held.
 
-    def take_over(self, record: ShardRecord, usd: float, entry: ShardPlan) -> None:
-        """A shard that was sent without a reservation."""
-        self._unheld = _joined([*self._unheld, (record.shard, record.shard + 1)])
-        if record.state is S.COLLECTED:
-            self.charge(record, usd, entry)
-        else:
-            self.held.append(Reservation(shard=record.shard, version=record.sends[-1].number - 1, usd=usd))
+        Without a reservation it was sent while no cap was set, or by a send that was believed to have made no job.
+        """
+        shard = record.shard
+        if record.state in PAYING and (record.sends or record.job):
+            most = self._most(record, held)
+            mine = held or Reservation(shard=shard, version=record.version - 1, usd=most)
+            self.held.append(mine if mine.usd >= most else mine.model_copy(update={"usd": most}))
+        elif record.state is S.COLLECTED and shard not in self._counted:
+            self._counted.add(shard)
+            self._charge(record, held)
 
-    def add_twin(self, name: str, record: ShardRecord, highest: Callable[[int], float]) -> None:
+    def add_twin(self, twin: Job, record: ShardRecord) -> None:
         """A job beside the shard's own: nobody fetches what it says, so nobody knows what it cost."""
-        if name not in self._twins:
-            self._twins[name] = None
-            sent = [send.reserved_usd for send in record.sends if send.reserved_usd is not None]
-            self._unknown += max(sent) if sent else highest(record.shard)
+        if twin.name in self._twins:
+            return
+        self._twins[twin.name] = None
+        send = _send_of(record, twin)
+        self._unknown += self._highest(record.shard) if send is None or send.reserved_usd is None else send.reserved_usd
+
+    def _most(self, record: ShardRecord, held: Reservation | None) -> float:
+        """What the shard's job may cost, by its send, which may be another than the one that money is held for."""
+        send = _send_of(record, record.job) if record.job else record.sends[-1]
+        if send is not None and send.reserved_usd is not None:
+            return send.reserved_usd
+        return max(self._highest(record.shard), held.usd if held else 0.0)
+
+    def _charge(self, record: ShardRecord, held: Reservation | None) -> None:
+        """What is known of a collected shard's cost, and the rest at its highest."""
+        if record.tally is None or record.job is None:
+            return  # nothing was created
+        self._settled += record.tally.cost_usd
+        if share := _unknown_share(record):
+            self._unknown += share * self._most(record, held)
+        self._seen = self._seen.add(read_shard(self._plan[record.shard], record.tally))
 
     def book(self) -> SpendRecord:
         return self._before.model_copy(
@@ -240,23 +277,15 @@ class _Sums:
                 "settled_usd": self._settled,
                 "unknown_usd": self._unknown,
                 "held": tuple(self.held),
-                "unheld": tuple(self._unheld),
+                "counted": tuple(_ranges(self._counted)),
                 "twins": tuple(self._twins),
                 "highest_ratio": self._seen.highest,
             }
         )
 
 
-def _within(shard: int, ranges: Iterable[tuple[int, int]]) -> bool:
-    return any(start <= shard < stop for start, stop in ranges)
-
-
-def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted, neighbours as one."""
-    found: list[tuple[int, int]] = []
-    for start, stop in sorted(ranges):
-        if found and found[-1][1] >= start:
-            found[-1] = (found[-1][0], max(stop, found[-1][1]))
-        else:
-            found.append((start, stop))
-    return found
+def _ranges(shards: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Neighbours as one."""
+    for _, group in groupby(enumerate(sorted(shards)), key=lambda pair: pair[1] - pair[0]):
+        run = [shard for _, shard in group]
+        yield run[0], run[-1] + 1

@@ -20,7 +20,7 @@ from gemini_batch.ask import asker, cost_in_words
 from gemini_batch.config import GENERATION, OF_WORKERS, OPERATIONAL, Options, resolve, resolve_account, variable
 from gemini_batch.emulator.command import emulator
 from gemini_batch.errors import BadInput, GeminiBatchError, RunStopped
-from gemini_batch.flags import AsJson, Config, ManifestPath, RunName, with_options
+from gemini_batch.flags import AsJson, Config, JobHours, ManifestPath, RunName, Simulate, with_options
 from gemini_batch.fleet.broker import read_broker
 
 app = typer.Typer(
@@ -99,22 +99,20 @@ def root(version: Annotated[bool, typer.Option("--version", help="print the vers
 def plan(
     manifest: ManifestPath,
     config: Config = None,
-    simulate: Annotated[bool, typer.Option("--simulate", help="say how long it may take, by a simulation")] = False,
-    job_hours: Annotated[
-        float, typer.Option(min=0.01, max=48, metavar="X", help="with --simulate: what half of the jobs take at most")
-    ] = 4.0,
+    simulate: Simulate = False,
+    job_hours: JobHours = None,
     as_json: AsJson = False,
     *,
     options: dict[str, Any],
 ) -> None:
     """Show how a manifest would be split and what it may cost. Sends nothing, writes nothing."""
     from gemini_batch import runs  # noqa: PLC0415 - the commands import what they need, so that --help is quick
-    from gemini_batch.simulate import forecast, forecast_in_words  # noqa: PLC0415
+    from gemini_batch.simulate import MEDIAN_HOURS, forecast, forecast_in_words  # noqa: PLC0415
 
     settings = resolve(options, config)
     request = runs.read_request(manifest, settings, resolve_account(settings.project, key_needed=False))
     totals, cost = request.plan.totals(), runs.estimate(request)
-    time = forecast(request.plan.shards, request.limits, job_hours) if simulate else None
+    time = forecast(request.plan.shards, request.limits, job_hours or MEDIAN_HOURS) if simulate else None
     if as_json:
         shards = [shard.model_dump() for shard in request.plan.shards]
         money = {"cost_usd": cost and cost.as_json(), "cost_assumptions": cost.assumptions if cost else []}

@@ -35,6 +35,11 @@ class CostNotConfirmed(BadInput):
 class RunStopped(GeminiBatchError):
     """The run needs a person: its message says what for. Everything paid for is kept."""
 
+    def __init__(self, message: str, resume_with: str | None = None) -> None:
+        super().__init__(message)
+        self.resume_with = resume_with
+        """Options that `resume` needs to go on, where that is all it takes."""
+
 
 class RowError(GeminiBatchError):
     """One row cannot be sent. `kind` is a value of the dataset's `error.kind`."""

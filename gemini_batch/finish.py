@@ -74,4 +74,4 @@ def finish(shop: Shop) -> None:
     for record in records:
         if not store.exists(rundir.part_of(record.shard)):
             collect(shop, record)
-    merge(store, shop.run, plan, records, shop.clock)
+    merge(store, shop.run, plan, records, shop.clock, shop.limits.max_cost)

@@ -13,6 +13,11 @@ from gemini_batch.config import OF_RUNS, Options, option_name
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
+Simulate = Annotated[bool, typer.Option("--simulate", help="say how long it may take, by a simulation")]
+JobHours = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=48, metavar="X", help="with --simulate: what half of the jobs take at most (default 4)"),
+]
 ManifestPath = Annotated[
     str,
     typer.Argument(

@@ -353,8 +353,8 @@ class SpendRecord(Snapshot):
     """The most that may have been paid for what came back without a known cost, twins included."""
     held: tuple[Reservation, ...] = ()
     """For what is in flight."""
-    unheld: tuple[tuple[int, int], ...] = ()
-    """Shards that were sent without a reservation (no cap was set then) and are in the sums: from, to (exclusive)."""
+    counted: tuple[tuple[int, int], ...] = ()
+    """Collected shards that are in the sums: from, to (exclusive)."""
     twins: tuple[str, ...] = ()
     """Jobs beside the one of their shard that are in the sums."""
     highest_ratio: float | None = None

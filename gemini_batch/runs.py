@@ -381,7 +381,8 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
     limits = limits_given(
         options, record.asked.model, files.limits(record)
     )  # recorded by the driver: a refused retry changes nothing
-    refuse_uncappable(record.asked.model_copy(update=settings), limits, SystemClock().now())
+    for asked in (record.asked, record.asked.model_copy(update=settings)):  # what was bought before counts too
+        refuse_uncappable(asked, limits, SystemClock().now())
     return retry(files, record, limits, choice, settings)
 
 

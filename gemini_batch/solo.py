@@ -165,7 +165,8 @@ class Solo:
         self._waiting: dict[int, str] = {}
         self._until: dict[str, datetime] = {}
         self._desk_says: str | None = None
-        self._stopped: str | None = None
+        self._others_seen = False
+        self._stopped: RunStopped | None = None
 
     farewell = "detached; jobs at the service go on. Finish with:\n  gemini-batch-dist resume"
 
@@ -185,7 +186,7 @@ class Solo:
         try:
             return self._drive_alone(watch)
         except RunStopped as error:
-            self._stop(str(error))
+            self._stop(error)
             if watch:
                 watch(self.status())
             raise
@@ -205,22 +206,23 @@ class Solo:
         except BadInput as error:
             raise RunStopped(str(error)) from error
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, error: RunStopped) -> None:
         """Leave word for `status`. If not even that can be written, the caller still says it."""
-        self._stopped = reason
+        self._stopped = error
         with suppress(OSError):
-            stop(self._shop.files, reason, self._clock)
+            stop(self._shop.files, error, self._clock)
 
     def status(self) -> Status:
         shop = self._shop
         finished = shop.files.is_finished()
         records = list(shop.records.values())
         where, now = shop.files.store.url, self._clock.now()
-        waiting = dict(self._waiting)
+        waiting, stopped = dict(self._waiting), self._stopped
         return summarise(
             where, shop.run, shop.plan, records, finished, now,
             limits=shop.limits, waiting=waiting, desk_says=self._desk_says, until=dict(self._until),
-            stopped=self._stopped,
+            stopped=None if stopped is None else str(stopped),
+            resume_with=None if stopped is None else stopped.resume_with,
         )  # fmt: skip
 
     @contextmanager
@@ -294,6 +296,8 @@ class Solo:
     def _choose(self, backlog: deque[int]) -> int | None:
         """The first shard of the backlog that the desk has room for; one that never fits has its turn all the same."""
         shop = self._shop
+        if not self._others_seen and any(record.job for record in list(shop.records.values())):
+            return None  # the pilot may go; how much room there is for more the first listing says
         near = list(islice(backlog, NEAR))
         room = shop.desk.room(shop.applicant(shop.records.get(near[0]) or shop.read(near[0])))
         self._desk_says = room.wait.reason if room.shards < 1 else None
@@ -309,6 +313,7 @@ class Solo:
         shop = self._shop
         with suppress(RemoteError, OSError):
             shop.desk.see(listed(shop.listing(self._clock.boottime()), shop.all_records()))
+        self._others_seen = True
         shop.tell_desk()
         return Stop()
 

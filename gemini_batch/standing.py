@@ -7,6 +7,7 @@ from typing import Any
 
 from gemini_batch import rundir
 from gemini_batch.clock import Clock
+from gemini_batch.errors import RunStopped
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import ShardRecord
 from gemini_batch.reducer.merge import publish_json, read_json
@@ -41,7 +42,7 @@ def read_status(
     run = files.record()
     if run is None:
         return None
-    plan = files.plan()
+    plan, said = files.plan(), _stop_said(files)
     return summarise(
         files.store.url,
         run,
@@ -53,7 +54,8 @@ def read_status(
         waiting=drivers.waiting,
         desk_says=drivers.desk_says,
         until=drivers.until,
-        stopped=why_stopped(files),
+        stopped=said.get("reason"),
+        resume_with=said.get("resume_with"),
         working=drivers.working or _is_held(files, drivers),
         handed_over=drivers.handed_over,
         workers=drivers.workers,
@@ -69,12 +71,17 @@ def _is_held(files: RunFiles, drivers: Drivers) -> bool:
 
 def why_stopped(files: RunFiles) -> str | None:
     """Why the last driver gave up; None when it did not."""
-    return (read_json(files.store, rundir.STOPPED) or {}).get("reason")
+    return _stop_said(files).get("reason")
 
 
-def stop(files: RunFiles, reason: str, clock: Clock) -> None:
+def _stop_said(files: RunFiles) -> dict[str, Any]:
+    return read_json(files.store, rundir.STOPPED) or {}
+
+
+def stop(files: RunFiles, error: RunStopped, clock: Clock) -> None:
     """Leave word of why the run cannot go on without a person."""
-    publish_json(files.store, rundir.STOPPED, {"reason": reason, "at": clock.now().isoformat()})
+    said = {"reason": str(error), "resume_with": error.resume_with, "at": clock.now().isoformat()}
+    publish_json(files.store, rundir.STOPPED, said)
 
 
 def lift_stop(files: RunFiles) -> None:

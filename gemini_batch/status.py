@@ -32,6 +32,7 @@ def summarise(
     desk_says: str | None = None,
     until: Mapping[str, datetime] | None = None,
     stopped: str | None = None,
+    resume_with: str | None = None,
     working: bool = True,
     handed_over: bool = False,
     workers: Sequence[dict[str, Any]] = (),
@@ -46,6 +47,7 @@ def summarise(
         desk_says: why other shards that have not begun do not.
         until: of reasons to wait, when it is worth asking again, where that is known.
         stopped: why the run cannot go on, if it cannot.
+        resume_with: options with which a `resume` goes on, where that is all it takes.
         working: some process drives it, as far as can be seen.
         handed_over: it is for a fleet to drive.
         workers: those of the fleet that live.
@@ -78,7 +80,7 @@ def summarise(
         "stalled": idle,
         "workers": list(workers),
         "problems": [
-            *_problems(where, stopped, idle, handed_over),
+            *_problems(where, stopped, resume_with, idle, handed_over),
             *_complaints(workers),
             *_twins(where, records),
             *_miscounted(where, records),
@@ -126,9 +128,12 @@ def _jobs(records: list[ShardRecord], now: datetime) -> dict[str, int | None]:
     return {"live": len(live), "oldest_age_s": max(ages, default=None)}
 
 
-def _problems(where: str, stopped: str | None, idle: bool, handed_over: bool) -> list[dict[str, str]]:
+def _problems(
+    where: str, stopped: str | None, resume_with: str | None, idle: bool, handed_over: bool
+) -> list[dict[str, str]]:
     if stopped:
-        return [{"what": stopped, "fix": f"mend it, then: gemini-batch-dist resume {where}"}]
+        resume = f"gemini-batch-dist resume {where}"
+        return [{"what": stopped, "fix": f"{resume} {resume_with}" if resume_with else f"mend it, then: {resume}"}]
     if idle and handed_over:
         fix = "start one: gemini-batch-dist worker (and give --broker, to see those that live)"
         return [{"what": "no worker that may serve the run is seen", "fix": fix}]

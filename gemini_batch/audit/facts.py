@@ -6,7 +6,7 @@ Files come as None where they are absent and as `Unreadable` where they are dama
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gemini_batch.records import Failed, Job, RunRecord, ShardPlan, ShardRecord
+from gemini_batch.records import Failed, Job, RunRecord, ShardPlan, ShardRecord, SpendRecord
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,41 @@ class ShardFacts:
         return records[-1] if records else ShardRecord(shard=self.plan.shard)
 
 
+# --- the money --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The `spend/` chain of a run with a cap; without a version of one that never had any."""
+
+    versions: int = 0
+    last: SpendRecord | None = None
+    """The last that can be read."""
+    faults: tuple[str, ...] = ()
+    """What is wrong with those before."""
+    reserved: dict[tuple[int, int], float] = field(default_factory=dict)
+    """The most, in USD, that was ever held for a shard by a version of its record."""
+    caps: tuple[float, ...] = ()
+    """That it was written under."""
+    said_caps: tuple[float, ...] = ()
+    """That were ever said."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """The money of a run, by the last records of all its shards."""
+
+    settled_usd: float
+    unsettled_usd: float
+    """The most that may have been paid beyond it, as far as it is recorded."""
+    is_exact: bool
+    """Whether that is all of it: each job's reservation is recorded."""
+    sends: dict[tuple[int, int], float]
+    """What was reserved for each send, by shard and the version before it, in USD."""
+    twins: tuple[str, ...]
+    highest_ratio: float | None
+
+
 # --- the whole run ----------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +298,9 @@ class RunFacts:
     strays: tuple[str, ...] = ()
     """Objects of shards or files that nobody planned."""
     control_faults: tuple[str, ...] = ()
+    chain: Chain = Chain()
+    told: Told | None = None
+    """None while not every shard has been looked at."""
     unseen: str | None = None
     """Why the jobs could not be listed though they were to be."""
     looked_at: datetime | None = None

@@ -7,6 +7,7 @@ the ledger is a finding, each with its one way to mend it.
 from collections.abc import Iterator
 from math import isclose
 
+from gemini_batch import rundir
 from gemini_batch.audit.facts import (
     DatasetFile,
     Files,
@@ -20,6 +21,7 @@ from gemini_batch.audit.facts import (
     Success,
     Unreadable,
 )
+from gemini_batch.audit.money import judge_chain, judge_sends
 from gemini_batch.audit.plan import RESTORE, Words, at, damage_of, judge_entry, judge_plan
 from gemini_batch.audit.replay import replay, sends_of, why_twice
 from gemini_batch.jobs import lifecycle
@@ -45,6 +47,7 @@ def judge_shard(run: RunFacts, facts: ShardFacts) -> Iterator[Finding]:
     found = [
         *((kind, what, RESTORE) for kind, what in replay(run.run, shard, facts.history, run.may_resubmit)),
         *_unsettled(run, record),
+        *(("money", what, RESTORE) for what in (judge_sends(run.chain, facts.history) if run.finished else ())),
         *judge_entry(run, facts),
         *_files(facts.plan, record, sends_of(facts.history), facts.files),
         *_jobs(run, facts, record),
@@ -281,11 +284,17 @@ def judge_run(facts: RunFacts) -> Iterator[Finding]:
     found = [
         *judge_plan(facts),
         *(("control", what, RESTORE) for what in facts.control_faults),
+        *(("money", f"{rundir.SPEND}: {what}", RESTORE) for what in _money(facts)),
         *(("stray_file", f"{name} is of nothing that was planned", "move it away") for name in facts.strays),
         *_success(facts),
         *_looked(facts),
     ]
     return (Finding(kind, None, what, fix) for kind, what, fix in found)
+
+
+def _money(facts: RunFacts) -> Iterator[str]:
+    is_whole = facts.finished and not facts.plan_faults
+    return judge_chain(facts.chain, facts.told, len(facts.plan) if is_whole and isinstance(facts.plan, tuple) else None)
 
 
 def _success(facts: RunFacts) -> Iterator[Words]:

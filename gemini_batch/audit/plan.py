@@ -98,7 +98,8 @@ def _again(run: RunFacts, plan: tuple[ShardPlan, ...], entry: ShardPlan, facts: 
         return
     if set(again.sources) != set(entry.sources):
         yield "plan", f"the plan says that the rows are of shards {_few(entry)}, which they are not", RESTORE
-    expected = 1 + max((plan[source].refusals for source in again.sources), default=0) if again.refused else 0
+    sources = [plan[source] for source in again.sources if source < len(plan)]
+    expected = 1 + max((source.refusals for source in sources), default=0) if again.refused else 0
     if entry.refusals != expected:
         what = f"the plan counts {entry.refusals} refused creates on the way to the shard, not {expected}"
         yield "plan", what, RESTORE

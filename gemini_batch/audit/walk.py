@@ -22,6 +22,7 @@ from gemini_batch.audit.again import Looking
 from gemini_batch.audit.compare import or_damaged
 from gemini_batch.audit.dataset import Digest, read_success, see_files
 from gemini_batch.audit.facts import (
+    Chain,
     Files,
     Finding,
     Requests,
@@ -33,6 +34,7 @@ from gemini_batch.audit.facts import (
 )
 from gemini_batch.audit.files import FilesTask, examine
 from gemini_batch.audit.judge import judge_run, judge_shard
+from gemini_batch.audit.money import Telling, see_chain
 from gemini_batch.audit.plans import read_plans
 from gemini_batch.audit.replay import left_out_of
 from gemini_batch.clock import Clock
@@ -120,6 +122,8 @@ class Walk:
         self._theirs: Mapping[int, list[Job]] = {}
         self._listing: Listing | None = None
         self._digests: dict[int, Digest] = {}
+        self._telling = Telling()
+        self._caps = set[float]()
 
     # --- the run
 
@@ -146,6 +150,7 @@ class Walk:
             reported_rows=self._reported() if success else None,
             strays=tuple(_strays(here, planned, success)) if is_whole else (),
             control_faults=tuple(faults),
+            chain=self._chain(),
             unseen=unseen,
             looked_at=listing.at if listing else None,
             nobodys=nobodys,
@@ -161,9 +166,12 @@ class Walk:
             return str(error)
         return None
 
+    def _chain(self) -> Chain:
+        return see_chain(self._files.spend(), self._caps)
+
     def _controls(self) -> tuple[set[str], list[str]]:
-        """What was ever said of lost creates, and what is wrong with what operators said."""
-        log, said, faults = self._files.controls(), {str(self._run.limits.on_unknown)}, list[str]()
+        """What was ever said of lost creates, and what is wrong with what operators said. Remembers the caps."""
+        log, limits, faults = self._files.controls(), [self._run.limits], list[str]()
         for version in range(1, log.end() + 1):
             try:
                 control = log.at(version)
@@ -173,8 +181,9 @@ class Walk:
             if control is None:
                 faults.append(f"{rundir.CONTROL} version {version} is missing")
             else:
-                said.add(control.limits.on_unknown)
-        return said, faults
+                limits.append(control.limits)
+        self._caps = {one.max_cost for one in limits if one.max_cost is not None}
+        return {str(one.on_unknown) for one in limits}, faults
 
     def _reported(self) -> int | Unreadable | None:
         body = self._store.read(rundir.REPORT)
@@ -195,6 +204,10 @@ class Walk:
     def see_dataset(self, facts: RunFacts) -> RunFacts:
         """The dataset's files too, held against the parts that are as recorded. Comes after `see_shards`. A dataset
         that was taken away meanwhile, for a new round, is not looked at."""
+        facts = replace(facts, told=self._telling.told())
+        if not facts.finished:  # what was sent meanwhile was reserved before
+            self._controls()
+            facts = replace(facts, chain=self._chain())
         if not isinstance(facts.success, Success):
             return facts
         plan = [] if facts.plan_faults or facts.success.round > len(facts.rounds) else plan_of(facts)
@@ -210,6 +223,7 @@ class Walk:
         looking = Looking(self._store, self._run, plan, causes)
         for shard in self._see_shards(plan):
             seen = looking.note(shard)
+            self._telling.add(shard.plan, shard.history)
             if record := shard.record.tally:
                 is_sound = looking.is_sound(shard.plan.shard)
                 self._digests[shard.plan.shard] = Digest(record.part_sha256, is_sound)

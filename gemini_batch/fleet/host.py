@@ -34,7 +34,7 @@ from gemini_batch.ledger.places import join, open_store
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
 from gemini_batch.quota.redis_books import RedisBooks
-from gemini_batch.records import ControlRecord, RunRecord, ShardState
+from gemini_batch.records import RunRecord, ShardState
 from gemini_batch.standing import stop, why_stopped
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,6 @@ class Open:
     """Its jobs are visible to this worker, and count at its desk."""
     problem: str | None = None
     """Why this worker leaves the run alone."""
-    said: ControlRecord | None = None
 
 
 class Host:
@@ -232,7 +231,7 @@ class Host:
             return None
         if known is None or known.shop.files is not files or known.shop.run.nonce != record.nonce:
             known = self._open[run] = self._opened(place, record)
-        self._heed(known)
+        known.shop.heed()
         record_overdue(known.shop)
         return known
 
@@ -251,7 +250,7 @@ class Host:
         """The run needs a person; `resume` or `submit` lifts it."""
         log.error("run %s stopped: %s", opened.shop.run.run_id, error)
         try:
-            stop(opened.shop.files, str(error), self.clock)
+            stop(opened.shop.files, error, self.clock)
         except OSError as trouble:
             log.error("run %s: cannot leave word: %s", opened.shop.run.run_id, trouble)
 
@@ -277,13 +276,6 @@ class Host:
             clock=self.clock,
             owner=f"{self.serving.node}:{os.getpid()}",
         )
-
-    @staticmethod
-    def _heed(opened: Open) -> None:
-        """Take over the limits that were said last."""
-        opened.said = opened.shop.files.controls().last(opened.said)
-        if opened.said:
-            opened.shop.limits = opened.shop.desk.limits = opened.said.limits
 
     @staticmethod
     def _knows(shop: Shop, shard: int) -> bool:

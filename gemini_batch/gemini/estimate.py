@@ -139,13 +139,16 @@ def _held_against(estimated: float, actual: int) -> dict[str, Any]:
 
 def output_tokens(model: str, generation_config: Mapping[str, Any]) -> OutputTokens:
     """What one request may be answered with."""
-    given = _whole(_setting(generation_config, "maxOutputTokens", "max_output_tokens"))
-    bound = given if given is not None and given > 0 else None
+    given = _largest(generation_config, "maxOutputTokens", "max_output_tokens")
+    answers = _largest(generation_config, "candidateCount", "candidate_count")  # each as long, and each paid for
+    bound = given if given and answers is not None else None
     limit = OLD_OUTPUT_LIMIT if family(model) == "gemini-2.0" else OUTPUT_LIMIT
     most = limit if bound is None else min(bound, limit)
     expected = EXPECTED_ANSWER + expected_thoughts(model, generation_config)
     high = most if bound is not None else min(HIGH_OUTPUT * expected, limit)
-    return OutputTokens(min(LOW_ANSWER, most), min(expected, most), high, bound is not None)
+    each = (min(LOW_ANSWER, most), min(expected, most), high)
+    low, expected, high = (tokens * max(1, answers or 1) for tokens in each)
+    return OutputTokens(low, expected, high, bound is not None)
 
 
 def expected_thoughts(model: str, generation_config: Mapping[str, Any]) -> int:
@@ -166,6 +169,13 @@ def expected_thoughts(model: str, generation_config: Mapping[str, Any]) -> int:
 
 def _setting(config: Mapping[str, Any], *spellings: str) -> Any:
     return next((config[name] for name in spellings if config.get(name) is not None), None)
+
+
+def _largest(config: Mapping[str, Any], *spellings: str) -> int | None:
+    """0 for one that is not set; None where somebody set what is not a whole number. Two spellings may both be there,
+    and nobody knows which of them the service heeds."""
+    given = [_whole(config[name]) for name in spellings if config.get(name) is not None]
+    return None if None in given else max((value for value in given if value is not None), default=0)
 
 
 def _whole(value: Any) -> int | None:

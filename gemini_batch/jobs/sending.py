@@ -36,6 +36,7 @@ class Sending(Held):
             return await_desk(wait)
         if not upload.active and (outcome := self._await_active(upload)):
             return outcome
+        shop.heed()  # a cap may have been set since this process began
         reserved_usd, reason = reserve(shop, self._record)
         if reason:
             return AwaitDesk(reason)
@@ -58,10 +59,19 @@ class Sending(Held):
         if wait := shop.desk.may_send(self._record, *self._size):
             self._save(events.SendFailed(number, str(wait)))
             return await_desk(wait)
+        if reserved_usd is None and self._is_capped():
+            self._save(events.SendFailed(number, "not sent: a cap was set meanwhile"))
+            return None
         waited = timedelta(seconds=shop.clock.boottime() - began)
         if waited > SEND_WITHIN:
             return events.SendFailed(number, f"not sent: {waited} passed since SENDING was recorded")
         return self._post(send, upload.name)
+
+    def _is_capped(self) -> bool:
+        """Asked when the ledger shows the send: whoever reads it after a cap was said counts it, or this one sees the
+        cap and does not send."""
+        self._shop.heed()
+        return self._shop.limits.max_cost is not None
 
     def _await_active(self, upload: Upload) -> Outcome | None:
         """A create with a file that is still being processed is refused (Files API guide)."""

@@ -23,7 +23,16 @@ from gemini_batch.jobs.learnt import Learnt
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk
 from gemini_batch.quota.words import Applicant
-from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, ShardState, SpendRecord
+from gemini_batch.records import (
+    Asked,
+    ControlRecord,
+    Limits,
+    RunRecord,
+    ShardPlan,
+    ShardRecord,
+    ShardState,
+    SpendRecord,
+)
 
 R = TypeVar("R")
 
@@ -71,6 +80,8 @@ class Shop:
     """Pictures uploaded for shards whose request file has yet to follow."""
     closing: Event = field(default_factory=Event)
     """Set when the process wants to leave: no further step is begun."""
+    said: ControlRecord | None = None
+    """The newest known of what operators said."""
     book: SpendRecord | None = None
     """The newest known record of the run's money, under a cap."""
     spending: Lock = field(default_factory=Lock)
@@ -98,6 +109,16 @@ class Shop:
 
     def remote_name(self, shard: int, what: str) -> str:
         return f"{self.remote_prefix}{shard:06d}-{what}"
+
+    def heed(self) -> None:
+        """Take over the limits that were said last.
+
+        Raises:
+            OSError: they cannot be read now.
+        """
+        self.said = self.files.controls().last(self.said)
+        if self.said:
+            self.limits = self.desk.limits = self.said.limits
 
     def file_name(self, shard: int, what: str) -> str:
         """Display name of an upload."""

@@ -53,19 +53,18 @@ class _Spending:
         with shop.spending:  # one chain: threads that raced for it would only read each other's versions
             known = {shard: record for shard, record in shop.records.items() if record.version}
             while True:
-                book = _last(shop)
-                if book is None:
-                    book = _settled(shop, _read_all(shop))
-                settled = _settle(shop, book, _held(book, known))
+                book = _last(shop) or _settled(shop, {})
+                settled = _settle(shop, book, known)
                 want = self._want(settled)
                 wanted = budget.reserve(settled, want, self._cap)
                 if wanted is None:  # the ledger may know more than this process has seen
-                    book = _settled(shop, _read_held(shop, book))
-                    want = self._want(book)
-                    wanted = budget.reserve(book, want, self._cap)
+                    settled = _settled(shop, _read_held(shop, book))
+                    want = self._want(settled)
+                    wanted = budget.reserve(settled, want, self._cap)
                 if wanted is None:
-                    return None, self._wait_or_stop(book, want)
-                if look_only or wanted == _last(shop) or _append(shop, wanted, "Reserved"):
+                    return None, self._wait_or_stop(settled, want)
+                cause = "Settled" if wanted == settled else "Reserved"
+                if look_only or wanted == _last(shop) or _append(shop, wanted, cause):
                     held = budget.held_for(wanted, self._record.shard)
                     return held.usd if held else None, None
 
@@ -83,7 +82,8 @@ class _Spending:
         kept = f" and up to {in_usd(unknown)} for what came back without a known cost" if unknown else ""
         raise RunStopped(
             f"the cap is reached: {spent} are spent{kept}, the next job may cost {in_usd(want.usd)}, and --max-cost is "
-            f"{in_usd(self._cap)}. All that was paid for is kept; a larger --max-cost on resume goes on"
+            f"{in_usd(self._cap)}. All that was paid for is kept; a larger --max-cost on resume goes on",
+            resume_with="--max-cost USD",
         )
 
 
@@ -95,8 +95,9 @@ def _settled(shop: Shop, records: dict[int, ShardRecord]) -> SpendRecord:
     """
     while True:
         last = _last(shop)
-        book = last or SpendRecord()
-        settled = _settle(shop, book, records)
+        if last is None:  # the chain begins with all that was sent before there was a cap
+            records = _read_all(shop)
+        settled = _settle(shop, last or SpendRecord(), records)
         if settled == last or _append(shop, settled, "Settled"):
             return shop.book or settled
 
@@ -136,15 +137,13 @@ def _append(shop: Shop, book: SpendRecord, cause: str) -> bool:
     return True
 
 
-def _held(book: SpendRecord, records: dict[int, ShardRecord]) -> dict[int, ShardRecord]:
-    return {held.shard: records[held.shard] for held in book.held if held.shard in records}
-
-
 def _read_held(shop: Shop, book: SpendRecord) -> dict[int, ShardRecord]:
+    if max((held.shard for held in book.held), default=-1) >= len(shop.plan):  # others are in a later round
+        shop.files.reread_plan()
     return {held.shard: shop.read(held.shard) for held in book.held}
 
 
 def _read_all(shop: Shop) -> dict[int, ShardRecord]:
-    """Every shard's last record, by the ledger: the chain begins with all that was sent before there was a cap."""
+    """Every shard's last record, by the ledger."""
     shop.files.refresh(shop.plan, shop.records, strict=True)
     return {record.shard: record for record in shop.all_records() if record.version}

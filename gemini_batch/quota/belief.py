@@ -17,6 +17,10 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 600.0
 """No create after a refusal for so long; twice as long after each that follows while none is taken. The service gives
 no time to come back (python-genai #1901), and a limit of creates a day lasts for 12 to 24 h."""
 
+LONG_ROW, LONGEST_ROW_PAUSE_SECONDS = 12, 3600.0
+"""After so many refusals in a row, which takes half an hour, it is rather a limit of creates a day that is met, or of
+spending: asked once an hour it costs few refusals and, of a day, little time."""
+
 QUIET_SECONDS, LONGEST_QUIET_SECONDS = 60.0, 6 * 3600.0
 """From a refusal to a probe; doubled by each probe that is refused."""
 
@@ -146,7 +150,8 @@ def after_refusal(
     quiet = min(QUIET_SECONDS * doubled(confirmed), LONGEST_QUIET_SECONDS)
     fresh = now >= before.pause_until  # of those that were on the wire together one counts
     refusals = before.refusals + 1 if fresh else before.refusals
-    pause = min(PAUSE_SECONDS * doubled(refusals - 1), LONGEST_PAUSE_SECONDS)
+    longest = LONGEST_PAUSE_SECONDS if refusals < LONG_ROW else LONGEST_ROW_PAUSE_SECONDS
+    pause = min(PAUSE_SECONDS * doubled(refusals - 1), longest)
     return before.model_copy(
         update={
             "jobs": min(before.jobs, new_jobs),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from gemini_batch.quota import turns
 from gemini_batch.quota.belief import Belief, after_refusal
-from gemini_batch.quota.holdings import Holdings
+from gemini_batch.quota.holdings import Held, Holdings
 from gemini_batch.quota.turns import Kept, Waiter
 from gemini_batch.quota.uses import DAY_SECONDS, Uses
 from gemini_batch.quota.words import (
@@ -204,12 +204,18 @@ class Book(Holdings):
             return turn_wait(ahead, kept=ahead.has_waited(now))
         return None
 
-    def _lacks(self, who: Applicant | Waiter, limits: Limits, kept: Kept, now: float) -> Wait | None:
+    def _lacks(
+        self, who: Applicant | Waiter, limits: Limits, kept: Kept, now: float, held: Held | None = None
+    ) -> Wait | None:
         """What there is too little of for a shard, beside what is held and what is kept for others.
 
         Alone, a shard over the limit of tokens or bytes is tried rather than waiting for ever.
+
+        Args:
+            held: what is held now, where it is known.
         """
-        jobs, tokens = len(self.leases) + kept.jobs, self.tokens(self.leases.values(), who.model)
+        tokens, stored = held or self.held(who.model, now)
+        jobs = len(self.leases) + kept.jobs
         if jobs + self.foreign.live >= limits.max_live_jobs:
             return jobs_wait(limits, jobs, self.foreign.live)
         tokens += kept.tokens[who.model]
@@ -218,7 +224,7 @@ class Book(Holdings):
             return tokens_wait(limit, tokens, more)
         if (creates := limits.max_creates_per_day) is not None and self.creates(now) + kept.jobs >= creates:
             return creates_wait(creates, self.creates(now), self.next_create_ends())
-        stored = self.stored_bytes(now) + kept.stored_bytes
+        stored += kept.stored_bytes
         if (most := limits.max_stored_bytes) is not None and stored and stored + who.request_bytes > most:
             return stored_wait(most, stored, self.next_file_ends(now))
         belief = self.beliefs.get(who.model)
@@ -266,20 +272,23 @@ class Book(Holdings):
         since = now if own is None or passed else own.since
         mine = _waiter(who, since, now)
         others = [head for run, head in self.heads.items() if run != who.run or passed]
-        order = turns.in_turn([*others, mine], lambda head: self._share(head, limits), now)
+        leases = self.by_run() if others else {}
+        order = turns.in_turn([*others, mine], lambda head: self._share(head, leases.get(head.run, []), limits), now)
+        held: dict[str, Held] = {}
         for place, head in enumerate(order):
             if head is mine:
                 break
-            if (place == 0 and head.has_waited(now)) or not self._lacks(head, limits, kept, now):
+            if head.model not in held:
+                held[head.model] = self.held(head.model, now)
+            if (place == 0 and head.has_waited(now)) or not self._lacks(head, limits, kept, now, held[head.model]):
                 first = first or head
                 kept.jobs += 1
                 kept.tokens[head.model] += int(self.weight(head))
                 kept.stored_bytes += head.request_bytes
         return kept, first
 
-    def _share(self, head: Waiter, limits: Limits) -> float:
-        """Of what is scarce, the largest part that the run of a head holds."""
-        own = [lease for lease in self.leases.values() if lease.run == head.run]
+    def _share(self, head: Waiter, own: list[Lease], limits: Limits) -> float:
+        """Of what is scarce, the largest part that the run of a head holds by its leases."""
         shares = [len(own) / limits.max_live_jobs]
         belief = self.beliefs.get(head.model)
         caps = [limits.max_enqueued_tokens, belief.tokens if belief else None]
@@ -358,7 +367,7 @@ class Book(Holdings):
         if not self.lasting:
             self.leases = {name: lease for name, lease in self.leases.items() if lease.until >= now}
         self.heads = {run: head for run, head in self.heads.items() if head.until >= now}
-        self.uses = {run: left for run, uses in self.uses.items() if (left := uses.at(now)) != Uses()}
+        self.uses = {run: left for run, uses in self.uses.items() if not (left := uses.at(now)).is_empty}
         if self.foreign.until < now:
             self.foreign = Foreign()
 

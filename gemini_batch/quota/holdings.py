@@ -5,6 +5,7 @@ In: leases, what outlives them, what listings show of others. Out: how much of e
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gemini_batch.quota.belief import Belief
 from gemini_batch.quota.turns import Waiter
@@ -47,7 +48,19 @@ class Holdings:
         return who.tokens * self.scales.get(who.run, 1.0)
 
     def tokens(self, leases: Iterable[Lease], model: str) -> float:
-        return sum(self.weight(lease) for lease in leases if lease.model == model)
+        scale = self.scales.get
+        return sum(lease.tokens * scale(lease.run, 1.0) for lease in leases if lease.model == model)
+
+    def held(self, model: str, now: float) -> "Held":
+        """What is taken of a model's tokens and of the project's storage, summed once for many questions."""
+        return Held(self.tokens(self.leases.values(), model), self.stored_bytes(now))
+
+    def by_run(self) -> dict[str, list[Lease]]:
+        """The leases of each run that has any."""
+        found: dict[str, list[Lease]] = {}
+        for lease in self.leases.values():
+            found.setdefault(lease.run, []).append(lease)
+        return found
 
     def creates(self, now: float) -> int:
         """Creates of the last day, and those that are still to come of what is let in."""
@@ -70,7 +83,13 @@ class Holdings:
         return min((end for end in ends if end is not None), default=None)
 
 
+class Held(NamedTuple):
+    tokens: float
+    """Of one model."""
+    stored_bytes: int
+
+
 def _stored(lease: Lease, now: float) -> int:
     """Bytes of files that a shard in flight has at the service, or is about to have."""
-    kept = sum(size_bytes for until, size_bytes in lease.files if until > now)
+    kept = sum(size_bytes for until, size_bytes in lease.files if until > now) if lease.files else 0
     return max(kept, lease.request_bytes) if lease.state in (S.PLANNED, S.CLAIMED) else kept

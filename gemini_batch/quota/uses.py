@@ -37,11 +37,16 @@ class Uses(Frozen):
 
     def at(self, now: float) -> "Uses":
         """Without what no longer counts."""
+        creates, files = self.next_create_ends(), self.next_file_ends()
+        if (creates is None or creates > now) and (files is None or files > now):
+            return self
         sent = {step: number for step, number in self.creates.items() if _day_ends(step) > now}
         kept = {step: size for step, size in self.files.items() if step * STEP_SECONDS > now}
-        if len(sent) == len(self.creates) and len(kept) == len(self.files):
-            return self
         return Uses(creates=sent, files=kept)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.creates or self.files)
 
     @property
     def number_of_creates(self) -> int:

@@ -28,9 +28,19 @@ FILE_ROWS = 1_000_000
 """Shards are put together up to this many rows a file: few enough files to handle, small enough to rewrite one."""
 
 
-def merge(store: Store, run: RunRecord, plan: list[ShardPlan], records: list[ShardRecord], clock: Clock) -> None:
+def merge(
+    store: Store,
+    run: RunRecord,
+    plan: list[ShardPlan],
+    records: list[ShardRecord],
+    clock: Clock,
+    cap_usd: float | None = None,
+) -> None:
     """Write the dataset, the report and `_SUCCESS`. Touches nothing once `_SUCCESS` is there: one that was suspended
     in the middle may wake up after another has finished. Files that no later round changes stay as they are.
+
+    Args:
+        cap_usd: in force now, for the report.
 
     Raises:
         RunStopped: a part is damaged.
@@ -44,7 +54,7 @@ def merge(store: Store, run: RunRecord, plan: list[ShardPlan], records: list[Sha
         or _write_file(store, run, number, group, parts)
         for number, group in enumerate(groups_of(plan))
     ]
-    report = make_report(run, plan, records, files, clock.boottime() - began)
+    report = make_report(run, plan, records, files, clock.boottime() - began, cap_usd)
     _publish_json(store, rundir.REPORT, report)
     success = {
         "format": run.format,
@@ -119,6 +129,7 @@ def make_report(
     records: list[ShardRecord],
     files: list[dict[str, Any]],
     merge_seconds: float,
+    cap_usd: float | None,
 ) -> dict[str, Any]:
     """`report.json`: what was asked, bought and answered.
 
@@ -156,6 +167,7 @@ def make_report(
         "estimate_error": _estimate_error(run, plan, records),
         "lines": lines,
         "cost_usd": round(sum(tally.cost_usd for tally in tallies), 6),
+        "cap_usd": cap_usd,
         "lines_of_unknown_cost": unpriced,
         "estimate": _estimate(run, plan),
         "seconds": {"jobs": _seconds(run.created_at, records), "merge": round(merge_seconds, 3)},

@@ -35,8 +35,9 @@ SWEEP_SECONDS, NEWS_SECONDS, SOONEST_SECONDS = 5.0, 0.3, 0.2
 AWAIT_DESK_SECONDS, SOONEST_WAKE_SECONDS = 10.0, 0.5
 """As of `fleet/host.py`."""
 
-QUIET_SECONDS = 60.0
-"""Between sweeps while nothing changes; more than a real sweep's, so what is simulated is no faster than what is."""
+QUIET_SECONDS, QUIET_ALONE_SECONDS = 60.0, 300.0
+"""Between sweeps while nothing changes, of several runs and of one, which need not keep its turn; more than a real
+sweep's, so what is simulated is no faster than what is."""
 
 AHEAD = 100
 """Shards of a run that have yet to begin of which a sweep looks for those that fit; a real one looks at all."""
@@ -45,8 +46,8 @@ SIZES = ("rows", "requests", "request_bytes", "tokens")
 
 RENEW_SECONDS = LEASE_SECONDS / 3
 
-EVENTS_OF_SHARD, EVENTS_OF_RUN = 2_000, 100_000
-"""More of them and something goes round in circles."""
+EVENTS_OF_SHARD, EVENTS_OF_RUN = 10_000, 100_000
+"""More of them and something goes round in circles: one after the other, jobs of 48 h have 2,880 quiet sweeps each."""
 
 
 class Livelock(Exception):
@@ -75,6 +76,8 @@ class _Run:
     """Begun, and not waiting for its job."""
     running: dict[str, int] = field(default_factory=dict)
     """Shards by their jobs."""
+    fresh: set[str] = field(default_factory=set)
+    """Jobs that no listing has shown yet."""
     busy: set[int] = field(default_factory=set)
     """Rung for, or in a worker's hands."""
     wakes: dict[int, Wake] = field(default_factory=dict)
@@ -111,6 +114,7 @@ class _Fleet:
         self._renewed = -RENEW_SECONDS
         self._freed = False
         self._quiet, self._ask_at = SWEEP_SECONDS, 0.0
+        self._longest_quiet = QUIET_SECONDS if len(scenario.runs) > 1 else QUIET_ALONE_SECONDS
         self._ceiling = min(run.limits.poll_interval for run in scenario.runs)
 
     def drive(self) -> Simulated:
@@ -168,7 +172,7 @@ class _Fleet:
             for run in runs:
                 _ask_anew(run)
         if asks:
-            self._quiet = SWEEP_SECONDS if self._freed else min(2 * self._quiet, QUIET_SECONDS)
+            self._quiet = SWEEP_SECONDS if self._freed else min(2 * self._quiet, self._longest_quiet)
             self._freed, self._ask_at = False, now + self._quiet
         self._ring([self._due(run, asks) for run in runs])
         if any(run.planned for run in runs):
@@ -190,14 +194,14 @@ class _Fleet:
 
     def _due(self, run: _Run, asks: bool) -> list[tuple[_Run, int]]:
         now, shop = self._clock.seconds, run.shop
-        ahead = list(islice(run.planned, AHEAD)) if asks else []
-        room = shop.desk.room(self._head(run)) if ahead else None
+        room = shop.desk.room(self._head(run)) if asks and run.planned else None
+        ahead = list(islice(run.planned, AHEAD)) if room and room.shards > 0 else []
         waiting = (shard for shard in ahead if shard not in run.busy)
         begun = (shard for shard in run.begun if shard not in run.busy)
         records = [shop.records.get(shard) or shop.read(shard) for shard in chain(begun, waiting)]
-        tokens = {shard: shop.plan[shard].tokens for shard in ahead}
         if room is None:
             return [(run, shard) for shard in due_shards(records, run.wakes, now, 0)]
+        tokens = {shard: shop.plan[shard].tokens for shard in ahead}
         return [(run, shard) for shard in due_shards(records, run.wakes, now, room.shards, room.tokens, tokens)]
 
     @staticmethod
@@ -281,6 +285,7 @@ class _Fleet:
         if record.state is S.SUBMITTED and record.job:
             self._unplan(run, shard)
             run.running[record.job.name] = shard
+            run.fresh.add(record.job.name)
             self._newest_job = self._clock.seconds
             self._list_by(self._clock.seconds + NEWS_SECONDS)
         elif record.state is S.COLLECTED:
@@ -323,18 +328,23 @@ class _Fleet:
             self._at(at, lambda: self._list(at))
 
     def _list(self, at: float) -> None:
-        """Look at all jobs at once. Those that still run say nothing new."""
+        """Look at all jobs at once. Those that still run say something new once: their requests were read."""
         if at != self._list_at:
             return
         self._list_at = float("inf")
         self._service.settle()
         ended, self._service.ended[:] = set(self._service.ended), []
-        listing = Listing(jobs={}, names=frozenset(), at=self._clock.now())
         for run in self._runs:
-            for name in ended & run.running.keys():
-                shard = run.running.pop(name)
-                look(run.shop, run.shop.records[shard], listing)
-                run.begun.add(shard)
+            news = (ended | run.fresh) & run.running.keys()
+            run.fresh.clear()
+            if not news:
+                continue
+            live = tuple(self._service.get_job(name).job for name in news - ended)
+            listing = Listing(jobs={}, names=frozenset(), at=self._clock.now(), every=live)
+            for name in sorted(news):
+                look(run.shop, run.shop.records[run.running[name]], listing)
+            for name in news & ended:
+                run.begun.add(run.running.pop(name))
                 self._tell(freed=True)
         if any(run.running for run in self._runs):
             self._list_by(self._next_listing())

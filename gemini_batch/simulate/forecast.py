@@ -3,7 +3,7 @@
 In: shards, limits, the median time of a job. Out: seconds, and in words what they rest on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 from statistics import NormalDist
@@ -60,8 +60,8 @@ def job_times(median_hours: float) -> JobTimes:
 
 def forecast(shards: Sequence[ShardPlan], limits: Limits, median_hours: float = MEDIAN_HOURS) -> Forecast:
     """How long one run of these shards takes where nothing else uses the project and its limits are as known."""
-    service = ServiceLimits(limits.max_live_jobs, limits.max_enqueued_tokens)
-    runs = (Offered(tuple(shards), limits),)
+    service = _service(shards, limits)
+    runs = (Offered(tuple(shards), limits.model_copy(update={"max_cost": None})),)
     times, draws = job_times(median_hours), DRAWS if len(shards) <= FEW_SHARDS else 1
     drawn = [simulate(Scenario(runs, service, times, seed=seed)) for seed in range(draws)]
     expected = sorted(drawn, key=lambda found: found.seconds)[draws // 2]
@@ -76,12 +76,27 @@ def forecast(shards: Sequence[ShardPlan], limits: Limits, median_hours: float = 
     )
 
 
+def _service(shards: Sequence[ShardPlan], limits: Limits) -> ServiceLimits:
+    """One that allows what the limits say, and each shard by itself."""
+
+    def at_least(limit: int | None, sizes: Iterable[int]) -> int | None:
+        return None if limit is None else max([limit, *sizes])
+
+    return ServiceLimits(
+        live_jobs=limits.max_live_jobs,
+        enqueued_tokens=at_least(limits.max_enqueued_tokens, (shard.tokens for shard in shards)),
+        creates_a_day=limits.max_creates_per_day,
+        stored_bytes=at_least(limits.max_stored_bytes, (shard.request_bytes for shard in shards)),
+    )
+
+
 def _assumptions(limits: Limits, median_hours: float) -> tuple[str, ...]:
-    tokens = limits.max_enqueued_tokens
+    tokens, creates = limits.max_enqueued_tokens, limits.max_creates_per_day
     late = "" if job_times(median_hours).spread == LEAST_SPREAD else f", {LATE_SHARE:.0%} of them over 24 h"
     return (
         f"jobs of {median_hours:g} h in the median (--job-hours){late}: the service's target is 24 h, mostly faster",
         f"{limits.max_live_jobs} live jobs (--max-live-jobs)",
+        f"{creates:,} jobs created in 24 hours" if creates else "no limit of jobs a day (--tier sets one)",
         f"{tokens:,} tokens in flight" if tokens else "no limit of tokens in flight (--tier sets one)",
         "nothing else uses the project, and no row is bought again",
     )

@@ -4,13 +4,13 @@ Implements what the steps of a shard call of `Remote`. Counts everything it was 
 """
 
 import heapq
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from gemini_batch.errors import NotFound, Throttled
 from gemini_batch.gemini.remote import Seen
-from gemini_batch.records import Job
+from gemini_batch.records import Job, ShardPlan
 from gemini_batch.simulate.scenario import DAY, FILE_LIFE, ServiceLimits, Simulated
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,13 +27,6 @@ class VirtualClock:
 
     def boottime(self) -> float:
         return self.seconds
-
-
-@dataclass(frozen=True)
-class _Live:
-    ends: float
-    name: str
-    tokens: int
 
 
 @dataclass
@@ -55,7 +48,6 @@ class Service:
     _files: dict[str, int] = field(default_factory=dict)
     _expiring: deque[tuple[float, str]] = field(default_factory=deque)
     _stored: int = 0
-    _throttled: Counter[str] = field(default_factory=Counter)
 
     def upload_bytes(self, name: str, size: int) -> None:
         """Store a file until it is deleted or its life is over.
@@ -76,7 +68,7 @@ class Service:
         """Give back its room."""
         self._stored -= self._files.pop(name, 0)
 
-    def create(self, display_name: str, tokens: int, seconds: float) -> Job:
+    def create(self, display_name: str, shard: ShardPlan, seconds: float) -> Job:
         """A job that takes so long.
 
         Raises:
@@ -87,7 +79,7 @@ class Service:
         late = len(self._jobs) >= self.half
         counted.creates += 1
         counted.late_creates += late
-        tokens = round(tokens * limits.tokens_scale)
+        tokens = round(shard.tokens * limits.tokens_scale)
         if self._is_full(tokens):
             counted.rejected += 1
             counted.late_rejected += late
@@ -96,7 +88,9 @@ class Service:
         heapq.heappush(self._live, (now + seconds, name, tokens))
         self._tokens += tokens
         self._created.append(now)
-        job = self._jobs[name] = Job(name=name, display_name=display_name, created_at=self.clock.now())
+        job = self._jobs[name] = Job(
+            name=name, display_name=display_name, created_at=self.clock.now(), requests=shard.requests
+        )
         counted.most_live = max(counted.most_live, len(self._live))
         counted.most_tokens = max(counted.most_tokens, self._tokens)
         counted.most_creates_a_day = max(counted.most_creates_a_day, len(self._created))
@@ -110,9 +104,6 @@ class Service:
     def next_end(self) -> float | None:
         """When the next job ends."""
         return self._live[0][0] if self._live else None
-
-    def live(self) -> int:
-        return len(self._live)
 
     def settle(self) -> None:
         """End what has ended by now."""

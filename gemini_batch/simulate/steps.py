@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gemini_batch.errors import RemoteError
-from gemini_batch.jobs import events, lifecycle
+from gemini_batch.jobs import events, lifecycle, tidy
 from gemini_batch.jobs.advance import _Advance
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.verdicts import Outcome, Rest, Verdict
@@ -53,6 +53,13 @@ class _SeededDesk(Desk):
         return self._books.change(lambda book, now: book.refused(who, now, spread))
 
 
+class _NothingSaid:
+    """What operators say of a simulated run."""
+
+    def last(self, known: object = None) -> None:
+        """No limits but those it came with."""
+
+
 @dataclass
 class _Histories:
     """A run's ledger in memory: the newest record of each shard."""
@@ -64,6 +71,9 @@ class _Histories:
 
     def history(self, shard: int) -> "_Histories":
         return self
+
+    def controls(self) -> "_NothingSaid":
+        return _NothingSaid()
 
     def append(self, record: ShardRecord) -> bool:
         self.newest[record.shard] = record
@@ -82,7 +92,7 @@ class _Remote:
 
     def create_job(self, model: str, file_name: str, display_name: str) -> Job:
         shard = int(file_name.rsplit("-", 2)[1])
-        return self._service.create(display_name, self._shards[shard].tokens, self._seconds(shard))
+        return self._service.create(display_name, self._shards[shard], self._seconds(shard))
 
 
 def make_shop(scenario: Scenario, number: int, service: Service, books: VirtualBooks) -> Shop:
@@ -180,8 +190,13 @@ class Steps(_Advance):
             case lifecycle.Prepare():
                 return self._upload()
             case lifecycle.Collect():
-                return events.Collected(Tally(rows=0, by_status={}, by_kind={}, part_sha256=""))
+                return self._collected()
         return super()._perform(command)
+
+    def _collected(self) -> events.Event | None:
+        if (gone := tidy.delete_spent(self._shop, self._record)) and not self._save(gone):
+            return None
+        return events.Collected(Tally(rows=0, by_status={}, by_kind={}, part_sha256=""))
 
     def _upload(self) -> events.Event:
         shard, version = self._record.shard, self._record.version

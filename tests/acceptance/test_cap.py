@@ -66,6 +66,14 @@ def test_a_run_whose_answers_nothing_bounds_cannot_be_capped_later(cli: Any, man
     assert "--max-output-tokens" in done.err
 
 
+def test_a_retry_that_cannot_be_capped_plans_nothing(cli: Any, manifest: Path, folder: Path) -> None:
+    assert cli("submit", manifest, "--out", "run", *QUICK).code == 0
+    done = cli("retry", "run", "--status", "ok", "--max-cost", "5", "--max-output-tokens", "9")
+    assert (done.code, "--max-output-tokens" in done.err) == (2, True), done.err
+    assert not (folder / "run" / "plan-0001.parquet").exists()
+    assert cli("status", "run", "--json").json["state"] == "finished"
+
+
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +83,8 @@ def test_a_run_stops_at_its_cap_and_a_larger_one_finishes_it(
     stopped = submit("--max-cost", "1")
     assert (stopped.code, stopped.json["state"]) == (1, "stopped"), stopped.err
     assert "a larger --max-cost" in stopped.json["reason"]
+    assert [one["fix"] for one in stopped.json["problems"]] == ["gemini-batch-dist resume run --max-cost USD"]
+    assert stopped.json["problems"] == cli("status", "run", "--json").json["problems"]
     cost, rows = stopped.json["cost_usd"], stopped.json["rows"]
     assert (cost["cap"], cost["reserved"]) == (1.0, 0.0)
     assert cost["spent"] == pytest.approx(bill()) and 0.4 < bill() <= 1
@@ -85,6 +95,7 @@ def test_a_run_stops_at_its_cap_and_a_larger_one_finishes_it(
     assert [row["status"] for row in look.rows(folder / "run")] == ["ok"] * ROWS
     assert (emulator.bought, emulator.bought_twice()) == (ROWS, [])
     assert done.json["cost_usd"]["spent"] == pytest.approx(bill())
+    assert json.loads((folder / "run" / "report.json").read_text())["cap_usd"] == 100.0
     assert cli("audit", "run").code == 0
 
 

@@ -493,6 +493,21 @@ def test_after_a_flush_nobody_is_let_in_until_the_ledgers_were_read(lost, valkey
     assert "--max-live-jobs" in desk.ask(1)
 
 
+def test_a_sweep_tells_the_desk_what_has_come_back_and_what_others_have(lost, valkey):
+    """After a flush nothing else knows it."""
+    desk, books = lost
+    valkey.client.set(TOKEN, "1")
+    ledger = [desk.desk.applicant(record, 100) for record in desk.last.values()]
+    desk.desk.limits = make_limits(max_enqueued_tokens=100, max_live_jobs=3)
+    books.restore(ledger, TOKEN, b"1", {"run": 0.5}, [ListedJob(None, True)])
+    assert "50 of 100 tokens" in desk.ask(1, 101)
+    assert desk.ask(1, 100) is None
+    assert "1 of them" in desk.ask(2)
+    books.renew(ledger, {"run": 0.1})
+    books.see([])
+    assert desk.ask(2, 100) is None
+
+
 def test_a_rebuild_that_a_flush_overtakes_is_not_believed(lost, valkey):
     """What was sent between its reading and the flush it would not know."""
     _, books = lost

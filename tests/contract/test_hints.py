@@ -12,6 +12,7 @@ from gemini_batch.fleet.broker import read_broker
 from gemini_batch.fleet.due import Wake
 from gemini_batch.fleet.hints import Hints
 from gemini_batch.fleet.messages import PREFIX
+from gemini_batch.quota.gates import Pause
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -35,6 +36,8 @@ CALLS = {
     "workers": (lambda hints: hints.workers("run"), []),
     "explain": (lambda hints: hints.explain("run", "the desk is full"), None),
     "explanation": (lambda hints: hints.explanation("run"), (None, None)),
+    "pause": (lambda hints: hints.pause("lists", "project"), (None, 0.0)),
+    "keep_pause": (lambda hints: hints.keep_pause("lists", "project", Pause(throttled=1, until=1.0)), None),
     "looked": (lambda hints: hints.looked("run"), None),
     "looked_at": (lambda hints: hints.looked_at("run"), None),
     "forget": (lambda hints: hints.forget("run"), None),

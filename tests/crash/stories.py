@@ -12,7 +12,7 @@ from tests.crash.lab import PROMPTS, SHARDS, STOPPED, At, Case, Story
 
 BEFORE_CREATE = At("before", "remote.create_job", "")
 BEFORE_LOOK = At("before", "remote.get_job", "")
-ALL_COLLECTED = At("before", "remote.list_jobs", "")
+ALL_COLLECTED = At("before", "remote.list_files", "")
 
 ALWAYS = {"times": "always"}
 

@@ -26,6 +26,8 @@ def hook(point, phase):
     except OSError:
         return
     frame = sys._getframe(2)
+    while frame.f_code.co_filename.endswith("jobs/paced.py"):  # every call of the service passes it
+        frame = frame.f_back
     module = frame.f_code.co_filename.removesuffix(".py")
     if what != [phase, point] or word not in repr(sys._getframe(1).f_locals["args"][1:]):
         return

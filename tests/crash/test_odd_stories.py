@@ -22,8 +22,8 @@ READS = ("store.read", "store.exists", "store.names", "store.modified")
 
 CODE = Path(gemini_batch.__file__).parent
 
-NO_STORY = ("emulator/", "gemini/client", "ledger/posix", "ledger/objects", "ledger/store")
-"""What is beyond the port, or is the port."""
+NO_STORY = ("emulator/", "gemini/client", "ledger/posix", "ledger/objects", "ledger/store", "jobs/paced")
+"""What is beyond the port, or is the port, or stands before it for everybody."""
 
 RECEIVERS = {"store", "_store", "_root", "open_store", "remote"}
 """What the code calls whatever has effects."""

@@ -40,6 +40,9 @@ CHANGES = ("os.rename", "os.link", "os.remove", "os.rmdir", "os.symlink", "os.tr
 NO_EFFECT = (".scratch", ".lock")
 
 PACKAGE = f"{Path(solo.__file__).parent}/"
+ON_THE_WAY = "jobs/paced"
+"""What every call of the service passes, whoever makes it."""
+
 COMPREHENSION = r"\.<locals>\.<\w+>"
 """A function of its own before Python 3.12."""
 
@@ -63,8 +66,8 @@ def path_of(frame: FrameType | None) -> list[str]:
     found = []
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith(PACKAGE) and code.co_name != "announced":
-            module = code.co_filename.removeprefix(PACKAGE).removesuffix(".py")
+        module = code.co_filename.removeprefix(PACKAGE).removesuffix(".py")
+        if code.co_filename.startswith(PACKAGE) and code.co_name != "announced" and module != ON_THE_WAY:
             found.append(f"{module}:{re.sub(COMPREHENSION, '', code.co_qualname)}")
         frame = frame.f_back
     return found

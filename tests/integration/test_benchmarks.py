@@ -34,3 +34,11 @@ def test_a_vote_is_measured():
 def test_the_start_of_the_emulator_is_measured():
     """A script that only people run rots unseen."""
     assert [row[0].strip() for row in measured("emulator_start.py", "--repeat", "1")] == ["start", "stop"]
+
+
+def test_simulated_fleets_are_measured():
+    """A script that only people run rots unseen."""
+    rows = measured("simulate.py", "--shards", "20", "--runs", "1,2", "--seeds", "1", "--even")
+    assert [[cell.strip() for cell in row[:4]] for row in rows] == [
+        [runs, "20", "1 h each", limits] for runs in "12" for limits in ("known", "learnt")
+    ]

@@ -50,6 +50,16 @@ def test_plan_shows_the_shards_that_submit_makes(cli: Any, folder: Path, manifes
     assert json.loads((folder / "run" / "run.json").read_text())["shards"] == shown["shards"]
 
 
+def test_plan_says_how_long_it_may_take_under_the_limits_of_the_tier(cli: Any, manifest: Path) -> None:
+    """Twenty-one jobs of which eight fit at once: three days, if each takes one."""
+    how = ("plan", manifest, "--model", MODEL, "--tier", "1", "--simulate")
+    simulated = json.loads(cli(*how, "--json").out)["simulated"]
+    assert 3 * 86_400 <= simulated["seconds_at_24h_jobs"] < 3.1 * 86_400
+    assert simulated["highest_enqueued_tokens"] <= LIMIT
+    assert f"{LIMIT:,} tokens in flight" in simulated["assumptions"]
+    assert "jobs of 2 h in the median" in cli(*how, "--job-hours", "2").out
+
+
 def test_a_number_beside_a_tier_wins_and_a_later_tier_holds_from_then_on(
     cli: Any, folder: Path, manifest: Path
 ) -> None:
@@ -96,3 +106,33 @@ def test_the_option_is_told_where_limits_are(cli: Any, command: str) -> None:
     told = cli(command, "--help").out
     assert "--tier" in told
     assert "free|1|2|3" in told
+
+
+def test_jobs_that_others_have_in_the_project_count_as_live(cli: Any, emulator: Any, look: Any, folder: Path) -> None:
+    """A run of another machine, here: the service counts them all, and has room for one more only."""
+    emulator.settings(job_seconds=0.2, max_live_jobs=3)
+    emulator.fault("job_stuck", times=2)
+    alone = ("--max-requests-per-shard", "1", "--max-live-jobs", "3")
+    other = cli.start("submit", look.prompts(folder / "theirs.parquet", 2), *alone, "--out", "theirs")
+    look.until(lambda: emulator.creates == 2, "their jobs are live")
+    done = cli("submit", look.prompts(folder / "ours.parquet", 6), *alone, *QUICK, timeout=120)
+    other.kill()
+    assert done.code == 0, done.err
+    stats = emulator.stats()
+    assert (stats["creates"], stats["creates_rejected"], stats["jobs"]["live_max"]) == (8, 0, 3)
+
+
+def test_creates_beyond_those_of_a_day_wait_and_a_resume_counts_those_of_before(
+    cli: Any, emulator: Any, look: Any, folder: Path
+) -> None:
+    emulator.settings(job_seconds=0.2, max_creates_per_day=2)
+    manifest = look.prompts(folder / "manifest.parquet", 4)
+    running = cli.start("submit", manifest, "--max-requests-per-shard", "1", "--max-creates-per-day", "2", *QUICK)
+    look.until(lambda: len(list((folder / "run" / "parts").glob("*"))) == 2, "two are done")
+    running.kill()
+    assert (emulator.creates, emulator.stats()["creates_rejected"]) == (2, 0)
+    again = cli.start("resume", "run", "--max-creates-per-day", "3", "--json")
+    emulator.settings(job_seconds=0.2, max_creates_per_day=4)
+    look.until(lambda: len(list((folder / "run" / "parts").glob("*"))) == 3, "one more is let in, by the ledger")
+    again.kill()
+    assert (emulator.creates, emulator.stats()["creates_rejected"]) == (3, 0)

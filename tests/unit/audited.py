@@ -132,6 +132,18 @@ def run_in_rounds(folder, asked, limits):
     return shop
 
 
+def capped_shop(folder, asked, limits, kind=Failing, script=SCRIPT, **changes):
+    """A finished run with a cap, whose answers tell what they used."""
+
+    def bounded(**more):
+        return asked(generation_config={"maxOutputTokens": 100}, **more)
+
+    def with_cap(**more):
+        return limits(**{"max_cost": 5.0, "price": (1.0, 1000.0)} | changes | more)
+
+    return finished_shop(folder, bounded, with_cap, script, kind)
+
+
 def copied(shop, folder):
     """The same run in another directory, to be changed."""
     shutil.copytree(shop.files.store.root, folder / "run")

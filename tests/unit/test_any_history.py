@@ -22,6 +22,7 @@ from test_crash_points import Announced, Died
 
 from gemini_batch import effects
 from gemini_batch.errors import Denied, NotFound, NotSent, Refused, RunStopped, Throttled, Unavailable
+from gemini_batch.gemini.names import read_file_name
 from gemini_batch.gemini.remote import Listing
 from gemini_batch.jobs.advance import advance, look, work
 from gemini_batch.jobs.tidy import end_files
@@ -216,9 +217,9 @@ class Histories(RuleBasedStateMachine):
             verdicts = [advance(last, shard) for shard in range(SHARDS)]
         end_all(last)
         end_files(last)
-        waiting = {record.upload.name for record in map(last.last, range(SHARDS)) if not record.job}
-        assert set(service.stored) <= waiting, "files of shards that are collected are left"
         records = [last.last(shard) for shard in range(SHARDS)]
+        left = {read_file_name(shown).shard for shown in service.stored.values()}
+        assert not left & {record.shard for record in records if record.job}, "files of collected shards are left"
         found = {job.name for record in records for job in (record.job, *record.twins) if job}
         assert found == {job.name for job in service.jobs}
         for record, verdict in zip(records, verdicts, strict=True):

@@ -6,7 +6,7 @@ from enum import Enum
 
 import orjson
 import pytest
-from audited import copied, findings_of, finished_shop, kinds_of, look_at, means_of, run_in_rounds
+from audited import capped_shop, copied, findings_of, finished_shop, kinds_of, look_at, means_of, run_in_rounds
 from hypothesis import given
 from hypothesis import strategies as st
 from made import make_asked, make_limits
@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from gemini_batch.audit.account import account_of
 from gemini_batch.audit.facts import RunFacts, Unreadable, Version
-from gemini_batch.audit.walk import audit
+from gemini_batch.audit.walk import Walk, audit
 from gemini_batch.jobs import events
+from gemini_batch.jobs.spending import settle_all
 from gemini_batch.records import Job, ShardState
 
 LATE = timedelta(days=1)
@@ -80,6 +81,10 @@ def is_free(facts, path):
         case ["plan", name] if isinstance(facts, RunFacts):
             later = name == "rows" and facts.plan[path[1]].round
             return name in ESTIMATES | OF_AN_ENTRY or later
+        case ["told", name]:
+            return name == "is_exact" or (facts.chain.last is None and name != "sends")
+        case ["chain", "reserved"]:
+            return True  # more than one send needs: of two workers that reserved for it the higher one's stays
         case ["plan", "replaced"]:
             return facts.again and facts.plan.round > 2  # by a person, whose new content may be the old one
         case ["plan", name]:
@@ -143,9 +148,23 @@ def other(value, more):
     return f"{value}{more}"
 
 
-@pytest.fixture(scope="module", params=["one round", "several rounds"])
-def whole(request, clean, in_rounds):
-    return clean if request.param == "one round" else in_rounds
+class Quiet(tuple):
+    """A tuple that Hypothesis does not print with every example."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        return f"{len(self)} items"
+
+
+@pytest.fixture(scope="module")
+def capped(tmp_path_factory):
+    return capped_shop(tmp_path_factory.mktemp("capped"), make_asked, make_limits)
+
+
+@pytest.fixture(scope="module", params=["one round", "several rounds", "with a cap"])
+def whole(request, clean, in_rounds, capped):
+    return Quiet({"one round": clean, "several rounds": in_rounds}.get(request.param) or look_at(capped))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +172,7 @@ def places(whole):
     """Every value that means something: (None for the run or the shard's number, path)."""
     run, shards = whole
     everything = [(None, run), *enumerate(shards)]
-    return [(where, path) for where, facts in everything for path in leaves(facts) if not is_free(facts, path)]
+    return Quiet((where, path) for where, facts in everything for path in leaves(facts) if not is_free(facts, path))
 
 
 @given(number=st.integers(0, 10**6), more=st.integers(1, 10**6))
@@ -304,6 +323,75 @@ def test_a_list_that_could_not_be_read_is_not_clean_and_one_that_nobody_asked_fo
     blind = [replace(shard, listed=None) for shard in shards]
     assert findings_of(replace(run, looked_at=None), blind) == []
     assert kinds_of(replace(run, looked_at=None, unseen="503"), blind) == ["jobs_unseen"]
+
+
+# --- money ------------------------------------------------------------------------------------------------------------
+
+
+def money_of(shop):
+    return [one.what for one in findings_of(*look_at(shop)) if one.kind == "money"]
+
+
+def test_a_run_with_a_cap_is_clean_and_its_chain_says_what_the_ledgers_say(capped):
+    facts, shards = look_at(capped)
+    assert findings_of(facts, shards) == []
+    assert facts.told.settled_usd > 0
+    assert facts.told.is_exact
+    assert len(facts.told.sends) == len(facts.chain.reserved) == 6
+
+
+def test_what_was_reserved_and_sent_while_an_audit_looked_is_no_finding(tmp_path):
+    shop = capped_shop(tmp_path, make_asked, make_limits)
+    (tmp_path / "run" / "_SUCCESS").unlink()
+    chain = sorted((tmp_path / "run" / "spend").iterdir())
+    late = [(path, path.read_bytes()) for path in chain[1:]]
+    for path, _ in late:
+        path.unlink()
+    walk = Walk(shop.files, means_of(shop))
+    facts = walk.see_run()
+    for path, body in late:
+        path.write_bytes(body)
+    shards = list(walk.see_shards(facts))
+    assert not [one for one in findings_of(walk.see_dataset(facts), shards) if one.kind == "money"]
+
+
+def spoiled(shop, folder, spoil):
+    """A copy of the run whose chain is as `spoil` leaves it."""
+    shop = copied(shop, folder)
+    spoil(sorted((folder / "run" / "spend").iterdir()))
+    return shop
+
+
+def rewritten(path, **changes):
+    path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda chain: chain[1].unlink(), "version 2 is missing"),
+        (lambda chain: chain[1].write_bytes(b"{"), "version 2 cannot be read"),
+        (lambda chain: chain[-1].unlink(), "are held after the end"),
+        (lambda chain: [one.unlink() for one in chain], "there is no record of one"),
+        (lambda chain: rewritten(chain[1], cause="Reserved", settled_usd=5.5), "version 2 reserves up to"),
+        (lambda chain: [rewritten(one, held=[]) for one in chain], "0.0 were reserved for it"),
+        (lambda chain: rewritten(chain[0], cap_usd=99.0), "a cap of 99.0 USD, which nobody said"),
+        (lambda chain: rewritten(chain[-1], settled_usd=0.0), "it settles 0.0 USD"),
+    ],
+    ids=["gap", "damaged", "cut", "gone", "above the cap", "unreserved", "unsaid", "unlike the ledgers"],
+)
+def test_money_that_is_not_accounted_for_is_a_finding(capped, tmp_path, spoil, said):
+    found = money_of(spoiled(capped, tmp_path, spoil))
+    assert any(said in what for what in found), found
+
+
+def test_a_second_job_is_in_the_chain_at_its_highest(capped, tmp_path):
+    shop = copied(capped, tmp_path)
+    job = shop.last(0).job
+    shop.save(shop.last(0), events.JobLearned(Job(name="batches/again", display_name=job.display_name)))
+    assert any("the second jobs ()" in what for what in money_of(shop))
+    settle_all(replace(shop, book=None))
+    assert money_of(shop) == []
 
 
 # --- unfinished runs --------------------------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ def test_the_sums_by_hand():
         (FLASH, {"maxOutputTokens": 8}, 8, 8, 8),
         (FLASH, {"maxOutputTokens": "20"}, 16, 20, 20),
         (FLASH, {"maxOutputTokens": 10**9}, 16, 1280, 65_536),
+        (FLASH, {"maxOutputTokens": 20, "max_output_tokens": "30"}, 16, 30, 30),
+        (FLASH, {"maxOutputTokens": 20, "candidateCount": 3}, 48, 60, 60),
         ("gemini-2.5-flash-lite", {}, 16, 256, 512),
         ("gemini-2.5-flash-lite", {"thinkingConfig": {"thinkingBudget": -1}}, 16, 1280, 2560),
         ("gemini-3.5-flash", {"thinkingConfig": {"thinkingLevel": "LOW"}}, 16, 512, 1024),
@@ -87,6 +89,11 @@ def test_how_long_an_answer_may_be(model, config, low, expected, high):
     found = output_tokens(model, config)
     assert (found.low, found.expected, found.high) == (low, expected, high)
     assert found.bounded is any(name in config for name in ("maxOutputTokens", "max_output_tokens"))
+
+
+@pytest.mark.parametrize("config", [{"candidateCount": 2.5}, {"candidate_count": "many"}, {"max_output_tokens": "9e9"}])
+def test_what_nobody_can_read_bounds_nothing(config):
+    assert not output_tokens(FLASH, {"maxOutputTokens": 20} | config).bounded
 
 
 def test_a_price_as_given_wins_over_the_published_one_and_serves_models_that_have_none():

@@ -198,5 +198,23 @@ def test_a_forecast_names_what_it_rests_on():
     assert found.as_json()["assumptions"] == list(found.assumptions)
 
 
+def test_a_forecast_waits_for_the_next_day_where_creates_of_a_day_are_limited():
+    found = forecast(drawn_plan(25), limits(max_creates_per_day=10), median_hours=12)
+    assert found.seconds > 2 * DAY
+    assert 3 * DAY <= found.seconds_if_all_take_the_target < 3.1 * DAY
+    assert found.creates_a_day <= 10
+
+
+def test_a_row_that_is_larger_than_the_limit_does_not_keep_a_forecast_from_ending():
+    """The desk tries it alone; whether the service takes it no simulation can tell."""
+    plan = [shard.model_copy(update={"rows": 1}) for shard in drawn_plan(3)]
+    assert forecast(plan, limits(max_enqueued_tokens=1_000)).seconds > 0
+
+
+def test_a_cap_on_money_does_not_hold_up_a_forecast():
+    capped = limits(max_cost=0.01, max_output_tokens=10)
+    assert forecast(drawn_plan(2), capped).seconds > 0
+
+
 def test_a_plan_without_shards_takes_no_time():
     assert forecast((), limits()).seconds == 0

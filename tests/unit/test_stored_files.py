@@ -204,7 +204,13 @@ def test_a_job_that_is_missed_is_believed_gone_by_another_shards_file_when_its_o
 def test_in_a_fleet_workers_agree_on_the_file_that_stays(make, service):
     """Each sees what it has read; none may delete the last one on old news."""
     shop = make()
-    other = replace(shop, desk=Desk(MemoryBooks(), shop.run, shop.limits), records={}, unrecorded={}, owner="other")
+    other = replace(
+        shop,
+        desk=Desk(MemoryBooks(lambda: service.clock.now().timestamp()), shop.run, shop.limits),
+        records={},
+        unrecorded={},
+        owner="other",
+    )
     service.state = RUNNING
     for shard in (2, 0, 1):
         work(shop, shard)
@@ -219,7 +225,13 @@ def test_in_a_fleet_workers_agree_on_the_file_that_stays(make, service):
 
 def test_the_upload_of_a_worker_that_was_overtaken_is_deleted_by_itself(make, service):
     shop = make()
-    other = replace(shop, desk=Desk(MemoryBooks(), shop.run, shop.limits), records={}, unrecorded={}, owner="other")
+    other = replace(
+        shop,
+        desk=Desk(MemoryBooks(lambda: service.clock.now().timestamp()), shop.run, shop.limits),
+        records={},
+        unrecorded={},
+        owner="other",
+    )
     service.state = RUNNING
     upload = service.upload
 
@@ -305,10 +317,10 @@ def pictures(tmp_path, asked, limits):
     files = RunFiles(PosixStore(tmp_path / "run"))
     what = asked(rows=plan.rows, rows_digest=plan.rows_digest, media="upload")
     begin(files, manifest, what, plan, (tmp_path,), terms, "run", service.clock)
-    run = files.record()
+    run, books = files.record(), MemoryBooks(lambda: service.clock.now().timestamp())
     return Shop(
         run=run, limits=terms, files=files, plan=files.plan(), remote=service,
-        desk=Desk(MemoryBooks(), run, terms), pool=Inline(), clock=service.clock, owner="o",
+        desk=Desk(books, run, terms), pool=Inline(), clock=service.clock, owner="o",
     )  # fmt: skip
 
 
