@@ -275,6 +275,7 @@ def worker(
 ) -> None:
     """A worker: any number, on any number of machines that share --runs. Further options of Celery's after --."""
     from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.gemini.roots import media_roots  # noqa: PLC0415
     from gemini_batch.supervise import Supervisor, worker_command, worker_environment  # noqa: PLC0415
 
     settings = resolve(options, config)
@@ -294,6 +295,8 @@ def worker(
     told = {"broker": settings.broker, "runs": settings.runs, "project": settings.project}
     environment = {variable(name): value for name, value in told.items() if value is not None}
     environment[variable("allow_schema")] = ",".join(settings.allow_schema)
+    media_roots((), settings.media_root)
+    environment[variable("media_root")] = ",".join(settings.media_root)
     Supervisor(
         worker_command([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat", *context.args]),
         worker_environment(environment),

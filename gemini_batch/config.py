@@ -80,6 +80,10 @@ class Options(BaseModel):
     )
     image_column: str | None = Field(None, description="column of pictures that follow the text: path, URI or binary")
     keep: tuple[str, ...] = Field((), description="columns to copy into the dataset, such as A,B; repeatable")
+    media_root: tuple[str, ...] = Field(
+        (),
+        description="one more directory of pictures; or OLD=NEW: what rows call OLD lies at NEW here; repeatable",
+    )
     limit: int | None = Field(None, ge=1, description="take only so many rows, the first ones")
 
     max_requests_per_shard: int = Field(
@@ -168,12 +172,12 @@ class Options(BaseModel):
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("allow_schema", "keep", mode="before")
+    @field_validator("allow_schema", "keep", "media_root", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
-    @field_validator("keep")
+    @field_validator("keep", "media_root")
     @classmethod
     def _each_separated(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for names in value for name in names.split(",") if name)
@@ -192,7 +196,7 @@ class Options(BaseModel):
         return float(self.allow_failed)
 
 
-OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs", "broker"}
+OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs", "broker", "media_root"}
 """Options that may change on a resume."""
 
 GENERATION = frozenset(
@@ -203,7 +207,7 @@ GENERATION = frozenset(
 )  # fmt: skip
 """Options that say how an answer is made."""
 
-OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema"})
+OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema", "media_root"})
 """Options that a worker takes."""
 
 OF_RUNS = frozenset(Options.model_fields) - {"allow_schema"}

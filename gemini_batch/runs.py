@@ -42,6 +42,7 @@ from gemini_batch.fleet.watch import Watcher, hand_over, see, take_back
 from gemini_batch.gemini.estimate import CostEstimate, estimate_plan
 from gemini_batch.gemini.generation import generation_config
 from gemini_batch.gemini.remote import Remote
+from gemini_batch.gemini.roots import media_roots
 from gemini_batch.inputs import read_text
 from gemini_batch.kinds import KINDS
 from gemini_batch.ledger.places import is_url, join, newest, open_store
@@ -116,7 +117,7 @@ def read_request(
         endpoint=account.endpoint,
         project=account.project,
     )
-    roots = roots or ((manifest.root,) if manifest.root else ())
+    roots = media_roots(roots or ((manifest.root,) if manifest.root else ()), options.media_root)
     limits = limits_given(options, options.model, Options().limits())
     now = SystemClock().now()
     refuse_uncappable(asked, limits, now)
@@ -267,7 +268,7 @@ def driver(files: RunFiles, options: Options) -> Driver:
     refuse_schema(record, allowed=None)
     if not finished and take_back(record.run_id, options.runs):
         warnings.warn("the run was with a fleet; this process takes it back and finishes it", stacklevel=2)
-    return Solo(files, GeminiClient(account), limits_in_force(files, options))
+    return Solo(files, GeminiClient(account), limits_in_force(files, options), media_root=options.media_root)
 
 
 def _warn_of_silence(broker: Broker) -> None:

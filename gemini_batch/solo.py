@@ -143,7 +143,14 @@ class _Due:
 class Solo:
     """Drives one run to its end. `close()` from any thread makes `drive` return soon."""
 
-    def __init__(self, files: RunFiles, remote: Remote, limits: Limits, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        files: RunFiles,
+        remote: Remote,
+        limits: Limits,
+        clock: Clock | None = None,
+        media_root: tuple[str, ...] = (),
+    ) -> None:
         run = files.record()
         if run is None:
             raise FileNotFoundError(f"{files.store.url} holds no run")
@@ -161,6 +168,7 @@ class Solo:
             clock=self._clock,
             owner=_owner(),
             sees_all=True,
+            media_root=media_root,
         )
         self._waiting: dict[int, str] = {}
         self._until: dict[str, datetime] = {}

@@ -24,6 +24,7 @@ from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.measure import Scale
 from gemini_batch.coordinator.plan import Cut, Retracer, Splitter
 from gemini_batch.errors import BadInput
+from gemini_batch.gemini.roots import MediaRoots
 from gemini_batch.ledger.probe import PROBE
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.ledger.store import Store
@@ -158,7 +159,7 @@ def begin(
         created_at=clock.now(),
         version=__version__,
         manifest=manifest.name,
-        media_roots=tuple(str(root) for root in roots),
+        media_roots=tuple(str(root) for root in (roots.recorded if isinstance(roots, MediaRoots) else roots)),
         asked=asked,
         limits=limits,
         shards=len(shards),

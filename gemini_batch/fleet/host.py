@@ -65,6 +65,8 @@ class Serving:
     allow_schema: tuple[str, ...]
     node: str
     """Its name among the workers."""
+    media_root: tuple[str, ...] = ()
+    """Where its machine has pictures."""
 
 
 @dataclass
@@ -275,6 +277,7 @@ class Host:
             pool=InProcess(),
             clock=self.clock,
             owner=f"{self.serving.node}:{os.getpid()}",
+            media_root=self.serving.media_root,
         )
 
     @staticmethod

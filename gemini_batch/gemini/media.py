@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from gemini_batch.errors import RowError
+from gemini_batch.gemini.roots import MediaRoots
 
 FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 """By Pillow's name. MPO is what phones write: a JPEG with a preview behind it."""
@@ -57,10 +58,11 @@ def locate(path: str, roots: Sequence[Path]) -> Path:
     """
     if not roots:
         raise RowError(
-            "media_unreadable", f"picture {path!r}: a manifest at a URL cannot name pictures by path; use data"
+            "media_unreadable",
+            f"picture {path!r}: a manifest at a URL cannot name pictures by path; use data, uri or --media-root",
         )
     try:
-        found = (roots[0] / path).resolve(strict=True)
+        found = (roots.lead(path) if isinstance(roots, MediaRoots) else roots[0] / path).resolve(strict=True)
     except (OSError, ValueError, RuntimeError):
         raise RowError("media_unreadable", f"picture {path!r} does not exist") from None
     if not any(found.is_relative_to(root.resolve()) for root in roots):

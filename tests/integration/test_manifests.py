@@ -154,3 +154,22 @@ def test_kept_columns_stand_behind_the_fixed_ones_through_rounds_and_retries(
     assert cli("audit", "run").code == 0
     other = cli("submit", "m.parquet", *QUICK)
     assert (other.code, "tags,when" in other.err) == (0, True), other.err
+
+
+def test_pictures_may_lie_in_further_directories_or_elsewhere_than_rows_say(
+    cli: Any, look: Any, folder: Path, tmp_path: Path, emulator: Any
+) -> None:
+    for name in ("more/a.png", "moved/b.png", "not-given/c.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (8, 8), "red").save(tmp_path / name)
+    paths = [f"{tmp_path}/more/a.png", "/nowhere/b.png", f"{tmp_path}/not-given/c.png"]
+    look.jsonl(folder / "m.jsonl", [{"prompt": "What?", "i": path} for path in paths])
+    given = ("--media-root", f"{tmp_path}/more", "--media-root", f"/nowhere={tmp_path}/moved")
+    done = cli("submit", "m.jsonl", "--image-column", "i", *given, *QUICK)
+    assert done.code == 3, done.err
+    rows = look.rows(folder / "run")
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed"]
+    assert "outside" in rows[2]["error"]["message"]
+    recorded = look.json(folder / "run" / "run.json")["media_roots"]
+    assert recorded == [str(folder), f"{tmp_path}/more", "/nowhere"]
+    assert cli("worker", "--media-root", "x=/y", "--broker", "redis://127.0.0.1:1/0").code == 2
