@@ -295,6 +295,7 @@ def worker(
     told = {"broker": settings.broker, "runs": settings.runs, "project": settings.project}
     environment = {variable(name): value for name, value in told.items() if value is not None}
     environment[variable("allow_schema")] = ",".join(settings.allow_schema)
+    environment[variable("allow_http")] = str(settings.allow_http)
     media_roots((), settings.media_root)
     environment[variable("media_root")] = ",".join(settings.media_root)
     Supervisor(

@@ -123,6 +123,7 @@ class Options(BaseModel):
         False, description="buy again what met the output limit, with twice the limit if one is set"
     )
     retry_invalid: bool = Field(False, description="buy again what does not fit the schema")
+    allow_http: bool = Field(False, description="fetch pictures that rows name by http(s) URL; a worker needs it too")
     price: tuple[float, float] | None = Field(
         None,
         description="USD per million input and output tokens, in place of the published price",
@@ -207,7 +208,7 @@ GENERATION = frozenset(
 )  # fmt: skip
 """Options that say how an answer is made."""
 
-OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema", "media_root"})
+OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema", "allow_http", "media_root"})
 """Options that a worker takes."""
 
 OF_RUNS = frozenset(Options.model_fields) - {"allow_schema"}

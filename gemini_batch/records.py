@@ -145,6 +145,8 @@ class Limits(Frozen):
     """Jobs that the project may create in 24 hours. Without a tier nobody has said that there is such a limit."""
     max_stored_bytes: int | None = 20_000_000_000
     """Files of the project at the service ("Files API" guide: 20 GB)."""
+    allow_http: bool = False
+    """Whether pictures may lie at http(s) URLs."""
     price: tuple[float, float] | None = None
     """What the user says that the model costs: USD per million input and output tokens."""
     max_cost: float | None = None

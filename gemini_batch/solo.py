@@ -168,6 +168,7 @@ class Solo:
             clock=self._clock,
             owner=_owner(),
             sees_all=True,
+            allow_http=True,  # who drives the run is who allowed it
             media_root=media_root,
         )
         self._waiting: dict[int, str] = {}

@@ -36,15 +36,18 @@ class Picture:
     sha256: str
 
 
-def read_picture(path: str | None, body: bytes | None, roots: Sequence[Path]) -> Picture:
+def read_picture(path: str | None, body: bytes | None, roots: Sequence[Path], shown: str | None = None) -> Picture:
     """The picture at `path` (absolute, or relative to the first root), or held in `body`.
+
+    Args:
+        shown: what to call it in messages, where it has no path.
 
     Raises:
         RowError: `media_unreadable` or `oversized`.
     """
     if body is None:
         body = _read_file(path or "", roots)
-    name = repr(path) if path else f"of {len(body):,} bytes"
+    name = repr(path or shown) if path or shown else f"of {len(body):,} bytes"
     if len(body) > MAX_PICTURE_BYTES:
         raise RowError("oversized", f"picture {name} has {len(body):,} bytes, the most is {MAX_PICTURE_BYTES:,}")
     return Picture(body, _mime_type(body, name), hashlib.sha256(body).hexdigest())

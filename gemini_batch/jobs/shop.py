@@ -92,6 +92,8 @@ class Shop:
     """Whether that is all there is: then the desk is told from here, as each is collected. A fleet's sweep tells it."""
     deleted_jobs: set[str] = field(default_factory=set)
     """Recorded jobs that someone deleted at the service: listings need not show them."""
+    allow_http: bool = False
+    """Whether this process may fetch pictures by http(s)."""
     media_root: tuple[str, ...] = ()
     """Where this process has pictures, as `gemini.roots` reads it."""
     deletions: int | None = None

@@ -66,7 +66,12 @@ def names_below(url: str) -> list[str]:
         BadInput: as `open_store`.
         OSError: the store could not say.
     """
-    return ObjectStore(_checked(url)).tree()
+    return open_object_store(url).tree()
+
+
+def open_object_store(url: str) -> ObjectStore:
+    """The store at a URL, as `open_store`."""
+    return ObjectStore(_checked(url))
 
 
 def newest(runs: str) -> str | None:

@@ -1,12 +1,14 @@
 """Run directories and manifests in a bucket: the same promises as on a disk."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 QUICK = ("--yes", "--poll-interval", "1", "--settle", "2", "--max-requests-per-shard", "20")
 CANARY = "CANARY-7f3a91"
@@ -247,4 +249,30 @@ def test_a_manifest_in_a_bucket_that_cannot_be_read_is_named_by_its_url(
     url = f"{root}/{key}" if body is None else s3.put(f"{root}/{key}", body)
     refused(cli("submit", url), emulator, url, says)
     refused(cli("submit", "s3://only-a-bucket"), emulator, "bucket")
+    assert list(scratch.glob("gemini-batch-*")) == []
+
+
+# --- pictures in a bucket ---------------------------------------------------------------------------------------------
+
+
+def test_pictures_that_rows_name_by_uri_are_fetched_and_those_that_are_not_there_fail_alone(
+    cli: Any, emulator: Any, look: Any, folder: Path, s3: Any, root: str, scratch: Path
+) -> None:
+    png = BytesIO()
+    Image.new("RGB", (8, 8), "red").save(png, "PNG")
+    there = s3.put(f"{root}/p/a.png", png.getvalue())
+    uris = [there, there, f"{root}/p/gone.png", "s3://no-such-bucket/p.png", "http://localhost:9/p.png", None]
+    look.jsonl(folder / "m.jsonl", [{"prompt": f"What {n}?", "i": uri} for n, uri in enumerate(uris)])
+    done = cli("submit", "m.jsonl", "--image-column", "i", *QUICK, "--out", "here", "--json")
+    assert done.code == 3, done.err
+    rows = look.rows(folder / "here")
+    assert [row["status"] for row in rows] == ["ok", "ok", *["failed"] * 4]
+    said = [row["error"]["message"] for row in rows[2:]]
+    wanted = ("gone.png' does not exist", "no-such-bucket", "--allow-http", "part 1 has neither")
+    assert [words in text for words, text in zip(wanted, said, strict=True)] == [True] * 4, said
+    assert emulator.bought == 2
+    again = cli("retry", "here", "--allow-http", "--poll-interval", "1", "--json")
+    assert again.code == 3, again.err
+    assert "did not come in 3 tries" in look.rows(folder / "here")[4]["error"]["message"]
+    assert cli("audit", "here").code == 0
     assert list(scratch.glob("gemini-batch-*")) == []
