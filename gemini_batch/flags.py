@@ -18,6 +18,8 @@ JobHours = Annotated[
     float | None,
     typer.Option(min=0.01, max=48, metavar="X", help="with --simulate: what half of the jobs take at most (default 4)"),
 ]
+Show = Annotated[int, typer.Option("--show", min=0, metavar="N", help="the first N lines as they would be sent")]
+CheckMedia = Annotated[bool, typer.Option("--check-media", help="open every picture and list bad rows")]
 ManifestPath = Annotated[
     str,
     typer.Argument(

@@ -83,7 +83,7 @@ def encode(task: EncodeTask) -> Encoded:
         RunStopped: the shard's rows are damaged.
         OSError: a scratch file cannot be written.
     """
-    run = _Encoding(task)
+    run = Encoding(task)
     with task.lines.open("wb") as out, Writer(task.requests, REQUESTS) as record:
         for block in read_own_blocks(task.rows, asked_columns(task.rows)):
             rows = [run.row(row) for row in block.to_pylist()]
@@ -104,7 +104,7 @@ def asked_columns(rows: Path) -> list[str]:
     return [name for name in own_names(rows) if not is_kept(name)]
 
 
-class _Encoding:
+class Encoding:
     """One pass over a shard."""
 
     def __init__(self, task: EncodeTask) -> None:

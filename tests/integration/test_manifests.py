@@ -1,5 +1,6 @@
 """Forms of a manifest that are all the same to the user."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,57 @@ def test_pictures_may_lie_in_further_directories_or_elsewhere_than_rows_say(
     recorded = look.json(folder / "run" / "run.json")["media_roots"]
     assert recorded == [str(folder), f"{tmp_path}/more", "/nowhere"]
     assert cli("worker", "--media-root", "x=/y", "--broker", "redis://127.0.0.1:1/0").code == 2
+
+
+def test_plan_shows_the_first_lines_as_they_are_then_sent(cli: Any, look: Any, folder: Path, emulator: Any) -> None:
+    Image.effect_noise((1200, 1200), 90).save(folder / "large.png")
+    Image.new("RGB", (8, 8), "red").save(folder / "small.png")
+    pictures = ["small.png", "gone.png", "large.png", None]
+    look.jsonl(folder / "m.jsonl", [{"title": f"Title {n}", "i": name} for n, name in enumerate(pictures)])
+    asked = (
+        "m.jsonl",
+        "--template",
+        "About {title}",
+        "--image-column",
+        "i",
+        "--temperature",
+        "0.5",
+        "--n-samples",
+        "2",
+    )
+    shown = cli("plan", *asked, "--show", "3", "--json").json["show"]
+    assert [(one["index"], "line" in one) for one in shown] == [(0, True), (0, True), (1, False), (2, True)]
+    assert "gone.png" in shown[2]["error"]
+    assert "(uploaded, sha256 " in shown[3]["line"]
+    assert max(len(one["line"]) for one in shown if "line" in one) < 600
+    assert "characters of base64" in cli("plan", *asked, "--show", "1").out
+    assert emulator.untouched()
+    assert cli("submit", *asked, *QUICK).code == 3
+    sent = cli("explain", "run", "0", "--json").json["rounds"][0]["samples"][0]["sent"]
+    one, other = json.loads(shown[0]["line"])["request"], json.loads(sent)["request"]
+    for request in (one, other):
+        request["contents"][0]["parts"][1]["inlineData"].pop("data")
+    assert one == other
+
+
+def test_plan_opens_every_picture_and_lists_the_rows_that_would_fail(
+    cli: Any, look: Any, folder: Path, idle_emulator: Any
+) -> None:
+    Image.new("RGB", (8, 8), "red").save(folder / "fine.png")
+    (folder / "cut.png").write_bytes((folder / "fine.png").read_bytes()[:40])
+    pictures = ["fine.png", "cut.png", "gone.png", "https://example.com/p.png", "fine.png"]
+    look.jsonl(folder / "m.jsonl", [{"key": f"k{n}", "prompt": "p", "i": name} for n, name in enumerate(pictures)])
+    found = cli("plan", "m.jsonl", "--image-column", "i", "--check-media", "--json")
+    assert found.code == 0, found.err
+    bad = found.json["bad_rows"]
+    assert [(row["index"], row["key"], row["kind"]) for row in bad] == [
+        (1, "k1", "media_unreadable"),
+        (2, "k2", "media_unreadable"),
+        (3, "k3", "bad_row"),
+    ]
+    words = cli("plan", "m.jsonl", "--image-column", "i", "--check-media").out
+    assert "row 2 (key k2): " in words
+    assert "3 rows would fail unsent" in words
+    fine = cli("plan", "m.jsonl", "--image-column", "i", "--limit", "1", "--check-media").out
+    assert "every picture can be read" in fine
+    assert idle_emulator.untouched()
