@@ -245,7 +245,7 @@ def distributed_batch_process(
     settings = resolve({**given, "n_samples": n_samples, "broker": broker})
     request = runs.read_request(_source(prompts), settings, resolve_account(settings.project), schema, _roots(prompts))
     run = Run(runs.start(request), settings.runs, settings.broker)
-    run.resume(project=settings.project, **{name: given[name] for name in given if name in Limits.model_fields})
+    run.resume(project=settings.project, **{name: given[name] for name in given if name in HOW})
     if not wait:
         return run
     run.wait()
@@ -255,6 +255,9 @@ def distributed_batch_process(
     results, rows = _instances(rows, settings.schema_ if schema is None else schema)
     return (results, rows) if return_metadata else results
 
+
+HOW = frozenset(Limits.model_fields) | {"media_root"}
+"""Options of a call that the driver of its run needs as well."""
 
 FIXED = frozenset(one.name for one in dataclasses.fields(Row)) - {"kept"}
 

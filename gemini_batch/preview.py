@@ -56,7 +56,7 @@ class Shown:
 
 
 def first_lines(sight: Sight, count: int) -> list[dict[str, Any]]:
-    """The first lines that would be sent, with the rows among them that would not: `index`, `key`, `line` or `error`. Of
+    """The first lines that would be sent, and the rows among them that would not: `index`, `key`, `line` or `error`. Of
     rows that fail one after the other no more than a few.
 
     Raises:
