@@ -1,6 +1,7 @@
 """A manifest of several files is one list of rows, whose order and numbers anyone can predict; a CSV is text."""
 
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.found import chosen, matching, split_glob
 from gemini_batch.coordinator.manifest import open_manifest
+from gemini_batch.coordinator.sources import KINDS
 from gemini_batch.coordinator.start import scan
 from gemini_batch.errors import BadInput
 
@@ -232,3 +234,15 @@ def test_what_lies_behind_a_limit_is_not_looked_at(tmp_path):
     (tmp_path / "2.parquet").write_bytes(b"broken")
     assert prompts(tmp_path, limit=1) == ["a"]
     refused(tmp_path, "row 1", limit=2)
+
+
+# --- the page for users -----------------------------------------------------------------------------------------------
+
+
+def test_the_page_names_every_kind_of_file_as_the_code_reads_it():
+    page = (Path(__file__).parents[2] / "docs" / "manifests.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")
+    ]
+    told = {suffix: row[0] for row in rows for suffix in re.findall(r"`(\.\w+)`", row[1])}
+    assert told == KINDS
