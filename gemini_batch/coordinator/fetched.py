@@ -36,7 +36,7 @@ class FetchedManifest:
     root = None
 
     def __init__(self, url: str, columns: Columns) -> None:
-        self.name = url
+        self.name, self.columns = url, columns
         copies = ExitStack()
         weakref.finalize(self, copies.close)
         files = [File(name, cache(partial(_fetch, name, copies))) for name in _files(url)]

@@ -24,6 +24,7 @@ from gemini_batch.errors import BadInput
 class Manifest(Protocol):
     name: str
     """For messages: the path, or what it is."""
+    columns: Columns
 
     @property
     def root(self) -> Path | None:
@@ -65,7 +66,7 @@ class FileManifest:
 
     def __init__(self, name: str, root: Path | None, files: Sequence[File], columns: Columns) -> None:
         self.name, self.root = name, root
-        self._files, self._columns = files, columns
+        self._files, self.columns = files, columns
         self._starts: list[int] = []
         self.empty = Counter[str]()
         self._kept: pa.Schema | None = None
@@ -95,10 +96,10 @@ class FileManifest:
         return f"{row} (row {row - self._starts[file]} of {self._files[file].name})"
 
     def _left(self, row: int) -> int | None:
-        return None if self._columns.limit is None else self._columns.limit - row
+        return None if self.columns.limit is None else self.columns.limit - row
 
     def _open(self, file: File) -> Source:
-        source = open_source_file(file.fetch(), file.name, self._columns)
+        source = open_source_file(file.fetch(), file.name, self.columns)
         if self._kept is not None:
             source.form.kept = self._kept
         return source
@@ -124,13 +125,13 @@ class TableManifest:
     def __init__(self, table: pa.Table, name: str, root: Path, columns: Columns) -> None:
         self.name = name
         self.root = root
-        self._limit = columns.limit
+        self.columns = columns
         self.empty = Counter[str]()
         self._source = TableSource(table, name, columns)
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         self._source.form.empty = self.empty = Counter()
-        return read(self._source, self._limit)
+        return read(self._source, self.columns.limit)
 
     def place_of(self, row: int) -> str:
         return str(row)

@@ -121,7 +121,10 @@ def _refuse_duplicates(manifest: Manifest, suspects: set[int]) -> None:
     if suspects and (found := first_duplicate(_keys(manifest), suspects)):
         key, first, second = found
         rows = f"{manifest.place_of(first)} and {manifest.place_of(second)}"
-        raise BadInput(f"manifest {manifest.name}: key {key!r} stands on rows {rows}; keys must be unique")
+        column = manifest.columns.key
+        raise BadInput(
+            f"manifest {manifest.name}, column {column!r}: key {key!r} stands on rows {rows}; keys must be unique"
+        )
 
 
 def _keys(manifest: Manifest) -> Iterator[str]:

@@ -108,7 +108,10 @@ def test_relative_pictures_start_at_the_directory_or_where_the_wildcards_begin(t
 def test_what_is_wrong_is_said_of_the_file_and_its_own_row(tmp_path, asked, limits):
     pq.write_table(pa.table({"prompt": ["a", "b"], "key": ["1", "2"]}), tmp_path / "a.parquet")
     for second, said in (
-        ({"prompt": ["c"], "key": ["2"]}, ["'2'", "rows 1 (row 1 of", "a.parquet", "and 2 (row 0 of", "b.parquet"]),
+        (
+            {"prompt": ["c"], "key": ["2"]},
+            ["column 'key'", "'2'", "rows 1 (row 1 of", "a.parquet", "and 2 (row 0 of"],
+        ),
         ({"prompt": ["c", "d"], "key": ["3", None]}, ["b.parquet, row 1", "'key'"]),
         ({"prompt": ["c"]}, ["b.parquet", "no column 'key'", "a.parquet"]),
         ({"text": ["c"], "key": ["3"]}, ["b.parquet", "'prompt'"]),
