@@ -145,7 +145,8 @@ class _Sweep:
 
     def _others(self, runs: list[Open]) -> list[ListedJob]:
         """What others have in the project, if there is a listing. Without one they are learnt of by refusals."""
-        listing = self._listing([run for run in runs if run.problem is None]) if runs else None
+        served = [run for run in runs if run.problem is None]
+        listing = self._listing(served) if served else None
         return listed(listing, _records(runs)) if listing else []
 
     def _blind_reason(self) -> str:

@@ -54,8 +54,8 @@ def test_a_password_in_the_service_url_is_nowhere(cli: Any, emulator: Any, look:
 
 def test_no_child_shows_the_key_on_its_command_line(cli: Any, emulator: Any, look: Any, folder: Path) -> None:
     emulator.settings(job_seconds=30)
-    manifest = look.prompts(folder / "m.parquet", 3)
-    cli.start("submit", manifest, *QUICK, env={"GEMINI_API_KEY": CANARY})
+    manifest = look.prompts(folder / "m.parquet", 3000)  # fewer need no children
+    cli.start("submit", manifest, *QUICK, "--yes", env={"GEMINI_API_KEY": CANARY})
     look.until(lambda: emulator.creates == 1, "the job is created")
     lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in cli.left()]
     assert len(lines) > 1

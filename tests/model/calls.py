@@ -281,7 +281,7 @@ class Script:
 
     def controls(self):
         """No person has said anything since the run began."""
-        return SimpleNamespace(last=lambda: None)
+        return SimpleNamespace(last=lambda _known=None: None)
 
     def _append(self, record):
         self._calls.display.update({send.number: send.display_name for send in record.sends})
