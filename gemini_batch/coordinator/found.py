@@ -30,6 +30,8 @@ def local_files(path: Path) -> tuple[Path, list[Path]]:
     if not pattern:
         raise BadInput(f"manifest {path} does not exist")
     root = Path(fixed or ".")
+    if not root.is_dir():
+        raise BadInput(f"manifest {path} does not exist: there is no directory {root}")
     names = matching(_below(root, pattern), pattern)
     return root.resolve(), [root / name for name in chosen(str(path), names, is_glob=True)]
 

@@ -93,6 +93,7 @@ def test_a_place_without_rows_is_refused_by_its_name(tmp_path):
     put(tmp_path, a="_a.parquet")
     refused(tmp_path, str(tmp_path), ".parquet", "with _ or .")
     refused(tmp_path / "*.csv", "*.csv")
+    refused(tmp_path / "gone" / "*.csv", "does not exist", str(tmp_path / "gone"))
     (tmp_path / "a.csv").write_text("prompt\nx\n")
     (tmp_path / "a.jsonl").write_text('{"prompt": "x"}\n')
     refused(tmp_path, "several kinds", "CSV", "JSONL")
