@@ -132,22 +132,24 @@ def test_with_a_cap_nobody_is_asked(cli: Any, manifest: Path) -> None:
 
 
 def test_two_workers_stay_below_one_cap_though_redis_forgets(
-    cli: Any, manifest: Path, folder: Path, valkey: Any, start_worker: Any, emulator: Any, bill: Any, look: Any
+    cli: Any, folder: Path, valkey: Any, start_worker: Any, emulator: Any, bill: Any, look: Any
 ) -> None:
     """The reservations are in the run directory, so they do not go with a flush."""
+    rows = 24
+    manifest = look.prompts(folder / "few.parquet", rows)
     fleet = ("--out", "runs/run", "--broker", valkey.url, *BOUNDED, *SHARDS, "--poll-interval", "0.5", "--json")
     emulator.settings(job_seconds=1)
     for name in ("a@one", "b@two"):
         start_worker(name)
-    running = cli.start("submit", manifest, *fleet, "--max-cost", "1")
+    running = cli.start("submit", manifest, *fleet, "--max-cost", "0.5")
     look.until(lambda: emulator.creates >= 2, "some jobs are there")
     valkey.client.flushall()
     stopped = running.ended(120)
     assert (stopped.code, stopped.json["state"]) == (1, "stopped"), stopped.err
-    assert bill() <= 1 and 0 < emulator.bought < ROWS
+    assert bill() <= 0.5 and 0 < emulator.bought < rows
     done = cli("resume", "runs/run", "--broker", valkey.url, "--max-cost", "100", "--json", timeout=120)
     assert done.code == 0, done.err
-    assert (emulator.bought, emulator.bought_twice()) == (ROWS, [])
+    assert (emulator.bought, emulator.bought_twice()) == (rows, [])
     chain = [json.loads(path.read_text()) for path in sorted((folder / "runs" / "run" / "spend").iterdir())]
     for written in chain:
         held = sum(one["usd"] for one in written["held"])
