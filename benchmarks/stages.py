@@ -21,7 +21,8 @@ from pydantic import BaseModel
 
 from gemini_batch import rundir
 from gemini_batch.clock import SystemClock
-from gemini_batch.coordinator.manifest import Columns, open_manifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.manifest import open_manifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.gemini.wire import line_key
 from gemini_batch.jobs.encode import EncodeTask, encode

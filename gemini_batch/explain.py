@@ -112,12 +112,15 @@ def _sent(
             writer.write(row)
         roots = tuple(Path(root) for root in run.media_roots)
         task = EncodeTask(
-            asked=asked, nonce=run.nonce, roots=roots, max_bytes=run.limits.max_bytes_per_shard, left_out=left_out,
+            asked=asked, nonce=run.nonce, roots=roots, max_bytes=run.limits.max_bytes_per_shard,
+            left_out=left_out, allow_http=run.limits.allow_http,
             rows=folder / "rows", lines=folder / "lines", requests=folder / "requests", media=folder / "media",
         )  # fmt: skip
         encoded = encode(task)
         if encoded.to_upload:
             return {}, None, "its pictures were uploaded, and the line names them as the service did"
+        if encoded.to_fetch:
+            return {}, None, "its pictures were fetched from where they lie, and are not fetched again"
         lines = (folder / "lines").read_bytes().splitlines()
         outcome = next(iter(read_own_blocks(folder / "requests"))).to_pylist()[0]
     return {orjson.loads(line)["key"]: line.decode() for line in lines}, outcome["error_message"], None

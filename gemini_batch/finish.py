@@ -46,7 +46,7 @@ def begin_round(shop: Shop) -> bool:
     """
     plan = list(shop.plan)
     if batches := due_batches(shop, plan):
-        plan_batches(shop.files, shop.run, shop.limits, batches, plan)
+        plan_batches(shop.files, shop.run, shop.limits, batches, plan, shop.media_roots)
     for entry in shop.files.reread_plan()[len(plan) :]:
         shop.last(entry.shard)
     return len(shop.plan) > len(plan)

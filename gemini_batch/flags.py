@@ -31,8 +31,14 @@ JobHours = Annotated[
     float | None,
     typer.Option(min=0.01, max=48, metavar="X", help="with --simulate: what half of the jobs take at most (default 4)"),
 ]
+Show = Annotated[int, typer.Option("--show", min=0, metavar="N", help="the first N lines as they would be sent")]
+CheckMedia = Annotated[bool, typer.Option("--check-media", help="open every picture and list bad rows")]
 ManifestPath = Annotated[
-    str, typer.Argument(metavar="MANIFEST", help="path or URL of a Parquet, JSONL or Arrow file of prompts")
+    str,
+    typer.Argument(
+        metavar="MANIFEST",
+        help="path or URL of Parquet, JSONL, CSV or Arrow files of prompts: a file, a directory, a glob in quotes",
+    ),
 ]
 RunName = Annotated[
     str | None,

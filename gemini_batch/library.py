@@ -3,7 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -49,6 +49,8 @@ class Row:
     finish_reason: str | None
     model_version: str | None
     request_digest: str | None
+    kept: dict[str, Any] = field(default_factory=dict)
+    """Columns of the manifest that were kept, by name."""
 
 
 class Run:
@@ -199,7 +201,7 @@ class Run:
         for name in self._dataset_files():
             with self._files.store.local(name) as path:
                 for block in read_blocks(path):
-                    yield from (Row(**row) for row in block.to_pylist())
+                    yield from (_row(values) for values in block.to_pylist())
 
     def to_table(self) -> pa.Table:
         """The whole dataset in memory."""
@@ -263,7 +265,7 @@ def distributed_batch_process(
     settings = resolve({**given, "n_samples": n_samples, "broker": broker})
     request = runs.read_request(_source(prompts), settings, resolve_account(settings.project), schema, _roots(prompts))
     run = Run(runs.start(request), settings.runs, settings.broker)
-    run.resume(project=settings.project, **{name: given[name] for name in given if name in Limits.model_fields})
+    run.resume(project=settings.project, **{name: given[name] for name in given if name in HOW})
     if not wait:
         return run
     run.wait()
@@ -272,6 +274,17 @@ def distributed_batch_process(
     rows = list(run.results())
     results, rows = _instances(rows, settings.schema_ if schema is None else schema)
     return (results, rows) if return_metadata else results
+
+
+HOW = frozenset(Limits.model_fields) | {"media_root"}
+"""Options of a call that the driver of its run needs as well."""
+
+FIXED = frozenset(one.name for one in dataclasses.fields(Row)) - {"kept"}
+
+
+def _row(values: dict[str, Any]) -> Row:
+    own = {name: value for name, value in values.items() if name in FIXED}
+    return Row(**own, kept={name: value for name, value in values.items() if name not in FIXED})
 
 
 def how_given(options: dict[str, Any]) -> Options:

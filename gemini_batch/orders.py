@@ -10,8 +10,8 @@ from gemini_batch.access import record_of, refuse_stranger
 from gemini_batch.budget import refuse_uncappable
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Options, resolve_account
+from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.fetched import open_source
-from gemini_batch.coordinator.manifest import Columns
 from gemini_batch.coordinator.retry import STATUSES, Choice, retry
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.generation import generation_config

@@ -60,9 +60,24 @@ def read_own_columns(path: Path, columns: Sequence[str], perhaps: Sequence[str])
         RunStopped: it is damaged.
         OSError: not now.
     """
-    with _own(path):
-        there = set(pq.read_schema(path).names)
+    there = own_names(path)
     return read_own_table(path, [*columns, *(name for name in perhaps if name in there)])
+
+
+def own_names(path: Path) -> list[str]:
+    """The columns of a file of a run directory.
+
+    Raises:
+        RunStopped: it is damaged.
+        OSError: not now.
+    """
+    return list(own_schema(path).names)
+
+
+def own_schema(path: Path) -> pa.Schema:
+    """The same with their types."""
+    with _own(path):
+        return pq.read_schema(path)
 
 
 @contextmanager

@@ -23,6 +23,25 @@ CONTENT = ("text", "path", "uri", "data")
 """Of these a part has one."""
 
 
+CLOUDS, WEB = ("gs://", "s3://", "az://"), ("https://", "http://")
+PASSED_ON = ("files/", "https://generativelanguage.googleapis.com/")
+"""URIs of files that already lie at the service."""
+
+
+def is_fetched(uri: str | None) -> bool:
+    """Whether a URI names what has to be fetched before it can be sent."""
+    return uri is not None and not uri.startswith(PASSED_ON) and uri.startswith((*CLOUDS, *WEB))
+
+
+KEPT = "keep."
+"""Before the names of columns that are only copied, in blocks and in a shard's rows: they may have any name."""
+
+
+def is_kept(name: str) -> bool:
+    """Whether a column of a shard's rows is only copied into the dataset."""
+    return name.startswith(KEPT)
+
+
 def have_content(parts: Sequence[Mapping[str, Any] | None] | None) -> bool:
     """Whether there is anything to send but empty text."""
     rest = CONTENT[1:]

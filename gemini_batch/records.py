@@ -145,6 +145,8 @@ class Limits(Frozen):
     """Jobs that the project may create in 24 hours. Without a tier nobody has said that there is such a limit."""
     max_stored_bytes: int | None = 20_000_000_000
     """Files of the project at the service ("Files API" guide: 20 GB)."""
+    allow_http: bool = False
+    """Whether pictures may lie at http(s) URLs."""
     price: tuple[float, float] | None = None
     """What the user says that the model costs: USD per million input and output tokens."""
     max_cost: float | None = None
@@ -164,6 +166,8 @@ class RunRecord(Frozen):
     asked: Asked
     limits: Limits
     shards: int
+    keep: tuple[str, ...] = ()
+    """Columns of the manifest that the dataset has behind its own. No part of what is asked."""
 
 
 class Snapshot(Frozen):

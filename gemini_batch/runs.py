@@ -15,11 +15,20 @@ from gemini_batch.access import record_of, refuse_schema, refuse_stranger
 from gemini_batch.budget import refuse_uncappable, sized
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options, resolve_account
+from gemini_batch.coordinator.columns import read_columns
 from gemini_batch.coordinator.confirm import Ask, refuse_unconfirmed
 from gemini_batch.coordinator.fetched import open_source
-from gemini_batch.coordinator.manifest import Columns, Manifest, TableManifest
+from gemini_batch.coordinator.manifest import Manifest, TableManifest
 from gemini_batch.coordinator.plan import grow
-from gemini_batch.coordinator.start import Plan, begin, identity_digest, refuse_foreign, refuse_other, scan
+from gemini_batch.coordinator.start import (
+    Plan,
+    begin,
+    identity_digest,
+    other_columns,
+    refuse_foreign,
+    refuse_other,
+    scan,
+)
 from gemini_batch.errors import BadInput
 from gemini_batch.fleet.broker import read_broker
 from gemini_batch.fleet.hints import Hints
@@ -27,6 +36,7 @@ from gemini_batch.fleet.registry import Registry
 from gemini_batch.fleet.watch import Watcher, hand_over, take_back
 from gemini_batch.gemini.estimate import CostEstimate, estimate_plan
 from gemini_batch.gemini.generation import generation_config
+from gemini_batch.gemini.roots import media_roots
 from gemini_batch.ledger.places import is_url, join, newest, open_store, why_not
 from gemini_batch.ledger.probe import probe
 from gemini_batch.ledger.run import RunFiles
@@ -71,7 +81,7 @@ def read_request(
         BadInput: whatever is wrong with any of it.
     """
     _refuse_samples(options)
-    columns = Columns(options.prompt_column, options.key_column)
+    columns = read_columns(options)
     manifest = (
         open_source(source, columns)
         if isinstance(source, str | Path)
@@ -91,7 +101,7 @@ def read_request(
         endpoint=account.endpoint,
         project=account.project,
     )
-    roots = roots or ((manifest.root,) if manifest.root else ())
+    roots = media_roots(roots or ((manifest.root,) if manifest.root else ()), options.media_root)
     limits = limits_given(options, options.model, Options().limits())
     now = SystemClock().now()
     refuse_uncappable(asked, limits, now)
@@ -154,9 +164,12 @@ def _begin_alone(files: RunFiles, request: Request, run_id: str) -> None:
             if alone and not files.record():
                 probe(files.store)
                 plan, limits = request.plan, request.limits
-                begin(files, request.manifest, request.asked, plan, request.roots, limits, run_id, SystemClock())
+                keep = request.options.keep
+                begin(files, request.manifest, request.asked, plan, request.roots, limits, run_id, SystemClock(), keep)
         pause.wait(0 if alone else JOIN_SECONDS)
     refuse_other(record, request.asked, files.store.url)
+    if said := other_columns(record, request.options.keep, files.store.url):
+        warnings.warn(said, stacklevel=2)
 
 
 def _place(request: Request) -> tuple[str, str]:
@@ -222,7 +235,7 @@ def driver(files: RunFiles, options: Options) -> Driver:
     refuse_schema(record, allowed=None)
     if not finished and take_back(record.run_id, options.runs):
         warnings.warn("the run was with a fleet; this process takes it back and finishes it", stacklevel=2)
-    return Solo(files, GeminiClient(account), limits_in_force(files, options))
+    return Solo(files, GeminiClient(account), limits_in_force(files, options), media_root=options.media_root)
 
 
 def hurry(options: Options) -> None:

@@ -76,7 +76,14 @@ def _owner() -> str:
 class Solo:
     """Drives one run to its end. `close()` from any thread makes `drive` return soon."""
 
-    def __init__(self, files: RunFiles, remote: Remote, limits: Limits, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        files: RunFiles,
+        remote: Remote,
+        limits: Limits,
+        clock: Clock | None = None,
+        media_root: tuple[str, ...] = (),
+    ) -> None:
         run = files.record()
         if run is None:
             raise FileNotFoundError(f"{files.store.url} holds no run")
@@ -94,6 +101,8 @@ class Solo:
             clock=self._clock,
             owner=_owner(),
             sees_all=True,
+            allow_http=True,  # who drives the run is who allowed it
+            media_root=media_root,
         )
         self._waiting: dict[int, str] = {}
         self._until: dict[str, datetime] = {}

@@ -53,4 +53,12 @@ def serving() -> Serving:
     if options.broker is None:
         raise BadInput("no broker: set GEMINI_BATCH_BROKER_URL, or use gemini-batch-dist worker --broker URL")
     account, broker = resolve_account(options.project), read_broker(options.broker)
-    return Serving(options.runs, account, broker, options.allow_schema, node_name())
+    return Serving(
+        options.runs,
+        account,
+        broker,
+        options.allow_schema,
+        node_name(),
+        allow_http=options.allow_http,
+        media_root=options.media_root,
+    )

@@ -153,7 +153,7 @@ def _remade(task: FilesTask, stored: pa.RecordBatch) -> tuple[Remade | None, Spo
             left_out=task.left_out,
         )
     )
-    if encoded.to_upload:
+    if encoded.to_upload or encoded.to_fetch:
         return None, Spot()
     again = read_small(requests)
     differs = [differing(stored[name], again[name]) for name in ("request_digest", "error_kind")]

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.ask import asker, cost_in_words
-from gemini_batch.cli.app import app, err, read_options, say
+from gemini_batch.ask import asker
+from gemini_batch.cli.app import app, err, printable, read_options, say
 from gemini_batch.cli.driving import drive
 from gemini_batch.cli.examples import epilog
 from gemini_batch.config import GENERATION, OPERATIONAL, resolve_account
 from gemini_batch.errors import BadInput
-from gemini_batch.flags import AsJson, Config, JobHours, ManifestPath, RunName, Simulate, with_options
+from gemini_batch.flags import AsJson, CheckMedia, Config, JobHours, ManifestPath, RunName, Show, Simulate, with_options
 from gemini_batch.fleet.broker import read_broker
 
 
@@ -23,32 +23,21 @@ def plan(
     config: Config = None,
     simulate: Simulate = False,
     job_hours: JobHours = None,
+    show: Show = 0,
+    check_media: CheckMedia = False,
     as_json: AsJson = False,
     *,
     options: dict[str, Any],
 ) -> None:
     """Show how a manifest would be split and what it may cost. Sends nothing, writes nothing."""
     from gemini_batch import runs  # noqa: PLC0415 - the commands import what they need, so that --help is quick
-    from gemini_batch.simulate import MEDIAN_HOURS, forecast, forecast_in_words  # noqa: PLC0415
+    from gemini_batch.planned import Closer, plan_as_json, plan_in_words  # noqa: PLC0415
 
     settings = read_options(options, config)
     request = runs.read_request(manifest, settings, resolve_account(settings.project, key_needed=False))
-    totals, cost = request.plan.totals(), runs.estimate(request)
-    time = forecast(request.plan.shards, request.limits, job_hours or MEDIAN_HOURS) if simulate else None
-    if as_json:
-        shards = [shard.model_dump() for shard in request.plan.shards]
-        money = {"cost_usd": cost and cost.as_json(), "cost_assumptions": cost.assumptions if cost else []}
-        simulated = {"simulated": time.as_json()} if time else {}
-        typer.echo(json.dumps({**totals, **money, **simulated, "model": settings.model, "plan": shards}))
-        return
-    typer.echo(f"{totals['rows']:,} rows of {manifest} for {settings.model}")
-    for name, unit in (("shards", "jobs"), ("requests", ""), ("request_bytes", "bytes"), ("tokens", "estimated input")):
-        typer.echo(f"  {name.replace('request_', ''):<9}{totals[name]:>16,}  {unit}".rstrip())
-    if bad := totals["rows"] - totals["requests"]:
-        typer.echo(f"  {bad:,} rows cannot be sent and will be marked failed, unpaid")
-    typer.echo(f"  {cost_in_words(cost)}")
-    if time:
-        typer.echo(f"  {forecast_in_words(time)}")
+    closer = Closer(simulate, job_hours, show, check_media)
+    for text in [json.dumps(plan_as_json(request, closer))] if as_json else plan_in_words(request, closer):
+        typer.echo(printable(text))
 
 
 @app.command(epilog=epilog("submit"))

@@ -29,6 +29,7 @@ def worker(
 ) -> None:
     """A worker: any number, on any number of machines that share --runs. Further options of Celery's after --."""
     from gemini_batch.clock import SystemClock  # noqa: PLC0415
+    from gemini_batch.gemini.roots import media_roots  # noqa: PLC0415
     from gemini_batch.supervise import Supervisor, worker_command, worker_environment  # noqa: PLC0415
 
     settings = read_options(options, config)
@@ -48,6 +49,9 @@ def worker(
     told = {name: getattr(settings, name) for name in ("broker", "runs", "project", "log_format")}
     environment = {variable(name): value for name, value in told.items() if value is not None}
     environment[variable("allow_schema")] = ",".join(settings.allow_schema)
+    environment[variable("allow_http")] = str(settings.allow_http)
+    media_roots((), settings.media_root)
+    environment[variable("media_root")] = ",".join(settings.media_root)
     Supervisor(
         worker_command([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat", *context.args]),
         worker_environment(environment),

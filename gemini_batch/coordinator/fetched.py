@@ -1,22 +1,26 @@
-"""A manifest at a URL: fetched once, read from its copy, by the credentials that run directories use.
+"""A manifest at a URL: each file fetched once, read from its copy, by the credentials that run directories use.
 
 Pictures beside it are not fetched: it has no root, and a row that names one by path fails alone.
 """
 
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 
 import pyarrow as pa
 
-from gemini_batch.coordinator.manifest import Columns, Manifest, open_manifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.found import chosen, matching, split_glob
+from gemini_batch.coordinator.manifest import File, FileManifest, Manifest, open_manifest
 from gemini_batch.errors import BadInput
-from gemini_batch.ledger.places import is_url, open_store, split
+from gemini_batch.ledger.places import is_url, names_below, open_store, split
 
 
 def open_source(source: str | Path, columns: Columns) -> Manifest:
-    """The manifest at a path or URL.
+    """The manifest at a path or URL: a file, a directory or a glob.
 
     Raises:
         BadInput: missing, empty, unreadable, or without a column of prompts.
@@ -27,24 +31,51 @@ def open_source(source: str | Path, columns: Columns) -> Manifest:
 
 
 class FetchedManifest:
-    """Its copy goes when the last one who may read it lets go of this object, at the latest at exit."""
+    """Its copies go when the last one who may read it lets go of this object, at the latest at exit."""
 
     root = None
 
     def __init__(self, url: str, columns: Columns) -> None:
-        self.name = url
-        with ExitStack() as copy:
-            self._manifest = open_manifest(_fetch(url, copy), columns, url)
-            weakref.finalize(self, copy.pop_all().close)
+        self.name, self.columns = url, columns
+        copies = ExitStack()
+        weakref.finalize(self, copies.close)
+        files = [File(name, cache(partial(_fetch, name, copies))) for name in _files(url)]
+        self._manifest = FileManifest(url, None, files, columns)
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         return self._manifest.blocks()
 
+    @property
+    def empty(self) -> Counter[str]:
+        """As `Manifest`."""
+        return self._manifest.empty
 
-def _fetch(url: str, copy: ExitStack) -> Path:
+    def place_of(self, row: int) -> str:
+        """As `Manifest`."""
+        return self._manifest.place_of(row)
+
+
+def _files(url: str) -> list[str]:
+    """URLs of the files that a URL means."""
+    fixed, pattern = split_glob(url)
+    try:
+        if not pattern and not url.endswith("/"):
+            folder, name = split(url)
+            if open_store(folder).exists(name):
+                return [url]
+        below = names_below(fixed)
+    except OSError as error:
+        raise BadInput(f"manifest {url} cannot be read: {error}") from None
+    if not below:
+        raise BadInput(f"manifest {url} does not exist")
+    names = matching(below, pattern) if pattern else below
+    return [f"{fixed.rstrip('/')}/{name}" for name in chosen(url, names, is_glob=bool(pattern))]
+
+
+def _fetch(url: str, copies: ExitStack) -> Path:
     folder, name = split(url)
     try:
-        return copy.enter_context(open_store(folder).local(name))
+        return copies.enter_context(open_store(folder).local(name))
     except FileNotFoundError:
         raise BadInput(f"manifest {url} does not exist") from None
     except OSError as error:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from gemini_batch.coordinator.plan import Cut
 from gemini_batch.ledger.store import Store
 from gemini_batch.parquet import Writer
-from gemini_batch.parts import PARTS
+from gemini_batch.parts import PARTS, is_kept
 
 
 class Freezer:
@@ -73,5 +73,6 @@ def frozen(rows: pa.RecordBatch, first_index: int) -> pa.RecordBatch:
             "system_instruction": rows.column("system_instruction")
             if "system_instruction" in have
             else pa.nulls(count, pa.string()),
+            **{name: rows.column(name) for name in have if is_kept(name)},
         }
     )

@@ -18,11 +18,11 @@ import xxhash
 from gemini_batch.coordinator.pictures import Pictures
 from gemini_batch.coordinator.plan import Weights
 from gemini_batch.gemini.generation import SCHEMA_FIELDS
-from gemini_batch.gemini.media import goes_inline
+from gemini_batch.gemini.media import INLINE_BYTES, goes_inline
 from gemini_batch.gemini.scripts import text_tokens, text_tokens_of
 from gemini_batch.gemini.tokens import schema_words
 from gemini_batch.gemini.wire import Encoder, text_part
-from gemini_batch.parts import FIELDS, have_content
+from gemini_batch.parts import FIELDS, have_content, is_fetched
 from gemini_batch.records import Asked
 
 NO_PART: dict[str, Any] = dict.fromkeys(FIELDS)
@@ -127,6 +127,8 @@ class Scale:
             return self._picture_bytes(len(part["data"])), tokens
         if part["path"] is not None:
             return self._picture_bytes(self._pictures.size_bytes(part["path"])), tokens
+        if self._media == "inline" and is_fetched(part["uri"]):  # nobody knows its size yet
+            return self._picture_bytes(INLINE_BYTES), tokens
         return REFERENCE_BYTES + len(orjson.dumps(part["uri"] or "")), tokens
 
     def _identity(self, part: dict[str, Any] | None) -> Any:

@@ -22,6 +22,7 @@ from gemini_batch.coordinator.plan import Splitter
 from gemini_batch.coordinator.repair import Batch, Pick
 from gemini_batch.coordinator.start import plan_file
 from gemini_batch.errors import RunStopped
+from gemini_batch.gemini.roots import media_roots
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import read_own_blocks, read_own_table
 from gemini_batch.records import Limits, RunRecord, ShardPlan
@@ -49,12 +50,18 @@ class Chosen:
 
 
 def plan_batches(
-    files: RunFiles, run: RunRecord, limits: Limits, batches: tuple[Batch, ...], plan: Sequence[ShardPlan]
+    files: RunFiles,
+    run: RunRecord,
+    limits: Limits,
+    batches: tuple[Batch, ...],
+    plan: Sequence[ShardPlan],
+    roots: Sequence[Path] | None = None,
 ) -> bool:
     """Create the next round of these batches. False when another process was first.
 
     Args:
         plan: by which the batches were decided.
+        roots: where pictures lie here; by default as the run records it.
 
     Raises:
         RunStopped: a file of the run is damaged.
@@ -62,23 +69,31 @@ def plan_batches(
     """
     least = run.asked.min_valid
     chosen = [Chosen(b.sources, _taken(files, plan, b, least), b.max_requests, b.refusals, b.settings) for b in batches]
-    return plan_round(files, run, limits, chosen, "repair", plan)
+    return plan_round(files, run, limits, chosen, "repair", plan, roots)
 
 
 def plan_round(
-    files: RunFiles, run: RunRecord, limits: Limits, chosen: list[Chosen], cause: str, plan: Sequence[ShardPlan]
+    files: RunFiles,
+    run: RunRecord,
+    limits: Limits,
+    chosen: list[Chosen],
+    cause: str,
+    plan: Sequence[ShardPlan],
+    roots: Sequence[Path] | None = None,
 ) -> bool:
     """Create the next round. False when another process was first.
 
     Args:
         plan: by which the rows were chosen. The round is the one after it, never a later one: a round that another
             process plans meanwhile may hold the same rows.
+        roots: where pictures lie here; by default as the run records it.
 
     Raises:
         RunStopped: there is no row to take, or a file of the run is damaged.
         OSError: the store cannot take it now.
     """
-    packing = _Packing(files, run, limits, plan, asked_for=cause == "retry")
+    found = media_roots(run.media_roots) if roots is None else roots
+    packing = _Packing(files, run, limits, plan, found, asked_for=cause == "retry")
     for batch in chosen:
         packing.pack(batch)
     if not packing.shards:
@@ -93,8 +108,15 @@ class _Packing:
     """Fills the shards of one round."""
 
     def __init__(
-        self, files: RunFiles, run: RunRecord, limits: Limits, plan: Sequence[ShardPlan], asked_for: bool
+        self,
+        files: RunFiles,
+        run: RunRecord,
+        limits: Limits,
+        plan: Sequence[ShardPlan],
+        roots: Sequence[Path],
+        asked_for: bool,
     ) -> None:
+        self._roots = roots
         self._files, self._run, self._limits = files, run, limits
         self._first, self._asked_for = len(plan), asked_for
         self.round = plan[-1].round + 1
@@ -102,8 +124,7 @@ class _Packing:
 
     def pack(self, batch: Chosen) -> None:
         asked = self._run.asked.model_copy(update=orjson.loads(batch.settings) if batch.settings else {})
-        roots = tuple(Path(root) for root in self._run.media_roots)
-        scale = Scale(asked, self._run.nonce, roots, self._run.limits.max_bytes_per_shard)
+        scale = Scale(asked, self._run.nonce, self._roots, self._run.limits.max_bytes_per_shard)
         limits = self._limits.model_copy(update={"max_requests_per_shard": batch.max_requests})
         splitter = Splitter(sized(limits, asked, self._run.created_at))
         digest = self._digest(batch)

@@ -7,7 +7,7 @@ once: the plan is created once, rows are frozen as it says by each, and the firs
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.measure import Scale
 from gemini_batch.coordinator.plan import Cut, Retracer, Splitter
 from gemini_batch.errors import BadInput
+from gemini_batch.gemini.roots import MediaRoots
 from gemini_batch.ledger.probe import PROBE
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.ledger.store import Store
@@ -57,6 +58,8 @@ class Plan:
 
     shards: list[ShardPlan]
     rows_digest: str
+    empty: dict[str, int] = field(default_factory=dict)
+    """Of columns that a template names, rows in which they are null."""
 
     @property
     def rows(self) -> int:
@@ -108,16 +111,19 @@ def scan(
             rows += block.num_rows
         if rows == 0:
             raise BadInput(f"manifest {manifest.name} has no rows")
+        empty = manifest.empty  # another reading begins anew
         _refuse_duplicates(manifest, spool.suspects())
     last = splitter.finish()
-    return Plan([*shards, last] if last else shards, digest.hexdigest())
+    return Plan([*shards, last] if last else shards, digest.hexdigest(), dict(+empty))
 
 
 def _refuse_duplicates(manifest: Manifest, suspects: set[int]) -> None:
     if suspects and (found := first_duplicate(_keys(manifest), suspects)):
         key, first, second = found
+        rows = f"{manifest.place_of(first)} and {manifest.place_of(second)}"
+        column = manifest.columns.key
         raise BadInput(
-            f"manifest {manifest.name}: key {key!r} stands on rows {first} and {second}; keys must be unique"
+            f"manifest {manifest.name}, column {column!r}: key {key!r} stands on rows {rows}; keys must be unique"
         )
 
 
@@ -135,6 +141,7 @@ def begin(
     limits: Limits,
     run_id: str,
     clock: Clock,
+    keep: tuple[str, ...] = (),
 ) -> None:
     """Make the run in a directory. If another coordinator is first, its plan and its `run.json` stay.
 
@@ -144,7 +151,7 @@ def begin(
     store = files.store
     refuse_foreign(store)
     store.sweep_scratch()
-    shards = _settle_plan(files, plan.shards, identity_digest(asked).encode())
+    shards = _settle_plan(files, plan.shards, _plan_marks(asked, keep))
     with Freezer(store, rundir.rows_of) as freezer:
         written = scan(manifest, asked, roots, limits, _Freezing(freezer), shards)
     if written.rows_digest != asked.rows_digest:
@@ -155,10 +162,11 @@ def begin(
         created_at=clock.now(),
         version=__version__,
         manifest=manifest.name,
-        media_roots=tuple(str(root) for root in roots),
+        media_roots=tuple(str(root) for root in (roots.recorded if isinstance(roots, MediaRoots) else roots)),
         asked=asked,
         limits=limits,
         shards=len(shards),
+        keep=keep,
     )
     _create_record(files, record)
 
@@ -166,6 +174,12 @@ def begin(
 def identity_digest(asked: Asked) -> str:
     """What makes two runs the same question, in 64 hex digits."""
     return hashlib.sha256(orjson.dumps(asked.identity(), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _plan_marks(asked: Asked, keep: tuple[str, ...]) -> dict[bytes, bytes]:
+    """What makes two submits freeze the same rows: what is asked, and what is kept beside it."""
+    marks = {b"identity": identity_digest(asked).encode()}
+    return {**marks, b"keep": orjson.dumps(keep)} if keep else marks
 
 
 def _create_record(files: RunFiles, record: RunRecord) -> None:
@@ -192,6 +206,14 @@ def refuse_other(record: RunRecord, asked: Asked, where: str) -> None:
         )
 
 
+def other_columns(record: RunRecord, keep: tuple[str, ...], where: str) -> str | None:
+    """What to say of a run that keeps other columns than is asked now: it was paid for as it is, so it is no other."""
+    if record.keep == keep:
+        return None
+    kept = ",".join(record.keep) or "(nothing)"
+    return f"{where} was begun with --keep {kept}, and its dataset stays so; --fresh or another --out buys anew"
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -210,7 +232,7 @@ def refuse_foreign(store: Store) -> None:
         )
 
 
-def _settle_plan(files: RunFiles, shards: list[ShardPlan], identity: bytes) -> list[ShardPlan]:
+def _settle_plan(files: RunFiles, shards: list[ShardPlan], marks: dict[bytes, bytes]) -> list[ShardPlan]:
     """Create the plan, once. One that is there already holds, whatever limits it was made by: who made it may still be
     freezing rows. Only under a lock it is certainly debris.
 
@@ -220,11 +242,11 @@ def _settle_plan(files: RunFiles, shards: list[ShardPlan], identity: bytes) -> l
     store = files.store
     if store.is_held():
         store.delete(rundir.PLAN)
-    if store.create(rundir.PLAN, plan_file(store, shards, {b"identity": identity})):
+    if store.create(rundir.PLAN, plan_file(store, shards, marks)):
         return shards
     with store.local(rundir.PLAN) as path:
-        theirs = (pq.read_schema(path).metadata or {}).get(b"identity")
-    if theirs != identity:
+        theirs = pq.read_schema(path).metadata or {}
+    if any(theirs.get(name) != marks.get(name) for name in (b"identity", b"keep")):
         raise BadInput(
             f"{store.url} holds the plan of another submit, which died or is still planning; give a new directory, or "
             "delete what lies there"

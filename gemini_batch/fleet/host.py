@@ -65,6 +65,10 @@ class Serving:
     allow_schema: tuple[str, ...]
     node: str
     """Its name among the workers."""
+    allow_http: bool = False
+    """Whether it may fetch pictures by http(s)."""
+    media_root: tuple[str, ...] = ()
+    """Where its machine has pictures."""
 
 
 @dataclass
@@ -275,6 +279,8 @@ class Host:
             pool=InProcess(),
             clock=self.clock,
             owner=f"{self.serving.node}:{os.getpid()}",
+            allow_http=self.serving.allow_http,
+            media_root=self.serving.media_root,
         )
 
     def _heed(self, opened: Open) -> None:

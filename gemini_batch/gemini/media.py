@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from gemini_batch.errors import RowError
+from gemini_batch.gemini.roots import MediaRoots
 
 FORMATS = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 """By Pillow's name. MPO is what phones write: a JPEG with a preview behind it."""
@@ -35,15 +36,18 @@ class Picture:
     sha256: str
 
 
-def read_picture(path: str | None, body: bytes | None, roots: Sequence[Path]) -> Picture:
+def read_picture(path: str | None, body: bytes | None, roots: Sequence[Path], shown: str | None = None) -> Picture:
     """The picture at `path` (absolute, or relative to the first root), or held in `body`.
+
+    Args:
+        shown: what to call it in messages, where it has no path.
 
     Raises:
         RowError: `media_unreadable` or `oversized`.
     """
     if body is None:
         body = _read_file(path or "", roots)
-    name = repr(path) if path else f"of {len(body):,} bytes"
+    name = repr(path or shown) if path or shown else f"of {len(body):,} bytes"
     if len(body) > MAX_PICTURE_BYTES:
         raise RowError("oversized", f"picture {name} has {len(body):,} bytes, the most is {MAX_PICTURE_BYTES:,}")
     return Picture(body, _mime_type(body, name), hashlib.sha256(body).hexdigest())
@@ -57,10 +61,11 @@ def locate(path: str, roots: Sequence[Path]) -> Path:
     """
     if not roots:
         raise RowError(
-            "media_unreadable", f"picture {path!r}: a manifest at a URL cannot name pictures by path; use data"
+            "media_unreadable",
+            f"picture {path!r}: a manifest at a URL cannot name pictures by path; use data, uri or --media-root",
         )
     try:
-        found = (roots[0] / path).resolve(strict=True)
+        found = (roots.lead(path) if isinstance(roots, MediaRoots) else roots[0] / path).resolve(strict=True)
     except (OSError, ValueError, RuntimeError):
         raise RowError("media_unreadable", f"picture {path!r} does not exist") from None
     if not any(found.is_relative_to(root.resolve()) for root in roots):

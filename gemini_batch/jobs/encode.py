@@ -20,8 +20,8 @@ from gemini_batch.config import Resolution
 from gemini_batch.errors import RowError
 from gemini_batch.gemini.media import Picture, goes_inline, read_picture
 from gemini_batch.gemini.wire import Encoder, file_part, inline_part, text_part
-from gemini_batch.parquet import Writer, read_own_blocks
-from gemini_batch.parts import CONTENT, have_content
+from gemini_batch.parquet import Writer, own_names, read_own_blocks
+from gemini_batch.parts import CLOUDS, CONTENT, PASSED_ON, WEB, have_content, is_fetched, is_kept
 from gemini_batch.records import Asked
 
 REQUESTS = pa.schema(
@@ -36,10 +36,6 @@ REQUESTS = pa.schema(
 
 GIVEN_UP, NOT_SENT = "cancelled", "the run was cancelled before the row was sent"
 """Kind and message of rows of a run that was cancelled."""
-
-PASSED_ON = ("files/", "https://generativelanguage.googleapis.com/")
-"""URIs of files that already lie at the service."""
-
 
 RESOLUTIONS = {None, *get_args(Resolution)}
 
@@ -61,6 +57,9 @@ class EncodeTask:
     """sha256 -> URI of the pictures already uploaded for this shard."""
     left_out: Mapping[int, str] = field(default_factory=dict)
     """Index -> why, of rows that are not to be sent: the service named their lines when it refused them all."""
+    fetched: Mapping[str, Path | str] = field(default_factory=dict)
+    """URI -> its file, or why there is none."""
+    allow_http: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,8 @@ class Encoded:
     sha256: str
     to_upload: tuple[ToUpload, ...]
     """Not empty: nothing was finished, upload these and encode again."""
+    to_fetch: tuple[str, ...] = ()
+    """The same of URIs that are to be fetched, before anything is uploaded."""
 
 
 def encode(task: EncodeTask) -> Encoded:
@@ -85,16 +86,16 @@ def encode(task: EncodeTask) -> Encoded:
         RunStopped: the shard's rows are damaged.
         OSError: a scratch file cannot be written.
     """
-    run = _Encoding(task)
+    run = Encoding(task)
     with task.lines.open("wb") as out, Writer(task.requests, REQUESTS) as record:
-        for block in read_own_blocks(task.rows):
+        for block in read_own_blocks(task.rows, asked_columns(task.rows)):
             rows = [run.row(row) for row in block.to_pylist()]
             body = b"".join(line for line, _ in rows)
             run.digest.update(body)
             out.write(body)
             record.write(pa.RecordBatch.from_pylist([outcome for _, outcome in rows], REQUESTS))
     missing = tuple(ToUpload(sha256, mime_type) for sha256, mime_type in run.missing.items())
-    return Encoded(run.lines, run.size_bytes, run.digest.hexdigest(), missing)
+    return Encoded(run.lines, run.size_bytes, run.digest.hexdigest(), missing, tuple(run.unfetched))
 
 
 def write_given_up(rows: Path, requests: Path, left_out: Mapping[int, str]) -> None:
@@ -114,7 +115,16 @@ def write_given_up(rows: Path, requests: Path, left_out: Mapping[int, str]) -> N
             record.write(pa.RecordBatch.from_arrays(columns, schema=REQUESTS))
 
 
-class _Encoding:
+def asked_columns(rows: Path) -> list[str]:
+    """Columns of a shard's rows that say what is asked; the others are only kept.
+
+    Raises:
+        RunStopped: the rows are damaged.
+    """
+    return [name for name in own_names(rows) if not is_kept(name)]
+
+
+class Encoding:
     """One pass over a shard."""
 
     def __init__(self, task: EncodeTask) -> None:
@@ -125,6 +135,7 @@ class _Encoding:
         self.lines = 0
         self.size_bytes = 0
         self.missing: dict[str, str] = {}
+        self.unfetched: dict[str, None] = {}
 
     def row(self, row: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
         """The row's lines, one per sample, and its entry in the record; a bad row has none."""
@@ -170,25 +181,39 @@ class _Encoding:
         if given == ["text"]:
             wire = text_part(part["text"])
             return wire, wire
-        if given == ["uri"]:
+        if given == ["uri"] and part["uri"].startswith(PASSED_ON):
             return self._passed_on(part, number)
-        return self._picture(part)
+        if given == ["uri"]:
+            return self._fetched(part, number)
+        return self._picture(read_picture(part["path"], part["data"], self._task.roots), part["media_resolution"])
 
     @staticmethod
     def _passed_on(part: dict[str, Any], number: int) -> tuple[bytes, bytes]:
-        uri = part["uri"]
         if part["mime_type"] and not MIME_TYPE.fullmatch(part["mime_type"]):
             raise RowError("bad_row", f"part {number}: {part['mime_type']!r} is not a MIME type")
-        if not uri.startswith(PASSED_ON):
-            raise RowError("bad_row", f"part {number}: the uri {uri!r} is not a file of the service (files/…)")
-        wire = file_part(part["mime_type"], uri, part["media_resolution"])
+        wire = file_part(part["mime_type"], part["uri"], part["media_resolution"])
         return wire, wire
 
-    def _picture(self, part: dict[str, Any]) -> tuple[bytes, bytes]:
-        picture = read_picture(part["path"], part["data"], self._task.roots)
-        resolution = part["media_resolution"]
+    def _fetched(self, part: dict[str, Any], number: int) -> tuple[bytes, bytes]:
+        """A picture elsewhere. Its size was not known when the shard was cut, so it is uploaded, not sent inline."""
+        uri = part["uri"]
+        if not is_fetched(uri):
+            known = ", ".join(("files/…", *CLOUDS, *WEB))
+            raise RowError("bad_row", f"part {number}: the uri {uri!r} is none of {known}")
+        if uri.startswith(WEB) and not self._task.allow_http:
+            raise RowError("bad_row", f"part {number}: the uri {uri!r} is read only with --allow-http")
+        found = self._task.fetched.get(uri)
+        if found is None:
+            self.unfetched[uri] = None
+            return b"", b""
+        if isinstance(found, str):
+            raise RowError("media_unreadable", found)
+        picture = read_picture(None, found.read_bytes(), (), shown=uri.partition("?")[0])
+        return self._picture(picture, part["media_resolution"], always_uploaded=self._task.asked.media != "inline")
+
+    def _picture(self, picture: Picture, resolution: str | None, always_uploaded: bool = False) -> tuple[bytes, bytes]:
         meaning = orjson.dumps([picture.mime_type, picture.sha256, resolution])
-        if goes_inline(len(picture.body), self._task.asked.media):
+        if not always_uploaded and goes_inline(len(picture.body), self._task.asked.media):
             return inline_part(picture.mime_type, base64.b64encode(picture.body), resolution), meaning
         uri = self._task.uris.get(picture.sha256)
         if uri is None:

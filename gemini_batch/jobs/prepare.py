@@ -3,7 +3,8 @@
 In: a shard's frozen rows. Out: the upload and the record of what its lines hold.
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -17,8 +18,10 @@ from gemini_batch.errors import Throttled, Unavailable
 from gemini_batch.gemini.remote import StoredFile
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.encode import Encoded, EncodeTask, ToUpload, encode, write_given_up
+from gemini_batch.jobs.fetch import fetch_media
 from gemini_batch.jobs.shop import Shop, Uploaded
 from gemini_batch.jobs.tidy import delete
+from gemini_batch.parts import WEB
 from gemini_batch.records import ShardRecord, Upload
 
 MEDIA_UPLOADS_AT_ONCE = 8
@@ -108,9 +111,17 @@ def _encode_task(shop: Shop, record: ShardRecord, scratch: ExitStack) -> EncodeT
         rows=scratch.enter_context(store.local(shop.rows(shard))),
         lines=scratch.enter_context(store.scratch(f"{shard:06d}.jsonl")),
         requests=scratch.enter_context(store.scratch(f"{shard:06d}.requests")),
-        media=scratch.enter_context(store.scratch(f"{shard:06d}.media")),
+        media=_media_folder(shop, shard, scratch),
+        allow_http=shop.limits.allow_http,
         left_out={row.index: row.why for row in record.left_out},
     )
+
+
+def _media_folder(shop: Shop, shard: int, scratch: ExitStack) -> Path:
+    """For pictures that are uploaded; beside it one for those that are fetched, which goes with it."""
+    folder = scratch.enter_context(shop.files.store.scratch(f"{shard:06d}.media"))
+    scratch.callback(shutil.rmtree, folder.with_suffix(".fetched"), ignore_errors=True)
+    return folder
 
 
 def _encode(shop: Shop, shard: int, task: EncodeTask) -> tuple[Encoded, list[StoredFile]]:
@@ -126,6 +137,10 @@ def _encode(shop: Shop, shard: int, task: EncodeTask) -> tuple[Encoded, list[Sto
 
     known = _uploaded(shop, shard)
     encoded = shop.pool.run(encode, replace(task, uris=known.uris))
+    if encoded.to_fetch:
+        _refuse_http(shop, encoded.to_fetch)
+        task = replace(task, fetched=fetch_media(encoded.to_fetch, task.media.with_suffix(".fetched"), shop.clock))
+        encoded = shop.pool.run(encode, replace(task, uris=known.uris))
     if not encoded.to_upload:
         return encoded, list(known.files.values())
     with ThreadPoolExecutor(MEDIA_UPLOADS_AT_ONCE) as uploads:
@@ -134,6 +149,12 @@ def _encode(shop: Shop, shard: int, task: EncodeTask) -> tuple[Encoded, list[Sto
     if encoded.to_upload:
         raise Unavailable("pictures changed while they were being uploaded")
     return encoded, list(known.files.values())
+
+
+def _refuse_http(shop: Shop, uris: Sequence[str]) -> None:
+    """A run may allow what this process was not started for: then another one has to take the shard."""
+    if not shop.allow_http and any(uri.startswith(WEB) for uri in uris):
+        raise Unavailable("the run fetches pictures by http(s), and this worker was started without --allow-http")
 
 
 def _uploaded(shop: Shop, shard: int) -> Uploaded:

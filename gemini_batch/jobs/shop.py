@@ -7,7 +7,6 @@ record of each shard.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +17,7 @@ from gemini_batch.clock import Clock, new_nonce
 from gemini_batch.errors import IllegalTransition
 from gemini_batch.gemini.names import mark_of
 from gemini_batch.gemini.remote import Listing, Remote, StoredFile
+from gemini_batch.gemini.roots import MediaRoots, media_roots
 from gemini_batch.jobs import events, lifecycle
 from gemini_batch.jobs.learnt import Learnt
 from gemini_batch.ledger.run import RunFiles
@@ -93,6 +93,10 @@ class Shop:
     """Whether that is all there is: then the desk is told from here, as each is collected. A fleet's sweep tells it."""
     deleted_jobs: set[str] = field(default_factory=set)
     """Recorded jobs that someone deleted at the service: listings need not show them."""
+    allow_http: bool = False
+    """Whether this process may fetch pictures by http(s)."""
+    media_root: tuple[str, ...] = ()
+    """Where this process has pictures, as `gemini.roots` reads it."""
     deletions: int | None = None
     """Request files that a sweep, which holds up every run, may still delete; None where nobody counts."""
     _listing: tuple[float, Listing] | None = None
@@ -100,8 +104,8 @@ class Shop:
     _listing_lock: Lock = field(default_factory=Lock)
 
     @cached_property
-    def media_roots(self) -> tuple[Path, ...]:
-        return tuple(Path(root) for root in self.run.media_roots)
+    def media_roots(self) -> MediaRoots:
+        return media_roots(self.run.media_roots, self.media_root)
 
     @property
     def remote_prefix(self) -> str:

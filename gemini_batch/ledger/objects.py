@@ -73,12 +73,28 @@ class ObjectStore:
     def modified(self, name: str) -> datetime | None:
         return self._last_modified(name)
 
+    @effect("store.exists")
+    def size_of(self, name: str) -> int | None:
+        """Bytes of an object; None when absent."""
+        try:
+            with self._os_errors(name):
+                return self._remote.head(name)["size"]
+        except FileNotFoundError:
+            return None
+
     @effect("store.names")
     def names(self, folder: str) -> list[str]:
         with self._os_errors(folder):
             found = self._remote.list_with_delimiter(folder or None)
             paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
         return sorted(path.rpartition("/")[2] for path in paths)
+
+    @effect("store.names")
+    def tree(self) -> list[str]:
+        """Names of all objects, however deep, sorted. A hint, as `names`."""
+        with self._os_errors(""):
+            prefix = f"{urlsplit(self.url).path.strip('/')}/".lstrip("/")
+            return sorted(entry["path"].removeprefix(prefix) for page in self._remote.list() for entry in page)
 
     @effect("store.publish")
     def publish(self, name: str, scratch: Path) -> None:
@@ -181,11 +197,15 @@ DENIED = re.compile(r"status code: 40[13]\b")
 KINDS = {"AlreadyExistsError": FileExistsError, "FileNotFoundError": FileNotFoundError}
 
 
+class NoBucket(OSError):
+    """The bucket itself is not there."""
+
+
 def _kind_of(error: Exception) -> type[OSError]:
     """A bucket that is not there is no absent object: a run in it must not read as one that never was."""
     text = str(error)
     if NO_BUCKET.search(text):
-        return OSError
+        return NoBucket
     return PermissionError if DENIED.search(text) else KINDS.get(type(error).__name__, OSError)
 
 

@@ -59,6 +59,21 @@ def split(url: str) -> tuple[str, str]:
     return folder, name
 
 
+def names_below(url: str) -> list[str]:
+    """The names of all objects below the URL of a folder, however deep.
+
+    Raises:
+        BadInput: as `open_store`.
+        OSError: the store could not say.
+    """
+    return open_object_store(url).tree()
+
+
+def open_object_store(url: str) -> ObjectStore:
+    """The store at a URL, as `open_store`."""
+    return ObjectStore(_checked(url))
+
+
 def newest(runs: str) -> str | None:
     """The run below `runs` that was begun last.
 

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gemini_batch import rundir
-from gemini_batch.dataset import as_dataset
+from gemini_batch.dataset import as_dataset, dataset_schema
 from gemini_batch.errors import RunStopped
 from gemini_batch.ledger.store import Store
-from gemini_batch.parquet import UNREADABLE, read_blocks
+from gemini_batch.parquet import UNREADABLE, own_schema, read_blocks, read_own_blocks
+from gemini_batch.parts import KEPT
 from gemini_batch.records import RunRecord, ShardPlan
 from gemini_batch.reducer.rounds import patched, read_rows
 from gemini_batch.reducer.rows import RowMaker, Rows
@@ -34,6 +35,19 @@ class Parts:
         self._later = later_of(plan)
         self._open: OrderedDict[int, pa.Table] = OrderedDict()
         self._maker: RowMaker | None = None
+
+    def schema(self) -> pa.Schema:
+        """The columns of the dataset: the fixed ones, and behind them those that are kept, typed as in the manifest.
+
+        Raises:
+            RunStopped: the rows of the first shard are damaged.
+        """
+        fixed = dataset_schema(self._run.asked.response_schema)
+        if not self._run.keep:
+            return fixed
+        with self._store.local(rundir.rows_of(0)) as path:
+            frozen = own_schema(path)
+        return pa.schema([*fixed, *(frozen.field(KEPT + name).with_name(name) for name in self._run.keep)])
 
     def made_of(self, group: list[ShardPlan]) -> str:
         """A digest of all parts that the rows of these shards are made of."""
@@ -52,8 +66,24 @@ class Parts:
         """
         found = (self._rows_in(entry, shard) for entry in self._later.get(shard.shard, ()))
         later = [rows for rows in found if rows is not None]
-        for block in self._blocks(shard):
-            yield as_dataset(patched(block, later, self._row_maker()) if later else block)
+        made = (
+            as_dataset(patched(block, later, self._row_maker()) if later else block) for block in self._blocks(shard)
+        )
+        yield from self._with_kept(shard, made) if self._run.keep else made
+
+    def _with_kept(self, shard: ShardPlan, made: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of the dataset and, behind their columns, what was frozen with them to be kept."""
+        columns, count = ["index", *(KEPT + name for name in self._run.keep)], 0
+        with self._store.local(rundir.rows_of(shard.shard)) as path:
+            for rows, kept in paired(made, read_own_blocks(path, columns)):
+                if rows.column("index") != kept.column("index"):
+                    break
+                count += rows.num_rows
+                fields = [kept.schema.field(KEPT + name).with_name(name) for name in self._run.keep]
+                schema = pa.schema([*rows.schema, *fields])
+                yield pa.RecordBatch.from_arrays([*rows.columns, *kept.columns[1:]], schema=schema)
+        if count != shard.rows:
+            raise RunStopped(f"{self._store.url}/{rundir.rows_of(shard.shard)} does not hold the rows of its shard")
 
     def _row_maker(self) -> RowMaker:
         if self._maker is None:
@@ -102,6 +132,18 @@ class Parts:
     def _wrong(self, entry: ShardPlan, what: str) -> RunStopped:
         part = f"{self._store.url}/{rundir.part_of(entry.shard)}"
         return RunStopped(f"{part} {what}; delete {part} and resume: it is made again from the raw results")
+
+
+def paired(
+    left: Iterator[pa.RecordBatch], right: Iterator[pa.RecordBatch]
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Two streams of the same rows, cut into blocks at the same places; ends with the shorter one."""
+    one, other = next(left, None), next(right, None)
+    while one is not None and other is not None:
+        rows = min(one.num_rows, other.num_rows)
+        yield one.slice(0, rows), other.slice(0, rows)
+        one = one.slice(rows) if one.num_rows > rows else next(left, None)
+        other = other.slice(rows) if other.num_rows > rows else next(right, None)
 
 
 def later_of(plan: list[ShardPlan]) -> dict[int, list[ShardPlan]]:

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from gemini_batch import rundir
 from gemini_batch.budget import lines_of_twins
 from gemini_batch.clock import Clock
-from gemini_batch.dataset import dataset_schema
 from gemini_batch.gemini.calibrate import Calibration, read_shard
 from gemini_batch.gemini.estimate import estimate_error, estimate_plan
 from gemini_batch.ledger.store import Store
@@ -101,7 +100,7 @@ def _write_file(store: Store, run: RunRecord, number: int, group: list[ShardPlan
     name = rundir.dataset_file(number)
     statuses, kinds = Counter[str](), Counter[str]()
     with store.scratch(f"dataset-{number:06d}.parquet") as scratch:
-        with Writer(scratch, dataset_schema(run.asked.response_schema)) as writer:
+        with Writer(scratch, parts.schema()) as writer:
             for shard in group:
                 for block in parts.rows_of(shard):
                     statuses.update(_counted(block.column("status")))

@@ -1,12 +1,14 @@
 """Run directories and manifests in a bucket: the same promises as on a disk."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 QUICK = ("--yes", "--poll-interval", "1", "--settle", "2", "--max-requests-per-shard", "20")
 CANARY = "CANARY-7f3a91"
@@ -199,6 +201,26 @@ def test_a_manifest_in_a_bucket_is_read_once_and_leaves_no_copy(
     assert list(scratch.glob("gemini-batch-*")) == []
 
 
+def test_a_directory_or_glob_in_a_bucket_is_its_files_in_the_order_of_their_names(
+    cli: Any, emulator: Any, look: Any, folder: Path, s3: Any, root: str, scratch: Path
+) -> None:
+    """The last folder has the name of its parent: what is cut off a name is cut off once."""
+    for name in ("in/b/1.parquet", "in/b-2.parquet", "in/in/0.parquet", "in/_tmp/9.parquet", "in/.x.parquet"):
+        s3.put(f"{root}/{name}", in_parquet({"prompt": [name]}))
+    s3.put(f"{root}/in/_SUCCESS", b"")
+    done = cli("submit", f"{root}/in", *QUICK, "--out", "here", "--json")
+    assert done.code == 0, done.err
+    expected = ["in/b-2.parquet", "in/b/1.parquet", "in/in/0.parquet"]
+    assert texts(look, folder / "here") == [look.answer(name) for name in expected]
+    for place, rows in ((f"{root}/in/", 3), (f"{root}/in/*.parquet", 1), (f"{root}/in/**/*.parquet", 3)):
+        planned = cli("plan", place, "--json")
+        assert (planned.code, planned.json["rows"]) == (0, rows), planned.err
+    none = cli("plan", f"{root}/in/*.csv")
+    assert none.code == 2
+    assert f"{root}/in/*.csv" in none.err
+    assert list(scratch.glob("gemini-batch-*")) == []
+
+
 def test_a_picture_beside_a_manifest_in_a_bucket_fails_its_row_alone(
     cli: Any, emulator: Any, look: Any, folder: Path, s3: Any, root: str
 ) -> None:
@@ -227,4 +249,30 @@ def test_a_manifest_in_a_bucket_that_cannot_be_read_is_named_by_its_url(
     url = f"{root}/{key}" if body is None else s3.put(f"{root}/{key}", body)
     refused(cli("submit", url), emulator, url, says)
     refused(cli("submit", "s3://only-a-bucket"), emulator, "bucket")
+    assert list(scratch.glob("gemini-batch-*")) == []
+
+
+# --- pictures in a bucket ---------------------------------------------------------------------------------------------
+
+
+def test_pictures_that_rows_name_by_uri_are_fetched_and_those_that_are_not_there_fail_alone(
+    cli: Any, emulator: Any, look: Any, folder: Path, s3: Any, root: str, scratch: Path
+) -> None:
+    png = BytesIO()
+    Image.new("RGB", (8, 8), "red").save(png, "PNG")
+    there = s3.put(f"{root}/p/a.png", png.getvalue())
+    uris = [there, there, f"{root}/p/gone.png", "s3://no-such-bucket/p.png", "http://localhost:9/p.png", None]
+    look.jsonl(folder / "m.jsonl", [{"prompt": f"What {n}?", "i": uri} for n, uri in enumerate(uris)])
+    done = cli("submit", "m.jsonl", "--image-column", "i", *QUICK, "--out", "here", "--json")
+    assert done.code == 3, done.err
+    rows = look.rows(folder / "here")
+    assert [row["status"] for row in rows] == ["ok", "ok", *["failed"] * 4]
+    said = [row["error"]["message"] for row in rows[2:]]
+    wanted = ("gone.png' does not exist", "no-such-bucket", "--allow-http", "part 1 has neither")
+    assert [words in text for words, text in zip(wanted, said, strict=True)] == [True] * 4, said
+    assert emulator.bought == 2
+    again = cli("retry", "here", "--allow-http", "--poll-interval", "1", "--json")
+    assert again.code == 3, again.err
+    assert "did not come in 3 tries" in look.rows(folder / "here")[4]["error"]["message"]
+    assert cli("audit", "here").code == 0
     assert list(scratch.glob("gemini-batch-*")) == []

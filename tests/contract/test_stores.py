@@ -9,7 +9,8 @@ import pytest
 from gemini_batch import rundir
 from gemini_batch.clock import SystemClock
 from gemini_batch.config import Options
-from gemini_batch.coordinator.manifest import Columns, TableManifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.manifest import TableManifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.log import Log

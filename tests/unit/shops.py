@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from gemini_batch.coordinator.manifest import Columns, TableManifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.manifest import TableManifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.ledger.posix import PosixStore
@@ -30,9 +31,10 @@ class Inline:
         return function(task)
 
 
-def make_shop(folder, asked, limits, remote, clock, store=PosixStore, rows=2):
-    """A run of `rows` prompts, planned (if it is not yet) and ready to be advanced."""
-    manifest = TableManifest(pa.table({"prompt": [f"p{row}" for row in range(rows)]}), "t", folder, Columns())
+def make_shop(folder, asked, limits, remote, clock, store=PosixStore, rows=2, table=None):
+    """A run of `rows` prompts, or of a table, planned (if it is not yet) and ready to be advanced."""
+    asking = pa.table({"prompt": [f"p{row}" for row in range(rows)]}) if table is None else table
+    manifest = TableManifest(asking, "t", folder, Columns())
     plan = scan(manifest, asked(), (folder,), limits)
     files = RunFiles(store(folder / "run"))
     what = asked(rows=plan.rows, rows_digest=plan.rows_digest)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gemini_batch.coordinator.manifest import PARTS
 from gemini_batch.gemini.media import INLINE_BYTES
 from gemini_batch.gemini.wire import line_key
 from gemini_batch.jobs.encode import REQUESTS, EncodeTask, encode
+from gemini_batch.parts import PARTS
 
 
 def key(nonce, index, sample=0):
@@ -300,3 +300,59 @@ def test_all_samples_of_a_row_have_room_or_none_is_sent(asked, tmp_path):
     _, lines, record = run(tmp_path, asked(n_samples=3), [{"prompt": "x" * 200}, {"prompt": "y"}], max_bytes=700)
     assert [outcome["error_kind"] for outcome in record] == ["oversized", None]
     assert len(lines) == 3
+
+
+# --- pictures elsewhere -----------------------------------------------------------------------------------------------
+
+
+def elsewhere(folder, asked, uri, **how):
+    """Encode one row with a picture at a URI."""
+    table = pa.Table.from_pylist([{"index": 0, "key": "0", "parts": [{"text": "a"}, {"uri": uri}]}], ROWS)
+    pq.write_table(table, folder / "rows")
+    names = [folder / name for name in ("rows", "lines", "requests", "media")]
+    made = encode(EncodeTask(asked, NONCE, (), 10**9, *names, **how))
+    return made, pq.read_table(folder / "requests").to_pylist()[0], (folder / "lines").read_bytes()
+
+
+@pytest.mark.parametrize("uri", ["gs://b/p.png", "s3://b/p.png", "az://c/p.png", "https://h/p.png"])
+def test_a_picture_elsewhere_is_asked_for_and_then_uploaded_under_its_content(tmp_path, asked, uri):
+    """Its size was not known when the shard was cut: inline it might not fit."""
+    allowed = {"allow_http": True}
+    made, _, _ = elsewhere(tmp_path, asked(), uri, **allowed)
+    assert (made.to_fetch, made.to_upload) == ((uri,), ())
+    body = picture("PNG")
+    (tmp_path / "p").write_bytes(body)
+    name = hashlib.sha256(body).hexdigest()
+    fetched = {"fetched": {uri: tmp_path / "p"}, **allowed}
+    made, _, _ = elsewhere(tmp_path, asked(), uri, **fetched)
+    assert [upload.sha256 for upload in made.to_upload] == [name]
+    made, record, line = elsewhere(tmp_path, asked(), uri, uris={name: "u"}, **fetched)
+    assert (made.to_fetch, made.to_upload, b'"fileUri":"u"' in line) == ((), (), True)
+    inline, other, line = elsewhere(tmp_path, asked(media="inline"), uri, **fetched)
+    assert (inline.to_upload, b"inlineData" in line) == ((), True)
+    assert record["request_digest"] == other["request_digest"], "what is asked does not depend on how it travels"
+
+
+@pytest.mark.parametrize(
+    ("uri", "how", "kind", "said"),
+    [
+        ("https://h/p.png", {}, "bad_row", "--allow-http"),
+        ("ftp://h/p.png", {"allow_http": True}, "bad_row", "ftp://h/p.png"),
+        (
+            "gs://b/p.png",
+            {"fetched": {"gs://b/p.png": "picture 'gs://b/p.png' does not exist"}},
+            "media_unreadable",
+            "not exist",
+        ),
+    ],
+)
+def test_a_picture_elsewhere_that_cannot_be_had_fails_its_row(tmp_path, asked, uri, how, kind, said):
+    made, record, _ = elsewhere(tmp_path, asked(), uri, **how)
+    assert (made.lines, made.to_fetch, record["error_kind"]) == (0, (), kind)
+    assert said in record["error_message"]
+
+
+def test_what_was_fetched_and_is_no_picture_is_named_by_its_uri(tmp_path, asked):
+    (tmp_path / "p").write_bytes(b"<html>")
+    _, record, _ = elsewhere(tmp_path, asked(), "gs://b/p.png", fetched={"gs://b/p.png": tmp_path / "p"})
+    assert "'gs://b/p.png' is not JPEG" in record["error_message"]

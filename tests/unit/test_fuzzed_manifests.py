@@ -13,8 +13,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemini_batch.coordinator.manifest import Columns, TableManifest, open_manifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.manifest import TableManifest, open_manifest
 from gemini_batch.coordinator.start import scan
+from gemini_batch.coordinator.template import parse_template
 from gemini_batch.errors import BadInput
 
 MANY = settings(max_examples=int(os.environ.get("CHAOS_MANIFESTS", "300")), deadline=None)
@@ -67,9 +69,9 @@ def orjson_or_text(value):
         return repr(value).encode()
 
 
-def looked_at(manifest, asked, limits, count):
+def looked_at(opened, asked, limits, count):
     try:
-        plan = scan(manifest, asked(), (Path(tempfile.gettempdir()),), limits())
+        plan = scan(opened(), asked(), (Path(tempfile.gettempdir()),), limits())
     except BadInput as error:
         assert "m.jsonl" in str(error)
         assert PLACE.search(str(error)), str(error)
@@ -84,7 +86,7 @@ def test_any_lines_are_read_to_the_last_or_refused_with_the_place(asked, limits,
         path = Path(folder) / "m.jsonl"
         path.write_bytes(b"\n".join(lines))
         count = sum(bool(line.strip()) for line in path.read_bytes().split(b"\n"))
-        looked_at(open_manifest(path, Columns()), asked, limits, count)
+        looked_at(lambda: open_manifest(path, Columns()), asked, limits, count)
 
 
 TYPES = [
@@ -132,4 +134,34 @@ def test_a_table_of_any_types_is_read_to_the_last_row_or_refused_with_the_place(
     except BadInput as error:
         assert PLACE.search(str(error)), str(error)
     else:
-        looked_at(manifest, asked, limits, table.num_rows)
+        looked_at(lambda: manifest, asked, limits, table.num_rows)
+
+
+@MANY
+@given(tables(), st.lists(st.sampled_from(["note", "prompt", "parts"]), unique=True), st.booleans(), st.booleans())
+def test_columns_of_any_types_are_rendered_shown_and_kept_or_refused_with_the_place(
+    asked, limits, table, keep, rendered, pictured
+):
+    template = parse_template("{prompt} {note}") if rendered else None
+    columns = Columns(template=template, image="note" if pictured else None, keep=tuple(keep))
+    try:
+        manifest = TableManifest(table, "m.jsonl", Path(tempfile.gettempdir()), columns)
+    except BadInput as error:
+        assert PLACE.search(str(error)), str(error)
+    else:
+        looked_at(lambda: manifest, asked, limits, table.num_rows)
+
+
+CSV = st.text('a,"\n\r \u00e9', max_size=30).map(str.encode) | st.binary(max_size=30)
+
+
+@MANY
+@given(CSV)
+def test_a_csv_of_anything_is_read_or_refused_by_its_name(asked, limits, body):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.csv"
+        path.write_bytes(b"prompt,key\n" + body)
+        try:
+            scan(open_manifest(path, Columns()), asked(), (), limits())
+        except BadInput as error:
+            assert "m.csv" in str(error)

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gemini_batch.coordinator.manifest import PARTS, Columns, TableManifest, open_manifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.manifest import TableManifest, open_manifest
 from gemini_batch.coordinator.start import scan
 from gemini_batch.errors import BadInput
 from gemini_batch.parquet import BLOCK_ROWS
+from gemini_batch.parts import PARTS
 
 
 def read(path, **columns):
@@ -255,9 +257,8 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path, name, body):
     refused(tmp_path / name)
 
 
-def test_a_missing_file_and_a_directory_are_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     refused(tmp_path / "absent.parquet", "does not exist")
-    refused(tmp_path, "directory")
 
 
 def test_an_empty_chunk_of_a_table_is_no_row(tmp_path, asked, limits):

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gemini_batch.coordinator import pictures
-from gemini_batch.coordinator.manifest import PARTS
 from gemini_batch.coordinator.measure import Scale
 from gemini_batch.gemini.scripts import text_tokens as tokens_of
 from gemini_batch.gemini.tokens import ULTRA_HIGH, picture_part_tokens, schema_words
 from gemini_batch.gemini.wire import Encoder
 from gemini_batch.jobs.encode import EncodeTask, encode
 from gemini_batch.parquet import Writer
+from gemini_batch.parts import PARTS
 
 NONCE = "0123456789abcdef"
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)

@@ -9,7 +9,8 @@ import pytest
 from audited import drive, findings_of, look_at, shop_in_rounds
 from made import make_asked, make_limits
 
-from gemini_batch.coordinator.manifest import Columns, TableManifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.manifest import TableManifest
 from gemini_batch.coordinator.retry import Choice, retry
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.run import RunFiles

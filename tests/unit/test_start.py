@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gemini_batch.clock import SystemClock
-from gemini_batch.coordinator.manifest import Columns, TableManifest, open_manifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.manifest import TableManifest, open_manifest
 from gemini_batch.coordinator.start import begin, refuse_other, scan
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.posix import PosixStore

@@ -16,7 +16,8 @@ from PIL import Image
 from shops import Clock, Inline, make_shop
 from test_paying import Service, look
 
-from gemini_batch.coordinator.manifest import Columns, TableManifest
+from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.manifest import TableManifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.errors import Denied, NotFound, Refused, Throttled, Unavailable
 from gemini_batch.finish import finish
