@@ -162,7 +162,7 @@ class Options(BaseModel):
     @field_validator("allow_failed", "tier", mode="before")
     @classmethod
     def _number_as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int | float) else value
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
     @field_validator("runs", "out", mode="before")
     @classmethod

@@ -23,7 +23,8 @@ from gemini_batch.standing import Drivers, read_status
 from gemini_batch.status import UNSEEN, Status
 
 BRIEF = (
-    "run", "run_id", "state", "reason", "created_at", "model", "manifest", "rows", "cost_usd", "dataset", "problem",
+    "run", "run_id", "state", "reason", "created_at", "model", "manifest", "owner", "rows", "cost_usd", "dataset",
+    "problem",
 )  # fmt: skip
 """What is said of each of many runs."""
 

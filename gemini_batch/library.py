@@ -56,25 +56,27 @@ class Row:
 class Run:
     """A run directory, being worked on or finished."""
 
-    def __init__(self, files: RunFiles, runs_root: str = "./runs", broker: str | None = None) -> None:
+    def __init__(self, files: RunFiles, runs_root: str | None = None, broker: str | None = None) -> None:
         self._files = files
-        self._shared = {"runs": runs_root, "broker": broker}
+        found = resolve({"runs": runs_root, "broker": broker})
+        self._shared = {"runs": found.runs, "broker": found.broker}
         self._driver: runs.Driver | None = None
         self._thread: Thread | None = None
         self._failure: BaseException | None = None
         self._detached = False
 
     @classmethod
-    def open(cls, run: str | Path, runs_root: str = "./runs", broker: str | None = None) -> "Run":
+    def open(cls, run: str | Path, runs_root: str | None = None, broker: str | None = None) -> "Run":
         """Come back to a run by path, URL or id.
 
         Args:
+            runs_root: where ids are looked for; by default as the environment says.
             broker: of the fleet that works on it, if one does.
 
         Raises:
             BadInput: there is none.
         """
-        return cls(runs.find(str(run), runs_root), runs_root, broker)
+        return cls(runs.find(str(run), resolve({"runs": runs_root}).runs), runs_root, broker)
 
     @property
     def path(self) -> Path | str:
@@ -265,7 +267,7 @@ def distributed_batch_process(
     settings = resolve({**given, "n_samples": n_samples, "broker": broker})
     request = runs.read_request(_source(prompts), settings, resolve_account(settings.project), schema, _roots(prompts))
     run = Run(runs.start(request), settings.runs, settings.broker)
-    run.resume(project=settings.project, **{name: given[name] for name in given if name in HOW})
+    run.resume(**{name: given[name] for name in given if name in HOW})
     if not wait:
         return run
     run.wait()

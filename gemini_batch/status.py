@@ -93,6 +93,7 @@ def summarise(
         "reason": stopped or (None if finished else {"pause": PAUSED, "cancel": CANCELLING}.get(order)),
         "exit_code": _exit_code(state, rows["failed"]),
         "endpoint": run.asked.endpoint,
+        "owner": (limits or run.limits).owner,
         "rows": rows,
         "shards": dict(states),
         "waiting": [

@@ -89,7 +89,8 @@ def told(status: dict[str, Any]) -> list[str]:
     """A status in a few lines."""
     from gemini_batch.progress import line  # noqa: PLC0415
 
-    said = [f"run {status['run_id']} in {status['run']}", line(status)]
+    owner = f", looked after by {status['owner']}" if status.get("owner") else ""
+    said = [f"run {status['run_id']} in {status['run']}{owner}", line(status)]
     if status["dataset"]:
         said.append(f"dataset: {status['dataset']}")
     said += [f"{problem['what']}: {problem['fix']}" for problem in status["problems"]]

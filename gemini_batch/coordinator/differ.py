@@ -20,9 +20,14 @@ BEFORE = 20
 MOST = 20
 """Lines on a schema: another schema differs everywhere."""
 
-SCHEMA = "schema.json_schema."
+ABSENT = object()
+"""Stands for a field that one side does not have."""
+
+SCHEMA = ("response_schema", "json_schema")
 
 NAMES = {"rows_digest": "content of the rows (sha256)", "response_schema": "schema"}
+
+Path = tuple[str, ...]
 
 OF_ROWS = ("shard sizes hold for rows that are not planned yet: those of retries and later rounds",)
 """What there is to say of limits that change too late for most of the run."""
@@ -32,10 +37,12 @@ SIZES = {"max_requests_per_shard", "max_bytes_per_shard", "max_tokens_per_shard"
 
 def differences(old: Asked, new: Asked) -> list[str]:
     """A line for each field of the identity that differs: settings, schema, rows, endpoint, project."""
-    before, after = dict(_flat(old.identity())), dict(_flat(new.identity()))
-    differing = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    surplus = [name for name in differing if name.startswith(SCHEMA)][MOST:]
-    found = [_line(name, before.get(name), after.get(name)) for name in differing if name not in surplus]
+    before, after = dict(_leaves(old.identity())), dict(_leaves(new.identity()))
+    differing = [path for path in {**before, **after} if before.get(path, ABSENT) != after.get(path, ABSENT)]
+    beyond = {path[:steps] for path in differing for steps in range(len(path))}
+    differing = [path for path in differing if path not in beyond]  # an object that is empty on one side
+    surplus = set([path for path in differing if path[:2] == SCHEMA][MOST:])
+    found = [_line(path, before.get(path, ABSENT), after.get(path, ABSENT)) for path in differing if path not in surplus]
     return [*found, f"schema: {len(surplus):,} more differences"] if surplus else found
 
 
@@ -47,24 +54,26 @@ def changes(old: Limits, new: Limits) -> list[str]:
     return [*said, *(OF_ROWS if SIZES.intersection(changed) else ())]
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested objects by their path."""
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """What nested objects hold, by the names that lead there."""
     if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            outer = NAMES.get(str(key), str(key))
-            yield from _flat(inner, f"{name}.{outer}" if name else outer)
+        for name, inner in value.items():
+            yield from _leaves(inner, (*path, name))
     else:
-        yield name, value
+        yield path, value
 
 
-def _line(name: str, old: Any, new: Any) -> str:
+def _line(path: Path, old: Any, new: Any) -> str:
+    """One difference. Of long values the part is shown in which they differ."""
     before, after = _shown(old), _shown(new)
     same = next((at for at, (one, other) in enumerate(zip(before, after, strict=False)) if one != other), None)
     start = max(0, (min(len(before), len(after)) if same is None else same) - BEFORE)
-    return f"{name}: {_cut(before, start)} -> {_cut(after, start)}"
+    return f"{'.'.join(NAMES.get(name, name) for name in path)}: {_cut(before, start)} -> {_cut(after, start)}"
 
 
 def _shown(value: Any) -> str:
+    if value is ABSENT:
+        return "(nothing)"
     return "(not given)" if value is None else orjson.dumps(value).decode()
 
 
