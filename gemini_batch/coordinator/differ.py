@@ -42,7 +42,9 @@ def differences(old: Asked, new: Asked) -> list[str]:
     beyond = {path[:steps] for path in differing for steps in range(len(path))}
     differing = [path for path in differing if path not in beyond]  # an object that is empty on one side
     surplus = set([path for path in differing if path[:2] == SCHEMA][MOST:])
-    found = [_line(path, before.get(path, ABSENT), after.get(path, ABSENT)) for path in differing if path not in surplus]
+    found = [
+        _line(path, before.get(path, ABSENT), after.get(path, ABSENT)) for path in differing if path not in surplus
+    ]
     return [*found, f"schema: {len(surplus):,} more differences"] if surplus else found
 
 
