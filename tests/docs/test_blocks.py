@@ -1,4 +1,4 @@
-"""Every code block of README.md and docs/ does what it shows: in the order of its page, in one folder, by an emulator."""
+"""Every code block of README.md and docs/ does what it shows: page by page, in order, in one folder, by an emulator."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The site builds without a warning and needs nothing from elsewhere; links lead somewhere, there and in the repository."""
+"""The site builds without a warning and needs nothing from elsewhere; links are right, there and in the repository."""
 
 import html
 import logging
@@ -15,6 +15,9 @@ from mkdocs.config import load_config
 import gemini_batch
 from gemini_batch.cli import app
 from gemini_batch.config import Options, option_name, variable
+
+OF_OTHERS = ("docker ", "curl ")
+"""Programs whose flags are not ours to check."""
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -145,3 +148,13 @@ def test_every_command_in_a_sentence_exists_and_takes_its_flags(page: str) -> No
         if name in COMMANDS:
             known = {flag for param in COMMANDS[name].params for flag in param.opts} | {"-h", "--help"}
             assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known, said
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_flag_in_a_sentence_is_one_of_ours(page: str) -> None:
+    known = {flag for command in COMMANDS.values() for param in command.params for flag in param.opts}
+    known |= {"--help", "--version", "--install-completion"}
+    for program in (ROOT / "benchmarks").glob("*.py"):
+        known |= set(re.findall(r'"(--[a-z-]+)"', program.read_text()))
+    spans = [span for span in re.findall(r"`([^`]+)`", prose(page)) if not span.startswith(OF_OTHERS)]
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", " ".join(spans))) <= known
