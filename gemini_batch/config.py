@@ -320,6 +320,8 @@ def resolve_account(
             "(gemini-batch-dist emulator)"
         )
     key = key or ""
+    if not (key.isascii() and key.isprintable()) or " " in key:  # no header could hold it, so no call could be made
+        raise BadInput("the API key holds a character that no key has, such as … or a line end; copy it anew")
     return Account(endpoint, project or "key-" + hashlib.sha256(key.encode()).hexdigest()[:16], key)
 
 
