@@ -157,6 +157,15 @@ class Limits(Frozen):
     """Who looks after the run, for people."""
 
 
+class ColumnNames(Frozen):
+    """How the manifest was read, for more rows of its kind. No part of what is asked: that counts the rows."""
+
+    prompt: str = "prompt"
+    key: str = "key"
+    template: str | None = None
+    image: str | None = None
+
+
 class RunRecord(Frozen):
     """`run.json`, written last: a directory without it is debris."""
 
@@ -174,6 +183,7 @@ class RunRecord(Frozen):
     """Columns of the manifest that the dataset has behind its own. No part of what is asked."""
     broker: str | None = None
     """Of the fleet that the run was begun for, without user and password; None where one process drives it."""
+    columns: ColumnNames = ColumnNames()
 
 
 def most_bytes(run: RunRecord, entry: ShardPlan) -> int:

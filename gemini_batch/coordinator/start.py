@@ -173,6 +173,7 @@ def begin(
         shards=len(shards),
         keep=keep,
         broker=broker,
+        columns=manifest.columns.recorded(),
     )
     _create_record(files, record)
 
