@@ -8,12 +8,16 @@ import sys
 import warnings
 
 import pytest
+from PIL import Image
 
 from gemini_batch import Run, distributed_batch_process, runs
 from gemini_batch.cli import main
 from gemini_batch.config import Options, option_name, resolve, resolve_account
 from gemini_batch.errors import BadInput
+from gemini_batch.fleet.registry import Registry
+from gemini_batch.ledger.places import open_store
 from gemini_batch.logs import OURS
+from gemini_batch.status import UNSEEN
 
 HOURS = 3600.0
 QUICK = ("--yes", "--poll-interval", "0.1", "--max-requests-per-shard", "4")
@@ -255,3 +259,51 @@ def test_switches_of_single_calls_stand_in_the_environment_too(typed, manifest, 
     assert typed("plan", manifest).json["rows"] == 8
     monkeypatch.setenv("GEMINI_BATCH_DETACH", "1")
     assert "--detach needs --broker" in typed("submit", manifest).err
+
+
+# --- where things are -------------------------------------------------------------------------------------------------
+
+
+def test_retry_and_explain_look_for_pictures_where_this_machine_has_them(typed, folder, look, emulator):
+    for name in ("before", "since"):
+        (folder / name).mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "before" / "a.png")
+    look.jsonl(folder / "m.jsonl", [{"prompt": "What?", "i": "/elsewhere/a.png"}])
+    asked = ("--image-column", "i", "--media-root", "/elsewhere=before")
+    assert typed("submit", "m.jsonl", *QUICK, *asked, "--out", "run").code == 0
+    (folder / "before" / "a.png").rename(folder / "since" / "a.png")
+    lost = typed("explain", "run", 0, "--json").json["rounds"][0]
+    assert (lost["samples"][0]["sent"], "/elsewhere/a.png" in lost["not_sent"]) == (None, True)
+    moved = ("--media-root", "/elsewhere=since", "--json")
+    found = typed("explain", "run", 0, *moved).json["rounds"][0]
+    assert "inlineData" in found["samples"][0]["sent"]
+    again = typed("retry", "run", "--status", "ok", *moved)
+    assert (again.code, again.json["rows"]["ok"], emulator.bought) == (0, 1, 2)
+
+
+def test_of_a_run_that_a_fleet_has_nobody_says_that_it_stalls_without_seeing_its_workers(typed, begun):
+    files = begun(out="runs/run")
+    Registry(open_store("runs")).add(files.record().run_id, "run")
+    status = typed("status", "runs/run", "--json").json
+    assert (status["stalled"], [problem["what"] for problem in status["problems"]]) == (False, [UNSEEN])
+    assert "--broker" in status["problems"][0]["fix"]
+    checked = typed("status", "runs/run", "--check")
+    assert (checked.code, "give --broker" in checked.err) == (2, True)
+    assert typed("doctor", "--json").json["clean"]
+
+
+def test_a_run_in_a_bucket_is_paused_collected_and_cancelled(typed, begun, s3, monkeypatch, emulator, look, tmp_path):
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    run = f"s3://{s3.new_bucket()}/runs/run"
+    begun(out=run)
+    assert typed("resume", run, "--once").code == 4
+    assert typed("pause", run, "--json").json["state"] == "paused"
+    emulator.advance(5 * HOURS)
+    held = typed("resume", run, "--once", "--json").json
+    assert (held["state"], held["rows"]["ok"], emulator.creates) == ("paused", 4, 1)
+    done = typed("cancel", run, "--json")
+    assert (done.code, done.json["state"], emulator.creates) == (3, "cancelled", 1)
+    rows = look.rows(s3.mirror(run, tmp_path / "copy"))
+    assert [row["error"] and row["error"]["kind"] for row in rows] == [None] * 4 + ["cancelled"] * 4
+    assert typed("audit", run, "--json").json["clean"]
