@@ -6,28 +6,63 @@ from typing import TYPE_CHECKING, Any
 from gemini_batch._version import __version__
 
 if TYPE_CHECKING:
-    from gemini_batch.errors import BadInput, CostNotConfirmed, GeminiBatchError, RunStopped
+    from gemini_batch.errors import BadInput, CostNotConfirmed, GeminiBatchError, NoResults, RunStopped
     from gemini_batch.library import Row, Run, distributed_batch_process
+    from gemini_batch.reducer.vote import FieldVote, ListVoteConfig, MajorityVoteResult, ValueCount, aggregate_records
+    from gemini_batch.single.download import download_batch_results, get_inline_results
+    from gemini_batch.single.pages import pdf_pages_to_images
+    from gemini_batch.single.results import BatchResult, iter_batch_results, parse_batch_results
+    from gemini_batch.single.statistics import TokenStatistics, calculate_token_statistics, normalize_embeddings
 
 __all__ = [
     "BadInput",
+    "BatchResult",
     "CostNotConfirmed",
+    "FieldVote",
     "GeminiBatchError",
+    "ListVoteConfig",
+    "MajorityVoteResult",
+    "NoResults",
     "Row",
     "Run",
     "RunStopped",
+    "TokenStatistics",
+    "ValueCount",
     "__version__",
+    "aggregate_records",
+    "calculate_token_statistics",
     "distributed_batch_process",
+    "download_batch_results",
+    "get_inline_results",
+    "iter_batch_results",
+    "normalize_embeddings",
+    "parse_batch_results",
+    "pdf_pages_to_images",
 ]
 
 _HOMES = {
     "BadInput": "errors",
     "CostNotConfirmed": "errors",
     "GeminiBatchError": "errors",
+    "NoResults": "errors",
     "RunStopped": "errors",
     "Row": "library",
     "Run": "library",
     "distributed_batch_process": "library",
+    "FieldVote": "reducer.vote",
+    "ListVoteConfig": "reducer.vote",
+    "MajorityVoteResult": "reducer.vote",
+    "ValueCount": "reducer.vote",
+    "aggregate_records": "reducer.vote",
+    "download_batch_results": "single.download",
+    "get_inline_results": "single.download",
+    "pdf_pages_to_images": "single.pages",
+    "BatchResult": "single.results",
+    "iter_batch_results": "single.results",
+    "parse_batch_results": "single.results",
+    "TokenStatistics": "single.statistics",
+    "calculate_token_statistics": "single.statistics",
+    "normalize_embeddings": "single.statistics",
 }
 
 

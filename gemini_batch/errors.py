@@ -4,6 +4,7 @@ GeminiBatchError
 ├── BadInput                 refused, nothing was sent (exit 2)
 │   └── CostNotConfirmed     it may cost more than goes without asking
 ├── RunStopped               the run cannot go on by itself (exit 1)
+├── NoResults                the job has nothing to fetch: not ended, failed, or its results are elsewhere
 ├── RowError                 this row fails alone, unpaid
 ├── IllegalTransition        a defect of ours: the lifecycle has no such step
 └── RemoteError              what the service or the network answered
@@ -39,6 +40,14 @@ class RunStopped(GeminiBatchError):
         super().__init__(message)
         self.resume_with = resume_with
         """Options that `resume` needs to go on, where that is all it takes."""
+
+
+class NoResults(GeminiBatchError):
+    """A job holds no such results. The message has its state and why; `state` is the service's word."""
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message)
+        self.state = state
 
 
 class RowError(GeminiBatchError):
