@@ -1,7 +1,6 @@
 """The library: prompts in, answers out, by the same run that the command makes."""
 
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +17,12 @@ from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.ledger.places import is_url
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import read_blocks
-from gemini_batch.parts import PARTS
+from gemini_batch.prompts import prompts_table
 from gemini_batch.records import Limits
 from gemini_batch.reducer.merge import read_json
 from gemini_batch.reducer.vote import vote
 from gemini_batch.schema.check import instance_of
 from gemini_batch.status import Status, is_over
-
-PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
 
 
 @dataclass(frozen=True)
@@ -306,62 +303,12 @@ def _is_list(prompts: Any) -> bool:
 def _source(prompts: Any) -> str | pa.Table:
     if isinstance(prompts, pa.Table):
         return prompts
-    if not _is_list(prompts):
-        return str(prompts)
-    if not prompts:
-        raise BadInput("prompts is empty")
-    parts = [
-        [_part(part, row, at) for at, part in enumerate(_prompt(prompt, row))] for row, prompt in enumerate(prompts)
-    ]
-    try:
-        return pa.table({"parts": pa.array(parts, PARTS)})
-    except UnicodeEncodeError as error:
-        raise BadInput(f"a prompt holds text that is not Unicode (a lone surrogate): {error}") from None
+    return prompts_table(prompts) if _is_list(prompts) else str(prompts)
 
 
 def _roots(prompts: Any) -> tuple[Path, ...] | None:
     """A list's paths were written by the caller and may lie anywhere; they are made absolute."""
     return (Path("/"),) if _is_list(prompts) else None
-
-
-def _prompt(prompt: Any, row: int) -> Sequence[Any]:
-    if isinstance(prompt, list | tuple):
-        return prompt
-    raise BadInput(f"prompt {row} is a {type(prompt).__name__}; a prompt is a list of parts, such as [{prompt!r:.40}]")
-
-
-def _part(part: Any, row: int, at: int) -> dict[str, Any]:
-    """One part of a list prompt as a part of the manifest."""
-    if isinstance(part, str):
-        return {"text": part}
-    if isinstance(part, Path):
-        return {"path": str(part.absolute())}
-    if isinstance(part, bytes | bytearray | memoryview):
-        return {"data": bytes(part)}
-    if hasattr(part, "save") and hasattr(part, "convert"):  # PIL.Image without importing it for text-only callers
-        return {"data": _png(part)}
-    if type(part).__name__ == "Part" and type(part).__module__.startswith("google.genai"):
-        return _of_sdk_part(part, row, at)
-    raise BadInput(
-        f"prompt {row}, part {at} is a {type(part).__name__}; parts are str, Path, PIL.Image, bytes or types.Part"
-    )
-
-
-def _of_sdk_part(part: Any, row: int, at: int) -> dict[str, Any]:
-    if part.text is not None:
-        return {"text": part.text}
-    if part.inline_data is not None:
-        return {"data": part.inline_data.data, "mime_type": part.inline_data.mime_type}
-    if part.file_data is not None:
-        return {"uri": part.file_data.file_uri, "mime_type": part.file_data.mime_type}
-    raise BadInput(f"prompt {row}, part {at}: a types.Part of text, inline_data or file_data is due")
-
-
-def _png(picture: Any) -> bytes:
-    body = io.BytesIO()
-    kept = picture if picture.mode in PNG_MODES else picture.convert("RGB")
-    kept.save(body, "PNG")
-    return body.getvalue()
 
 
 def _instances(rows: list[Row], schema: Any) -> tuple[list[Any], list[Row]]:

@@ -69,6 +69,8 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
     settings: dict[str, Any] = {}
     if given:
         settings["generation_config"] = {**record.asked.generation_config, **given}
+    if options.safety_settings:
+        settings["safety_settings"] = options.safety_settings
     if options.system_instruction is not None:
         settings["system_instruction"] = options.system_instruction
     limits = limits_given(

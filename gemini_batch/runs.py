@@ -98,6 +98,7 @@ def read_request(
         media=options.media,
         n_samples=options.n_samples,
         min_valid=options.min_valid,
+        safety_settings=options.safety_settings,
         endpoint=account.endpoint,
         project=account.project,
     )

@@ -18,6 +18,9 @@ from gemini_batch.effects import effect
 SCRATCH = ".scratch"
 LOCK = ".lock"
 
+SWEEPS = 5
+"""So many times a create begins anew. A process sweeps once, when it takes the lock, and then keeps it."""
+
 
 class PosixStore:
     def __init__(self, root: Path) -> None:
@@ -28,12 +31,19 @@ class PosixStore:
     @effect("store.create")
     def create(self, name: str, body: bytes) -> bool:
         target = self._target(name)
-        with self.scratch(target.name) as scratch:
-            _write_durably(scratch, body)
-            try:
-                os.link(scratch, target)
-            except FileExistsError:
-                return False
+        for sweeps_left in reversed(range(SWEEPS)):
+            with self.scratch(target.name) as scratch:
+                try:
+                    _write_durably(scratch, body)
+                    os.link(scratch, target)
+                except FileExistsError:
+                    return False
+                except FileNotFoundError:  # swept: an order is given without the lock that its holder sweeps under
+                    if not sweeps_left:
+                        raise
+                    self._made.discard(self.root / SCRATCH)
+                    continue
+            break
         _sync_folder(target.parent)
         return True
 

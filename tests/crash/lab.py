@@ -142,7 +142,7 @@ class Story:
     audit: tuple[str, ...] = ()
     """Findings that are the story's own."""
     one_fails: bool = False
-    """Which of the shards, is chance."""
+    """Not both shards have the same lot, and which of them has which is chance."""
 
 
 @dataclass(frozen=True)

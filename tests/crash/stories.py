@@ -127,6 +127,7 @@ ODD = (
         faults=({"name": "job_stuck"},),
         options={"max_live_jobs": 1},
         creates=1,
+        one_fails=True,
     ),
     Story(
         "a cap that pays for one job at a time",

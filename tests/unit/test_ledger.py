@@ -88,6 +88,22 @@ def test_scratch_is_usable_again_after_a_sweep(tmp_path):
     assert list((tmp_path / ".scratch").iterdir()) == []
 
 
+def test_a_create_is_not_lost_to_the_sweep_of_another_process(tmp_path, monkeypatch):
+    """An order is given without the lock, while a process that just took it may be sweeping."""
+    store, link = PosixStore(tmp_path), os.link
+    sweeps = iter(range(2))
+
+    def swept(source, target):
+        if next(sweeps, None) is not None:
+            PosixStore(tmp_path).sweep_scratch()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", swept)
+    assert store.create("control/000002.json", b"pause") is True
+    assert store.read("control/000002.json") == b"pause"
+    assert list((tmp_path / ".scratch").iterdir()) == []
+
+
 def test_one_process_at_a_time_holds_a_directory(tmp_path):
     with PosixStore(tmp_path).held() as first, PosixStore(tmp_path).held() as second:
         assert (first, second) == (True, False)
