@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from gemini_batch._version import __version__
 
 if TYPE_CHECKING:
-    from gemini_batch.errors import BadInput, CostNotConfirmed, GeminiBatchError, RunStopped
+    from gemini_batch.errors import BadInput, CostNotConfirmed, GeminiBatchError, RunStopped, UnknownOption
     from gemini_batch.library import Row, Run, distributed_batch_process
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Row",
     "Run",
     "RunStopped",
+    "UnknownOption",
     "__version__",
     "distributed_batch_process",
 ]
@@ -25,6 +26,7 @@ _HOMES = {
     "CostNotConfirmed": "errors",
     "GeminiBatchError": "errors",
     "RunStopped": "errors",
+    "UnknownOption": "errors",
     "Row": "library",
     "Run": "library",
     "distributed_batch_process": "library",
