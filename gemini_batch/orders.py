@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from gemini_batch.access import record_of, refuse_stranger
 from gemini_batch.budget import refuse_uncappable
 from gemini_batch.clock import SystemClock, new_nonce
@@ -84,12 +86,15 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
     return rows
 
 
-def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str) -> Choice:
+def read_choice(
+    statuses: list[str], kinds: list[str], keys: Path | None, replace: str | pa.Table | None, key: str
+) -> Choice:
     """Which rows to buy again, as the command is told.
 
     Args:
         keys: a file of one key a line.
-        replace: path or URL of a manifest of rows with new content; its column `key`, or else `index`, names the rows.
+        replace: path or URL of a manifest, or a table, of rows with new content; its column `key`, or else `index`,
+            names the rows.
 
     Raises:
         BadInput: an unknown status or kind; a file that cannot be read.
@@ -102,14 +107,14 @@ def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replac
     return choice if replace is None else _replacing(choice, replace, key)
 
 
-def _replacing(choice: Choice, source: str, key: str) -> Choice:
+def _replacing(choice: Choice, source: str | pa.Table, key: str) -> Choice:
     manifest = open_source(source, Columns(key=key))
     if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
         return with_fields(choice, replace=manifest)
     try:
         return with_fields(choice, replace=open_source(source, Columns(key="index")), replace_by="index")
     except BadInput:
-        raise BadInput(f"--replace {source}: it needs a column {key!r} or 'index' that names the rows") from None
+        raise BadInput(f"--replace {manifest.name}: it needs a column {key!r} or 'index' that names the rows") from None
 
 
 def pause(files: RunFiles) -> None:
