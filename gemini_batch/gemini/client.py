@@ -98,6 +98,17 @@ class GeminiClient:
         body, at = self._raw(name)
         return _shown_job(body), at
 
+    @effect("remote.get_job")
+    def inline_results(self, name: str) -> tuple[BatchJob, list[Any] | None]:
+        """A job with the results that it shows itself; None where it shows none."""
+        body, _ = self._raw(name)
+        job, output = _shown_job(body), (body.get("metadata") or {}).get("output") or body.get("response") or {}
+        for kind in ("inlinedResponses", "inlinedEmbedContentResponses"):
+            held = output.get(kind) if isinstance(output, dict) else None
+            if isinstance(held, dict) and isinstance(held.get(kind), list):
+                return job, held[kind]
+        return job, None
+
     @effect("remote.cancel_job")
     def cancel_job(self, name: str) -> None:
         _mapped(lambda: self._general.batches.cancel(name=name))

@@ -209,6 +209,9 @@ def read_answer(line: dict[str, Any]) -> Answer:
     A shape that nobody recorded is a failure of the kind `unknown`, with whatever tokens it counts; it never raises.
     """
     response = line.get("response")
+    text = plain_text(line)
+    if text is not None:
+        return Answer("ok", text=text, finish_reason="STOP", **_common(line["response"]))
     try:
         if isinstance(response, dict) and (response.get("candidates") or response.get("promptFeedback")):
             return _read_response(line, response)
@@ -216,6 +219,21 @@ def read_answer(line: dict[str, Any]) -> Answer:
     except (AttributeError, TypeError, KeyError, IndexError, RecursionError):
         usage = _common(response) if isinstance(response, dict) else {}
         return Answer("failed", kind="unknown", message="the line has a shape that is not understood", **usage)
+
+
+def plain_text(line: dict[str, Any]) -> str | None:
+    """The text on a line in the form that nearly all have: one candidate that ended by itself and has one part, of
+    text. None for any other, of which `read_answer` has to make something."""
+    try:
+        response = line["response"]
+        (candidate,) = response["candidates"]
+        (part,) = candidate["content"]["parts"]
+        if candidate["finishReason"] == "STOP" and "thought" not in part and "promptFeedback" not in response:
+            text = part["text"]
+            return text if type(text) is str else None
+    except (KeyError, TypeError, ValueError):
+        pass
+    return None
 
 
 def _read_error(line: dict[str, Any], response: Any) -> Answer:
