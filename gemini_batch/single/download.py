@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.clock import new_nonce
-from gemini_batch.errors import BadInput, NoResults
+from gemini_batch.errors import BadInput, NoResults, Unavailable
 from gemini_batch.gemini.client import GeminiClient
 from gemini_batch.gemini.remote import BatchJob
 from gemini_batch.jobs.parse import Packed, measure
 from gemini_batch.jobs.whole import fetch_whole
+from gemini_batch.single.monitor import SUCCEEDED
 from gemini_batch.single.service import connect, patiently
 
 NAME_CHARACTERS = 100
@@ -47,7 +48,7 @@ def download_batch_results(
         BadInput: no API key, or the file cannot be written.
     """
     service = connect(client)
-    job = patiently(lambda: service.show_job(batch_job_name)[0])
+    job = patiently(lambda: _with_output(service.show_job(batch_job_name)[0]))
     file_name = job.responses_file
     if file_name is None:
         hint = "; its requests were inline: get_inline_results has the results" if job.has_output else ""
@@ -77,11 +78,22 @@ def get_inline_results(batch_job_name: str, *, client: GeminiClient | None = Non
         RemoteError: the service cannot be asked.
     """
     service = connect(client)
-    job, held = patiently(lambda: service.inline_results(batch_job_name))
+    job, held = patiently(lambda: _with_lines(*service.inline_results(batch_job_name)))
     if held is None:
         hint = "; they are a file: download_batch_results fetches it" if job.responses_file else ""
         raise _nothing(job, f"has no inline results{hint}")
     return [_as_on_a_line(index, entry) for index, entry in enumerate(held)]
+
+
+def _with_output(job: BatchJob) -> BatchJob:
+    """Results are shown a moment after the success, now and then."""
+    if job.state == SUCCEEDED and not job.has_output:
+        raise Unavailable(f"the job {job.name} has succeeded, but the service does not show its results yet")
+    return job
+
+
+def _with_lines(job: BatchJob, held: list[Any] | None) -> tuple[BatchJob, list[Any] | None]:
+    return _with_output(job), held
 
 
 def _nothing(job: BatchJob, what: str) -> NoResults:

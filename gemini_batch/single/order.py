@@ -16,8 +16,8 @@ NOWHERE = NONE, NONE
 
 _OWN = re.compile(r"prompt_(\d{1,9})_sample_(\d{1,3})", re.ASCII).fullmatch
 _OF_A_RUN = re.compile(r"([0-9a-f]+-(\d{1,9})-(\d{1,3}))-([0-9a-f]{8})", re.ASCII).fullmatch
-_NUMBERED = re.compile(r"(\d{1,9})(?:_(.+))?", re.ASCII | re.DOTALL).fullmatch
-_SAMPLED = re.compile(r"(.+)_sample_(\d{1,3})", re.ASCII | re.DOTALL).fullmatch
+_NUMBERED = re.compile(r"(\d{1,9})(?:_(.*))?", re.ASCII | re.DOTALL).fullmatch
+_SAMPLED = re.compile(r"(.*)_sample_(\d{1,3})", re.ASCII | re.DOTALL).fullmatch
 _SAMPLE = re.compile(r"\d{1,3}", re.ASCII).fullmatch
 
 SPARSE, ROOM = 10, 1_000
@@ -44,7 +44,7 @@ class Order:
         self._n = n if self._keys is None else len(self._keys)
         if n not in (None, self._n):
             raise BadInput(f"keys: there are {self._n:,} of them for {n:,} prompts")
-        self._places = _numbered(self._keys or ())
+        self._places = _told_apart(self._keys or ())
         self._n_samples = n_samples
         self._prompts, self._samples = array("q"), array("q")
         self._own = False
@@ -80,7 +80,8 @@ class Order:
         Raises:
             BadInput: the lines cannot be told apart, or are of more requests than there were.
         """
-        if not self._own and self._keys is None and 0 not in self._samples:  # `3_17` is prompt 3 with a key of its own
+        told = self._own or self._n_samples is not None or self._keys is not None
+        if not told and 0 not in self._samples:  # `3_17` is prompt 3 with a key of its own
             self._samples = array("q", [0]) * len(self._samples)
         placed = len(self._prompts) - self._prompts.count(NONE)
         if self._n is not None:
@@ -93,7 +94,11 @@ class Order:
 
     def place(self, key: str) -> tuple[int, int]:
         """Prompt and sample that a key tells, by itself; -1 where it tells none."""
-        return self._place_in_style(key) if self._keys is None else self._place_of_name(key, self._keys)
+        if self._keys is None:
+            return self._place_in_style(key)
+        if key in self._places:  # only whole names: a number that is not among them could be anybody's
+            return self._places[key], 0
+        return _place_besides(key, self._keys, self._places)
 
     def _place_in_style(self, key: str) -> tuple[int, int]:
         if found := _OWN(key):
@@ -104,18 +109,6 @@ class Order:
         if (found := _OF_A_RUN(key)) and int(found[4], 16) == crc32(found[1].encode()):
             self._own = True
             return int(found[2]), int(found[3])
-        return NOWHERE
-
-    def _place_of_name(self, key: str, keys: Sequence[str]) -> tuple[int, int]:
-        """Only whole names: a number that is not among them could be anybody's."""
-        if key in self._places:
-            return self._places[key], 0
-        if (found := _NUMBERED(key)) and found[2] and int(found[1]) < len(keys) and keys[int(found[1])] == found[2]:
-            return int(found[1]), 0
-        if found := _OWN(key):
-            return int(found[1]), int(found[2])
-        if (found := _SAMPLED(key)) and found[1] in self._places:
-            return self._places[found[1]], int(found[2])
         return NOWHERE
 
     # --- all of them --------------------------------------------------------------------------------------------------
@@ -171,9 +164,29 @@ class Order:
         return array("q", range(len(self._prompts)) if len(self._prompts) else [NONE] * requests)
 
 
-def _numbered(keys: Sequence[str]) -> dict[str, int]:
+def _told_apart(keys: Sequence[str]) -> dict[str, int]:
+    """Each key's prompt.
+
+    Raises:
+        BadInput: a key is another's, or what a line of another may be called.
+    """
     places: dict[str, int] = {}
     for place, key in enumerate(keys):
         if places.setdefault(key, place) != place:
-            raise BadInput(f"keys: {key!r} names prompt {places[key]} and prompt {place}")
+            raise BadInput(f"keys: {key!r} names prompt {places[key]} and prompt {place}; they have to be unique")
+    for key, place in places.items():
+        owner, _ = _place_besides(key, keys, places)
+        if owner not in (NONE, place):
+            raise BadInput(f"keys: {key!r} of prompt {place} could be taken for a line of prompt {owner}")
     return places
+
+
+def _place_besides(name: str, keys: Sequence[str], places: dict[str, int]) -> tuple[int, int]:
+    """What a name tells that is more than a prompt's key."""
+    if (found := _NUMBERED(name)) and int(found[1]) < len(keys) and keys[int(found[1])] == found[2]:
+        return int(found[1]), 0
+    if (found := _OWN(name)) and int(found[1]) < len(keys):
+        return int(found[1]), int(found[2])
+    if (found := _SAMPLED(name)) and found[1] in places:
+        return places[found[1]], int(found[2])
+    return NOWHERE

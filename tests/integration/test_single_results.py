@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gemini_batch import (
     monitor_batch_job,
     parse_batch_results,
 )
-from gemini_batch.config import Account
+from gemini_batch.config import Account, resolve
 from gemini_batch.errors import NotFound, Unavailable
 from gemini_batch.gemini.client import GeminiClient
 from gemini_batch.gemini.generation import generation_config
@@ -46,7 +47,7 @@ def here(emulator: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", emulator.url)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(service, "pause", lambda seconds: None)
+    monkeypatch.setattr(service, "backoff", lambda *_: timedelta(0))
 
 
 def request(text: str, key: str, schema: Any = None) -> dict[str, Any]:
@@ -57,8 +58,6 @@ def request(text: str, key: str, schema: Any = None) -> dict[str, Any]:
 
 
 def _options() -> Any:
-    from gemini_batch.config import resolve  # noqa: PLC0415
-
     return resolve({})
 
 
@@ -93,7 +92,7 @@ def test_asynchronous_mode_as_the_readme_has_it(look: Any) -> None:
 def test_failed_rows_are_none_and_can_be_left_out_as_the_readme_has_it(
     client: GeminiClient, emulator: Any, look: Any
 ) -> None:
-    emulator.fault("line_error", times=1, line=1)
+    emulator.fault("result_line_error", after=1)
     results = parse_batch_results(download_batch_results(finished(asked(3), client), client=client))
     assert len(results) == 3
     failed = [i for i, result in enumerate(results) if result is None]
@@ -158,16 +157,17 @@ def test_many_at_once_share_no_name(client: GeminiClient, folder: Path) -> None:
     assert sorted(Path(path).name for path in paths) == sorted(path.name for path in (folder / "new/deep").iterdir())
 
 
-def test_a_download_that_was_cut_is_fetched_again(client: GeminiClient, emulator: Any) -> None:
+@pytest.mark.parametrize("cut", ["download_cut", "download_cut_short", "download_flipped"])
+def test_a_download_that_was_damaged_is_fetched_again(client: GeminiClient, emulator: Any, cut: str) -> None:
     name = finished(asked(5), client)
-    emulator.fault("download_truncated", times=1)
+    emulator.fault(cut)
     assert None not in parse_batch_results(download_batch_results(name, client=client), n=5)
     assert emulator.pending_faults() == []
 
 
 def test_a_download_that_is_always_cut_leaves_nothing(client: GeminiClient, emulator: Any, folder: Path) -> None:
     name = finished(asked(5), client)
-    emulator.fault("download_truncated", times=100)
+    emulator.fault("download_cut_short", times=100)
     with pytest.raises(Unavailable):
         download_batch_results(name, client=client)
     assert list(folder.iterdir()) == []
@@ -180,6 +180,12 @@ def test_what_is_not_over_has_no_results_and_says_its_state(client: GeminiClient
         with pytest.raises(NoResults, match=r"JOB_STATE_(PENDING|RUNNING)") as told:
             fetch(name, client=client)
         assert told.value.state in {"JOB_STATE_PENDING", "JOB_STATE_RUNNING"}
+
+
+def test_results_that_are_not_shown_yet_are_asked_for_again(client: GeminiClient, emulator: Any) -> None:
+    name = finished(asked(1), client)
+    emulator.fault("succeeded_without_output")
+    assert parse_batch_results(download_batch_results(name, client=client), n=1) != [None]
 
 
 def test_a_failed_job_says_why_it_has_no_results(client: GeminiClient, emulator: Any) -> None:
@@ -238,7 +244,17 @@ def test_results_as_the_sdk_gives_them_are_read_as_well() -> None:
 # --- odd files --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["results_shuffled", "line_duplicate", "line_missing", "line_garbage"])
+WHOLE = [
+    "result_shuffled",
+    "result_line_duplicated",
+    "result_line_foreign",
+    "result_line_split",
+    "result_reversed_members",
+]
+TORN = ["result_line_missing", "result_line_broken", "result_line_bad_utf8", "result_line_without_key"]
+
+
+@pytest.mark.parametrize("fault", WHOLE + TORN)
 def test_every_row_has_its_own_answer_or_none(client: GeminiClient, emulator: Any, look: Any, fault: str) -> None:
     emulator.fault(fault)
     file = download_batch_results(finished(asked(6), client), client=client)
@@ -246,11 +262,11 @@ def test_every_row_has_its_own_answer_or_none(client: GeminiClient, emulator: An
     expected = [look.answer(f"Analyze: {i}") for i in range(6)]
     assert len(results) == 6
     assert all(result in (mine, None) for result, mine in zip(results, expected, strict=True))
-    assert results.count(None) == (0 if fault in {"results_shuffled", "line_duplicate"} else 1)
+    assert results.count(None) == (1 if fault in TORN else 0)
 
 
 def test_the_iterator_says_of_each_line_what_became_of_it(client: GeminiClient, emulator: Any) -> None:
-    emulator.fault("line_error", times=1, line=0)
+    emulator.fault("result_line_error")
     file = download_batch_results(finished(asked(2, Sentiment), client), client=client)
     with Path(file).open("a") as stream:
         stream.write("no JSON\n")
