@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         NoResults,
         RemoteError,
         RunStopped,
+        UnknownOption,
     )
     from gemini_batch.gemini.remote import BatchJob
     from gemini_batch.library import Row, Run, distributed_batch_process
@@ -48,6 +49,7 @@ __all__ = [
     "Run",
     "RunStopped",
     "TokenStatistics",
+    "UnknownOption",
     "ValueCount",
     "__version__",
     "aggregate_records",
@@ -79,6 +81,7 @@ _HOMES = {
     "RemoteError": "errors",
     "RunStopped": "errors",
     "BatchJob": "gemini.remote",
+    "UnknownOption": "errors",
     "Row": "library",
     "Run": "library",
     "distributed_batch_process": "library",

@@ -2,7 +2,8 @@
 
 GeminiBatchError
 ├── BadInput                 refused, nothing was sent (exit 2)
-│   └── CostNotConfirmed     it may cost more than goes without asking
+│   ├── CostNotConfirmed     it may cost more than goes without asking
+│   └── UnknownOption        the library has no keyword of that name; a TypeError as well
 ├── RunStopped               the run cannot go on by itself (exit 1)
 ├── JobFailed                the job ended without success
 ├── JobUnfinished            the time to wait for the job is up; it goes on
@@ -34,6 +35,10 @@ class CostNotConfirmed(BadInput):
     def __init__(self, message: str, high_usd: float) -> None:
         super().__init__(message)
         self.high_usd = high_usd
+
+
+class UnknownOption(BadInput, TypeError):
+    """A keyword that the library does not know. The message has the nearest one that it knows."""
 
 
 class RunStopped(GeminiBatchError):

@@ -85,7 +85,8 @@ class GeminiClient:
         path = f"models/{model.removeprefix('models/')}:{method}"
         batch = {"displayName": display_name, "inputConfig": source}
         body = _sent_once(lambda: _object(self._paying._api_client.request("post", path, {"batch": batch}).body, path))
-        return _named(_job(body).model_copy(update={"display_name": display_name}))
+        name = body.get("name")
+        return _named(Job(name=name if isinstance(name, str) else "", display_name=display_name))
 
     @effect("remote.get_job")
     def get_job(self, name: str) -> Seen:

@@ -4,6 +4,7 @@ In: Python values. Out: a file of lines, with all they refer to at the service. 
 `BadInput` that names prompt and part, before anything is uploaded.
 """
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import orjson
 
 from gemini_batch.clock import SystemClock
 from gemini_batch.config import GENERATION, Options, resolve
-from gemini_batch.errors import BadInput
+from gemini_batch.errors import BadInput, UnknownOption
 from gemini_batch.gemini.generation import generation_config, request_members
 from gemini_batch.jobs.encode import EncodeTask, Encoding, ToUpload
 from gemini_batch.jobs.fetch import fetch_media
@@ -51,7 +52,9 @@ def read_settings(
     if members:
         raise BadInput(f"generation_config: {min(members)!r} is no field of generationConfig, it stands beside it")
     if unknown := next((name for name in named if name not in SETTINGS), None):
-        raise BadInput(f"unknown setting {unknown!r}; there are {', '.join(sorted(SETTINGS))} and generation_config")
+        near = difflib.get_close_matches(unknown, SETTINGS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(SETTINGS))}"
+        raise UnknownOption(f"batch_process has no keyword {unknown!r}{hint}")
     if "stop_sequences" in named:
         named["stop_sequence"] = named.pop("stop_sequences")
     if named.get("thinking_level") is not None:
