@@ -22,6 +22,9 @@ NEXT_ROUND = "rows that failed are bought again in a later round, together"
 """Why collected shards wait: their failed rows are packed with others'."""
 
 
+EXIT_SOME_FAILED = 3
+"""The run has finished, and rows of it are not ok."""
+
 PAUSED = "the run is paused: no new job is created until somebody resumes it"
 CANCELLING = "the run is being cancelled: what its jobs hold is collected, nothing more is sent"
 
@@ -34,6 +37,12 @@ def is_over(status: Status) -> bool:
 def is_held_back(status: Status) -> bool:
     """Whether the run is paused, and nothing of it is in flight."""
     return status["state"] == "paused" and not any(status["shards"].get(state) for state in UNDER_WAY)
+
+
+def forgiven(status: Status, allowed: float) -> Status:
+    """The status with exit code 0 if no more than so many rows failed."""
+    some_failed = status["exit_code"] == EXIT_SOME_FAILED
+    return {**status, "exit_code": 0} if some_failed and status["rows"]["failed"] <= allowed else status
 
 
 def summarise(
@@ -207,7 +216,7 @@ def _state(finished: bool, stopped: str | None, states: Counter[str], shards: in
 
 def _exit_code(state: str, failed: int) -> int:
     if state in ("finished", "cancelled"):
-        return 3 if failed else 0
+        return EXIT_SOME_FAILED if failed else 0
     return 1 if state == "stopped" else 4
 
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from gemini_batch.cli.app import EXIT_SOME_FAILED, Interrupted, err, logs_json, say
+from gemini_batch.cli.app import Interrupted, err, logs_json, say
 from gemini_batch.config import Options
 from gemini_batch.errors import RunStopped
 
@@ -70,9 +70,9 @@ def _detach(driver: Any, code: int, as_json: bool) -> NoReturn:
 
 
 def _finish(final: dict[str, Any], settings: Options, as_json: bool) -> NoReturn:
-    failed, total = final["rows"]["failed"], final["rows"]["total"]
-    if final["exit_code"] == EXIT_SOME_FAILED and failed <= settings.allowed_failures(total):
-        final = {**final, "exit_code": 0}
+    from gemini_batch.status import forgiven  # noqa: PLC0415
+
+    final = forgiven(final, settings.allowed_failures(final["rows"]["total"]))
     if as_json:
         typer.echo(json.dumps(final))
     else:
