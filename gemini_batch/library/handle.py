@@ -10,6 +10,7 @@ from typing import Any, Unpack
 import pyarrow as pa
 
 from gemini_batch import orders, rundir
+from gemini_batch.access import record_of
 from gemini_batch.config import GENERATION, Options
 from gemini_batch.errors import GeminiBatchError, RunStopped
 from gemini_batch.inquiries import standing
@@ -175,7 +176,8 @@ class Run:
         settings = settings_of({**self._shared, **given})
         source = None if replace is None else read_replacement(replace)
         of_file = keys if isinstance(keys, Path) else None
-        choice = orders.read_choice(_names(status), _names(kind), of_file, source, settings.key_column)
+        record, key_column = record_of(self._files), settings.given("key_column")
+        choice = orders.read_choice(record, _names(status), _names(kind), of_file, source, key_column)
         if keys is not None and of_file is None:
             choice = with_fields(choice, keys=frozenset(map(str, _names(keys))))
         orders.retry_rows(self._files, settings, choice)
