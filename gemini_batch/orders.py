@@ -97,7 +97,8 @@ def read_choice(
     Args:
         keys: a file of one key a line.
         replace: path or URL of a manifest, or a table, of rows with new content: with the columns of the run's own
-            manifest, which its template is for, or with plain ones. Its column of keys, or else `index`, names the rows.
+            manifest, which its template is for, or with plain ones. Its column of keys, or else `index`, names the
+            rows.
         key: that column, if it is neither called as in the run's manifest nor `key`.
 
     Raises:

@@ -59,25 +59,12 @@ def as_table(frame: Any) -> pa.Table:
         BadInput: it has no columns.
     """
     try:
-        return _plain(pa.table(frame))
+        return pa.table(frame)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise BadInput(
             f"a {type(frame).__name__} is no table of prompts ({error}); give a frame with a column 'prompt', or a "
             "list of prompts"
         ) from None
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Categories of text as any reader decodes them: Arrow 26 cannot decode those of polars (views)."""
-    for at, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type) and pa.types.is_string_view(field.type.value_type):
-            chunks = [
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
-                for chunk in table.column(at).chunks
-            ]
-            kind = pa.dictionary(field.type.index_type, pa.string())
-            table = table.set_column(at, field.name, pa.chunked_array(chunks, kind))
-    return table
 
 
 def _is_table(prompts: Any) -> bool:

@@ -138,3 +138,13 @@ def test_a_frame_may_hold_parts_and_pictures():
     assert [said(part) for part in row["parts"]] == [{"text": "a"}, {"data": b"png"}]
     (row,) = rows_of(pl.DataFrame({"prompt": ["a"], "picture": [b"png"]}), image="picture")
     assert [said(part) for part in row["parts"]] == [{"text": "a"}, {"data": b"png"}]
+
+
+def test_what_is_kept_of_polars_can_be_filtered_by_any_reader():
+    """It hands over text as views, and Arrow can neither filter these nor decode categories of them."""
+    texts = {"prompt": ["a"], "text": ["x"], "texts": [["x"]], "deep": [{"bytes": b"x"}]}
+    frame = pl.DataFrame(texts).with_columns(kind=pl.col("text").cast(pl.Categorical))
+    (block,) = open_source(read_source(frame), Columns(keep=("text", "texts", "deep", "kind"))).blocks()
+    assert "view" not in str(block.schema)
+    (row,) = block.filter(pa.array([True])).to_pylist()
+    assert row == {"prompt": "a", "keep.text": "x", "keep.texts": ["x"], "keep.deep": {"bytes": b"x"}, "keep.kind": "x"}
