@@ -128,8 +128,8 @@ def _replacing(choice: Choice, source: str | pa.Table, run: RunRecord, key: str 
                 return with_fields(choice, replace=manifest, replace_by="index" if name == "index" else "key")
     if len(refusals) == 2 * len({own, plain}):
         raise BadInput(f"--replace: {refusals[0]}")
-    named = source if isinstance(source, str) else "of a table"
-    raise BadInput(f"--replace {named}: it needs a column {key or own.key!r} or 'index' that names the rows")
+    shown = "the table" if isinstance(source, pa.Table) else source
+    raise BadInput(f"--replace {shown}: it needs a column {key or own.key!r} or 'index' that names the rows")
 
 
 def pause(files: RunFiles) -> None:

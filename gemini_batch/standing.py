@@ -42,7 +42,7 @@ def read_status(
     run = files.record()
     if run is None:
         return None
-    plan, stopped, said = files.plan(), _stop_said(files), files.controls().last()
+    plan, stopped, said = files.reread_plan(), _stop_said(files), files.controls().last()
     return summarise(
         files.store.url,
         run,
