@@ -39,13 +39,17 @@ class Page:
                 assert self._printed.strip() == block.text.strip(), block.where
             return
         text = block.text
+        if block.file:
+            (self._shell.folder / block.file).write_text(text)
         match block.language:
             case "bash":
                 self._shell.run(block)
-            case "python":
+            case "python" if not block.file:
                 self._python(block)
+            case "python":
+                compile(text, str(block.file), "exec")
             case "toml":
-                resolve({}, self._written("settings.toml", text), {})
+                resolve({}, self._shell.folder / str(block.file), {})
             case "json":
                 json.loads(text)
             case "jsonl":
@@ -56,18 +60,10 @@ class Page:
                 pytest.fail(f"{block.where}: nothing here runs {other!r}")
 
     def _python(self, block: Block) -> None:
-        if block.file:
-            self._written(block.file, block.text)
-            return
         out = io.StringIO()
         with redirect_stdout(out):
             PythonEvaluator()(example(block, self._namespace))
         self._printed = out.getvalue()
-
-    def _written(self, name: str, text: str) -> Path:
-        path = self._shell.folder / name
-        path.write_text(text)
-        return path
 
 
 @pytest.fixture
@@ -134,7 +130,7 @@ def test_what_is_called_output_holds_no_command_to_type() -> None:
 
 
 def synopsis() -> Block:
-    (found,) = [block for block in blocks("README.md") if "gemini-batch-dist plan MANIFEST " in block.text]
+    (found,) = [block for block in blocks("README.md") if "gemini-batch-dist plan|submit MANIFEST " in block.text]
     return found
 
 
