@@ -191,6 +191,10 @@ class Options(BaseModel):
         """As they are given here. What a tier makes of them is `quota.tiers`'."""
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
+    def given(self, name: str) -> Any:
+        """The option, or None where nobody gave it."""
+        return getattr(self, name) if name in self.model_fields_set else None
+
     def given_limits(self) -> dict[str, Any]:
         """Limits that were given by flag, environment or file, and not by default."""
         return {name: getattr(self, name) for name in sorted(self.model_fields_set & set(Limits.model_fields))}
