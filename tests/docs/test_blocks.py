@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -140,9 +141,9 @@ def test_the_readme_lists_every_command() -> None:
 
 
 def commands_of(line: str) -> list[str]:
-    """`pause|cancel` and `emulator | demo` are two each."""
-    words = line.removeprefix("gemini-batch-dist ").replace(" | ", "|").split()
-    return [word for word in words[0].split("|") if word.islower()]
+    """`pause|cancel [RUN]` and `audit [RUN] | doctor` are two each."""
+    typed = line.removeprefix("gemini-batch-dist ").partition("  ")[0]
+    return re.findall(r"[a-z]+", typed)
 
 
 @pytest.mark.parametrize("page", ELSEWHERE)
