@@ -34,8 +34,9 @@ class Page:
                 assert self._printed.strip() == block.text.strip(), block.where
             return
         text = block.text
-        if block.file:
-            (self._shell.folder / block.file).write_text(text)
+        path = self._shell.folder / (block.file or f"block.{block.language}")
+        if block.file or block.language == "toml":
+            path.write_text(text)
         match block.language:
             case "bash":
                 self._shell.run(block)
@@ -44,7 +45,7 @@ class Page:
             case "python":
                 compile(text, str(block.file), "exec")
             case "toml":
-                resolve({}, self._shell.folder / str(block.file), {})
+                resolve({}, path, {})
             case "json":
                 json.loads(text)
             case "jsonl":
