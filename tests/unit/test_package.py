@@ -36,6 +36,39 @@ def test_importing_the_package_imports_neither_the_sdk_nor_arrow():
     assert modules_after("import gemini_batch").isdisjoint({"google.genai", "pyarrow", "PIL", "pydantic"})
 
 
+HEAVY = {"google.genai", "pyarrow", "PIL", "redis", "asyncio", "celery", "httpx2", "obstore", "starlette", "uvicorn"}
+
+
+def test_the_command_imports_what_it_needs_when_it_needs_it():
+    """Help, completion and a mistyped option come at once; Arrow, the SDK and Redis are for who uses them."""
+    assert modules_after("import gemini_batch.cli").isdisjoint({*HEAVY, "gemini_batch.emulator.settings", "loky"})
+
+
+def test_without_a_broker_redis_is_not_imported():
+    """It brings asyncio along."""
+    assert modules_after("import gemini_batch.runs, gemini_batch.inquiries").isdisjoint({"redis", "asyncio", "celery"})
+
+
+def test_what_keeps_a_worker_running_is_small():
+    """One of these stands beside each worker, for as long as that lives."""
+    modules = modules_after("import gemini_batch.cli, gemini_batch.supervise, gemini_batch.ledger.probe")
+    assert modules.isdisjoint(HEAVY)
+
+
+def test_a_worker_imports_the_sdk_before_its_pool_is_forked():
+    """Once for all its processes. An import begins no thread, which a fork would lose."""
+    at_fork = """
+import threading
+from celery.signals import worker_init
+import workers.life
+worker_init.send(sender=None)
+assert threading.active_count() == 1
+"""
+    modules = modules_after(at_fork)
+    assert {"google.genai", "pyarrow", "redis"} <= modules
+    assert "obstore" not in modules, "it hangs in a forked child"
+
+
 @pytest.mark.parametrize("module", ["jobs.encode", "jobs.parse"])
 def test_what_runs_in_the_cpu_pool_imports_neither_the_sdk_nor_obstore(module):
     """obstore hangs in forked children, and the SDK costs each process memory and a second."""
