@@ -71,6 +71,15 @@ def _kill_marked(mark: str) -> None:
             continue
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _without_numpy() -> Iterator[None]:
+    """For the processes that tests start: `tests/without` says why. Not for tests themselves."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent / "without"), os.environ.get("PYTHONPATH")]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", path)
+        yield
+
+
 # --- the emulator -----------------------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,11 @@ def test_the_command_imports_what_it_needs_when_it_needs_it():
     assert modules_after("import gemini_batch.cli").isdisjoint({*HEAVY, "gemini_batch.emulator.settings", "loky"})
 
 
+def test_nothing_needs_numpy_or_pandas():
+    """They are no dependencies, and tests run without them: Arrow would import both wherever they are."""
+    assert modules_after("import gemini_batch.audit.walk, gemini_batch.runs").isdisjoint({"numpy", "pandas"})
+
+
 def test_without_a_broker_redis_is_not_imported():
     """It brings asyncio along."""
     assert modules_after("import gemini_batch.runs, gemini_batch.inquiries").isdisjoint({"redis", "asyncio", "celery"})
