@@ -501,15 +501,16 @@ def cli(bare_cli: Cli, emulator: Emulator) -> Cli:
 
 
 @pytest.fixture(scope="module")
-def make_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Emulator], Cli]]:
-    """The command for fixtures of a module."""
+def make_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cli]]:
+    """The command for fixtures of a module, without an emulator pointed at no service."""
     made: list[Cli] = []
 
-    def make(emulator: Emulator) -> Cli:
+    def make(emulator: Emulator | None = None) -> Cli:
         here = tmp_path_factory.mktemp("module") / "here"
         here.mkdir()
         made.append(Cli(here))
-        made[-1].env["GOOGLE_GEMINI_BASE_URL"] = emulator.url
+        if emulator:
+            made[-1].env["GOOGLE_GEMINI_BASE_URL"] = emulator.url
         return made[-1]
 
     yield make
