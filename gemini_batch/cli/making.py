@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.ask import asker
 from gemini_batch.cli.app import app, err, printable, read_options, say
 from gemini_batch.cli.driving import drive
 from gemini_batch.cli.examples import epilog
@@ -52,6 +51,7 @@ def submit(
 ) -> None:
     """Plan, run and merge. The same command again resumes and buys nothing. With --broker, workers do the work."""
     from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.ask import asker  # noqa: PLC0415
 
     settings = read_options(options, config)
     account = resolve_account(settings.project)
