@@ -11,7 +11,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from gemini_batch.cli import app
-from gemini_batch.config import GENERATION, OPERATIONAL, Options, option_name, variable
+from gemini_batch.config import GENERATION, OPERATIONAL, Options, option_name
+from gemini_batch.given import variable
 
 PAGE = "commands.md"
 OF_THIS_CALL = frozenset({"out", "runs", "fresh", "yes", "confirm_above", "allow_failed", "log_level", "log_format"})

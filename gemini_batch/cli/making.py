@@ -11,7 +11,18 @@ from gemini_batch.cli.driving import drive
 from gemini_batch.cli.examples import epilog
 from gemini_batch.config import GENERATION, OPERATIONAL, resolve_account
 from gemini_batch.errors import BadInput
-from gemini_batch.flags import AsJson, CheckMedia, Config, JobHours, ManifestPath, RunName, Show, Simulate, with_options
+from gemini_batch.flags import (
+    AsJson,
+    CheckMedia,
+    Config,
+    Detach,
+    JobHours,
+    ManifestPath,
+    RunName,
+    Show,
+    Simulate,
+    with_options,
+)
 from gemini_batch.fleet.broker import read_broker
 
 
@@ -44,7 +55,7 @@ def plan(
 def submit(
     manifest: ManifestPath,
     config: Config = None,
-    detach: Annotated[bool, typer.Option("--detach", help="leave the run to the workers (needs --broker)")] = False,
+    detach: Detach = False,
     as_json: AsJson = False,
     *,
     options: dict[str, Any],
@@ -67,7 +78,9 @@ def submit(
 @with_options(OPERATIONAL | {"project"})
 def resume(
     run: RunName = None,
-    once: Annotated[bool, typer.Option("--once", help="do what is due now and exit 4, for cron")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="do what is due now and exit 4, for cron; a pause stays")
+    ] = False,
     config: Config = None,
     as_json: AsJson = False,
     *,
