@@ -29,6 +29,8 @@ class Drivers:
     looked_at: datetime | None = None
     handed_over: bool = False
     """To a fleet."""
+    trouble: str | None = None
+    """Why the fleet cannot see how the jobs stand."""
 
 
 def read_status(
@@ -61,6 +63,7 @@ def read_status(
         handed_over=drivers.handed_over,
         workers=drivers.workers,
         looked_at=drivers.looked_at,
+        trouble=drivers.trouble,
     )
 
 
