@@ -10,11 +10,12 @@ from math import ceil
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.control import Control
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.segment import ControlType
+from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +33,9 @@ NOTEBOOK_SECONDS = 1.0
 
 WIDEST = 80
 """Columns of the live block. A terminal that gets narrower breaks lines that no longer fit: the fewer, the better."""
+
+BAR = 50
+"""Columns of the bar, where there is room for them."""
 
 REASONS, PROBLEMS = 3, 3
 """To wait, and that something is wrong: so many are told, the rest is in `status --json`."""
@@ -68,6 +72,29 @@ def progress_in_python(clock: Clock | None = None) -> Progress:
     return PlainProgress(console, clock, tells_end=True)
 
 
+class _Frame:
+    """Lines of a block without the spaces behind them, which a terminal that gets narrower would break off."""
+
+    def __init__(self, console: Console, block: RenderableType) -> None:
+        options = console.options.update(width=min(console.width, WIDEST), height=None)
+        self._lines = [list(_trimmed(line)) for line in console.render_lines(block, options, pad=False)]
+        self.texts = ["".join(part.text for part in line) for line in self._lines]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for at, parts in enumerate(self._lines):
+            if at:
+                yield Segment.line()
+            yield from parts
+
+
+def _trimmed(line: list[Segment]) -> Iterator[Segment]:
+    length = len("".join(part.text for part in line).rstrip())
+    for part in line:
+        if length > 0:
+            yield Segment(part.text[:length], part.style)
+        length -= len(part.text)
+
+
 class LiveProgress:
     """A block that is drawn over itself, only when something in it has changed."""
 
@@ -86,19 +113,17 @@ class LiveProgress:
         self._live.stop()
 
     def __call__(self, status: Status) -> None:
-        block, width = view(status), self._console.width
-        options = self._console.options.update(width=min(width, WIDEST), height=None)
-        lines = ["".join(part.text for part in line) for line in self._console.render_lines(block, options, pad=False)]
-        if lines == self._drawn and width == self._width:
+        frame, width = _Frame(self._console, view(status)), self._console.width
+        if frame.texts == self._drawn and width == self._width:
             return
         self._make_up_for_resize()
-        self._drawn, self._width = lines, width
-        self._live.update(block, refresh=True)
+        self._drawn, self._width = frame.texts, width
+        self._live.update(frame, refresh=True)
 
     def _make_up_for_resize(self) -> None:
         """Erase what a narrower terminal made of long lines: more lines than were drawn."""
         width = self._console.width
-        more = sum(ceil(len(line.rstrip()) / width) - 1 for line in self._drawn if line.strip())
+        more = sum(ceil(cell_len(text) / width) - 1 for text in self._drawn if text)
         if width < self._width and more:
             up = [(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)] * more
             self._console.control(Control(ControlType.CARRIAGE_RETURN, *up))
@@ -214,7 +239,7 @@ def view(status: Status) -> Table:
     block.add_column(style="bold", no_wrap=True)
     block.add_column(overflow="fold")
     block.add_row("run", Text.assemble(str(status["run_id"]), "  ", (str(status["state"]), _style(status))))
-    block.add_row("", ProgressBar(total=max(rows["total"], 1), completed=done, width=None))
+    block.add_row("", ProgressBar(total=max(rows["total"], 1), completed=done, width=BAR))
     for name, text in _facts(status):
         block.add_row(name, Text(printable(text), style="dim" if name == "waits" else ""))
     for problem in status["problems"][:PROBLEMS]:
