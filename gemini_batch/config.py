@@ -21,6 +21,7 @@ from gemini_batch.errors import BadInput
 from gemini_batch.given import Given, find_settings
 from gemini_batch.logs import LogFormat, LogLevel
 from gemini_batch.records import Limits, Tier
+from gemini_batch.safety import read_safety_settings
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 MAX_FILE_BYTES = 2_000_000_000
@@ -67,6 +68,11 @@ class Options(BaseModel):
     thinking_budget: int | None = Field(None, ge=-1, description="tokens for thinking; 0 none, -1 as the model likes")
     thinking_level: Literal["minimal", "low", "medium", "high"] | None = Field(None, description="for Gemini 3 models")
     media_resolution: Resolution | None = Field(None, description="detail of pictures")
+    safety_settings: tuple[str, ...] = Field(
+        (),
+        description="what is withheld, such as HARM_CATEGORY_HARASSMENT=BLOCK_NONE; repeatable",
+        examples=["CATEGORY=THRESHOLD"],
+    )
     generation_config: Path | None = Field(None, description="JSON file of raw generationConfig fields")
     media: Literal["inline", "upload", "auto"] = Field("auto", description="pictures in the request file or uploaded")
 
@@ -186,6 +192,11 @@ class Options(BaseModel):
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("safety_settings", mode="before")
+    @classmethod
+    def _categories(cls, value: Any) -> Any:
+        return read_safety_settings(value)
+
     @field_validator("allow_schema", "keep", "media_root", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:
@@ -220,7 +231,7 @@ OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs", "broker"
 GENERATION = frozenset(
     {
         "system_instruction", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequence",
-        "thinking_budget", "thinking_level", "media_resolution", "generation_config",
+        "thinking_budget", "thinking_level", "media_resolution", "safety_settings", "generation_config",
     }
 )  # fmt: skip
 """Options that say how an answer is made."""

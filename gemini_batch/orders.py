@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from gemini_batch.access import projects_of, record_of, refuse_stranger
 from gemini_batch.budget import refuse_uncappable
 from gemini_batch.clock import SystemClock, new_nonce
@@ -87,6 +89,8 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
     settings: dict[str, Any] = {}
     if given:
         settings["generation_config"] = {**record.asked.generation_config, **given}
+    if options.safety_settings:
+        settings["safety_settings"] = options.safety_settings
     if options.system_instruction is not None:
         settings["system_instruction"] = options.system_instruction
     limits = limits_given(
@@ -101,14 +105,20 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
 
 
 def read_choice(
-    run: RunRecord, statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str | None
+    run: RunRecord,
+    statuses: list[str],
+    kinds: list[str],
+    keys: Path | None,
+    replace: str | pa.Table | None,
+    key: str | None,
 ) -> Choice:
     """Which rows to buy again, as the command is told.
 
     Args:
         keys: a file of one key a line.
-        replace: path or URL of a manifest of rows with new content: with the columns of the run's own manifest, which
-            its template is for, or with plain ones. Its column of keys, or else `index`, names the rows.
+        replace: path or URL of a manifest, or a table, of rows with new content: with the columns of the run's own
+            manifest, which its template is for, or with plain ones. Its column of keys, or else `index`, names the
+            rows.
         key: that column, if it is neither called as in the run's manifest nor `key`.
 
     Raises:
@@ -122,7 +132,7 @@ def read_choice(
     return choice if replace is None else _replacing(choice, replace, run, key)
 
 
-def _replacing(choice: Choice, source: str, run: RunRecord, key: str | None) -> Choice:
+def _replacing(choice: Choice, source: str | pa.Table, run: RunRecord, key: str | None) -> Choice:
     own, plain = columns_again(run.columns), Columns()
     refusals = []
     for columns in dict.fromkeys((own, plain)):
@@ -136,7 +146,8 @@ def _replacing(choice: Choice, source: str, run: RunRecord, key: str | None) -> 
                 return with_fields(choice, replace=manifest, replace_by="index" if name == "index" else "key")
     if len(refusals) == 2 * len({own, plain}):
         raise BadInput(f"--replace: {refusals[0]}")
-    raise BadInput(f"--replace {source}: it needs a column {key or own.key!r} or 'index' that names the rows")
+    shown = "the table" if isinstance(source, pa.Table) else source
+    raise BadInput(f"--replace {shown}: it needs a column {key or own.key!r} or 'index' that names the rows")
 
 
 def pause(files: RunFiles) -> None:

@@ -104,6 +104,8 @@ class Asked(Frozen):
     project: str
     min_valid: int = 1
     """Samples that have to be valid for a row to be answered."""
+    safety_settings: tuple[str, ...] = ()
+    """`CATEGORY=THRESHOLD` each, in the REST spelling."""
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same question.

@@ -18,7 +18,7 @@ from gemini_batch.config import Account, Options, resolve_account
 from gemini_batch.coordinator.columns import read_columns
 from gemini_batch.coordinator.confirm import Ask, refuse_unconfirmed
 from gemini_batch.coordinator.fetched import open_source
-from gemini_batch.coordinator.manifest import Manifest, TableManifest
+from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.plan import grow
 from gemini_batch.coordinator.start import (
     Plan,
@@ -81,12 +81,7 @@ def read_request(
         BadInput: whatever is wrong with any of it.
     """
     _refuse_samples(options)
-    columns = read_columns(options)
-    manifest = (
-        open_source(source, columns)
-        if isinstance(source, str | Path)
-        else TableManifest(source, "the table", Path.cwd(), columns)
-    )
+    manifest = open_source(source, read_columns(options))
     spec = load_schema(options.schema_ if schema is None else schema, options.validate_)
     asked = Asked(
         rows=0,
@@ -98,6 +93,7 @@ def read_request(
         media=options.media,
         n_samples=options.n_samples,
         min_valid=options.min_valid,
+        safety_settings=options.safety_settings,
         endpoint=account.endpoint,
         project=account.project,
     )

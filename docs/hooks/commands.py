@@ -39,6 +39,12 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    if page.file.src_uri != "cli.md":
+        return markdown
+    return markdown.replace("\n\n", f"\n\nEvery option, and each command with its own: [All options]({PAGE}).\n\n", 1)
+
+
 def page() -> str:
     contexts = [
         command.make_context(name, [], resilient_parsing=True)

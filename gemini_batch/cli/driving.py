@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from gemini_batch.cli.app import EXIT_SOME_FAILED, Interrupted, err, logs_json, say
+from gemini_batch.cli.app import Interrupted, err, logs_json, say
 from gemini_batch.config import Options
 from gemini_batch.errors import RunStopped
 
@@ -74,9 +74,9 @@ def _detach(driver: Any, code: int, as_json: bool) -> NoReturn:
 
 
 def _finish(final: dict[str, Any], settings: Options, as_json: bool) -> NoReturn:
-    failed, total = final["rows"]["failed"], final["rows"]["total"]
-    if final["exit_code"] == EXIT_SOME_FAILED and failed <= settings.allowed_failures(total):
-        final = {**final, "exit_code": 0}
+    from gemini_batch.status import forgiven  # noqa: PLC0415
+
+    final = forgiven(final, settings.allowed_failures(final["rows"]["total"]))
     if as_json:
         typer.echo(json.dumps(final))
     else:
@@ -87,10 +87,10 @@ def _finish(final: dict[str, Any], settings: Options, as_json: bool) -> NoReturn
 
 def told(status: dict[str, Any]) -> list[str]:
     """A status in a few lines."""
-    from gemini_batch.progress import line  # noqa: PLC0415
+    from gemini_batch.progress import summary  # noqa: PLC0415
 
     owner = f", looked after by {status['owner']}" if status.get("owner") else ""
-    said = [f"run {status['run_id']} in {status['run']}{owner}", line(status)]
+    said = [f"run {status['run_id']} in {status['run']}{owner}", *summary(status)]
     if status["dataset"]:
         said.append(f"dataset: {status['dataset']}")
     said += [f"{problem['what']}: {problem['fix']}" for problem in status["problems"]]

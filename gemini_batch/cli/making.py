@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.ask import asker
-from gemini_batch.cli.app import app, err, printable, read_options, say
+from gemini_batch.cli.app import app, err, read_options, say
 from gemini_batch.cli.driving import drive
 from gemini_batch.cli.examples import epilog
 from gemini_batch.config import GENERATION, OPERATIONAL, resolve_account
@@ -25,6 +24,7 @@ from gemini_batch.flags import (
     with_options,
 )
 from gemini_batch.fleet.broker import read_broker
+from gemini_batch.logs import printable
 
 
 @app.command(epilog=epilog("plan"))
@@ -63,6 +63,7 @@ def submit(
 ) -> None:
     """Plan, run and merge. The same command again resumes and buys nothing. With --broker, workers do the work."""
     from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.ask import asker  # noqa: PLC0415
 
     settings = read_options(options, config)
     account = resolve_account(settings.project)

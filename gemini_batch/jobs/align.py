@@ -6,6 +6,7 @@ sample of a row, and a count of everything else. Position never matters (python-
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -46,7 +47,7 @@ def align(lines: Iterable[bytes], nonce: str, indices: Sequence[int], sent: Sequ
         if not line.strip():
             continue
         found.received += 1
-        entry = _parsed(line)
+        entry = parsed_line(line)
         if entry is None:
             found.broken += 1
             continue
@@ -72,7 +73,19 @@ def _keys(nonce: str, indices: Sequence[int], sent: Sequence[Sequence[int]]) -> 
     }
 
 
-def _parsed(line: bytes) -> dict[str, object] | None:
+def parsed_lines(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
+    """What `parsed_line` makes of each; where none is broken, at half the cost."""
+    try:
+        entries: list[dict[str, Any] | None] = list(map(orjson.loads, lines))
+        if set(map(type, entries)) <= {dict}:
+            return entries
+    except orjson.JSONDecodeError:
+        pass
+    return [parsed_line(line) for line in lines]
+
+
+def parsed_line(line: bytes) -> dict[str, Any] | None:
+    """The object on a line; None for one that is broken."""
     try:
         entry = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -7,7 +7,7 @@ The rows are any rows of the manifest; of those that were bought before, only wh
 import hashlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -87,11 +87,17 @@ class PackTask:
 
 def pack(task: PackTask) -> Packed:
     """Compress a downloaded result file (zstd) and say what it was."""
+    with pa.CompressedOutputStream(str(task.packed), "zstd") as out:
+        return measure(task.plain, out.write)
+
+
+def measure(plain: Path, seen: Callable[[bytes], object] = bool) -> Packed:
+    """What a result file is; `seen` is given every byte, in order."""
     digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"
-    with task.plain.open("rb") as source, pa.CompressedOutputStream(str(task.packed), "zstd") as out:
+    with plain.open("rb") as source:
         while chunk := source.read(CHUNK_BYTES):
             digest.update(chunk)
-            out.write(chunk)
+            seen(chunk)
             size, lines, last = size + len(chunk), lines + chunk.count(b"\n"), chunk[-1:]
     return Packed(digest.hexdigest(), size, lines + (last != b"\n"), last == b"\n")
 
@@ -263,12 +269,22 @@ def read_lines(raw: Path, seen: Callable[[bytes], object] = bool) -> Iterator[by
         RunStopped: it is damaged.
         OSError: not now.
     """
+    return split_lines(_seen_by(seen, _unpacked(raw)))
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines of a file that comes in pieces; the last one may be empty."""
     rest = b""
-    for chunk in _unpacked(raw):
-        seen(chunk)
+    for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         yield from whole
     yield rest
+
+
+def _seen_by(seen: Callable[[bytes], object], chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        seen(chunk)
+        yield chunk
 
 
 def _unpacked(raw: Path) -> Iterator[bytes]:

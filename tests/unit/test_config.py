@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from google.genai import types
 
 from gemini_batch.config import GOOGLE, Options, resolve, resolve_account
 from gemini_batch.errors import BadInput
@@ -36,7 +37,7 @@ def test_every_option_can_be_given_in_the_environment(name):
         "media": "inline", "on_unknown": "wait", "thinking_level": "low", "media_resolution": "MEDIA_RESOLUTION_LOW",
         "fresh": "1", "max_bytes_per_shard": "2000", "validate": "model",
         "schema_field": "responseJsonSchema", "stuck": "cancel", "price": "0.1,0.4",
-        "log_level": "debug", "log_format": "json",
+        "log_level": "debug", "log_format": "json", "safety_settings": "HARASSMENT=OFF",
     }  # fmt: skip
     variable = "GEMINI_BATCH_BROKER_URL" if name == "broker" else f"GEMINI_BATCH_{name.upper()}"
     found = resolve({}, None, {variable: words.get(name, "1")})
@@ -71,6 +72,28 @@ def test_stop_sequences_may_be_one_or_many(tmp_path):
     assert resolve({"stop_sequence": "END"}, None, {}).stop_sequence == ("END",)
     assert resolve({"stop_sequence": ["a", "b"]}, None, {}).stop_sequence == ("a", "b")
     assert resolve({}, toml(tmp_path, 'stop_sequence = ["a"]'), {}).stop_sequence == ("a",)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "HARASSMENT=block_none,HARM_CATEGORY_HATE_SPEECH=OFF",
+        ["harassment = BLOCK_NONE", "HATE_SPEECH=OFF"],
+        {"HARM_CATEGORY_HARASSMENT": "BLOCK_NONE", "HATE_SPEECH": "OFF"},
+        [{"category": "HARASSMENT", "threshold": "BLOCK_NONE"}, {"category": "HATE_SPEECH", "threshold": "OFF"}],
+        [types.SafetySetting(category=f"HARM_CATEGORY_{name}", threshold=level)
+         for name, level in (("HARASSMENT", "BLOCK_NONE"), ("HATE_SPEECH", "OFF"))],
+    ],
+)  # fmt: skip
+def test_safety_settings_may_be_texts_mappings_or_the_sdks(given):
+    expected = ("HARM_CATEGORY_HARASSMENT=BLOCK_NONE", "HARM_CATEGORY_HATE_SPEECH=OFF")
+    assert resolve({"safety_settings": given}, None, {}).safety_settings == expected
+
+
+@pytest.mark.parametrize("given", ["HARASSMENT", "=OFF", "A=B=C", ["A=1"], [{"category": "A"}]])
+def test_a_safety_setting_of_another_form_is_refused(given):
+    with pytest.raises(BadInput, match="CATEGORY=THRESHOLD is due"):
+        resolve({"safety_settings": given}, None, {})
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
