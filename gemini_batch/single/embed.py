@@ -76,7 +76,7 @@ def batch_embed(
     settings = _settings(task_type, output_dimensionality, title)
     order = Order(connect(client), model.removeprefix("models/"), job_display_name)
     uploads = Uploads(order.service, show=False)
-    with request_file(jsonl_dir, order.unique) as (path, out):
+    with uploads.wasted_if_refused(), request_file(jsonl_dir, order.unique) as (path, out):
         write_lines(out, (_line(place, text, settings) for place, text in enumerate(texts)))
         job_name = order.create(path, uploads, EMBED)
     if not wait:
