@@ -29,6 +29,8 @@ class Drivers:
     looked_at: datetime | None = None
     handed_over: bool = False
     """To a fleet."""
+    unseen: bool = False
+    """Whether it has workers cannot be seen, for want of its broker."""
 
 
 def read_status(
@@ -59,6 +61,7 @@ def read_status(
         resume_with=stopped.get("resume_with"),
         working=drivers.working or _is_held(files, drivers),
         handed_over=drivers.handed_over,
+        unseen=drivers.unseen,
         workers=drivers.workers,
         looked_at=drivers.looked_at,
     )

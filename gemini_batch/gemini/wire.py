@@ -221,7 +221,7 @@ def read_answer(line: dict[str, Any]) -> Answer:
         return Answer("failed", kind="unknown", message="the line has a shape that is not understood", **usage)
 
 
-def plain_text(line: dict[str, Any]) -> str | None:
+def plain_text(line: Any) -> str | None:
     """The text on a line in the form that nearly all have: one candidate that ended by itself and has one part, of
     text. None for any other, of which `read_answer` has to make something."""
     try:

@@ -73,6 +73,17 @@ def _keys(nonce: str, indices: Sequence[int], sent: Sequence[Sequence[int]]) -> 
     }
 
 
+def parsed_lines(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
+    """What `parsed_line` makes of each; where none is broken, at half the cost."""
+    try:
+        entries: list[dict[str, Any] | None] = list(map(orjson.loads, lines))
+        if set(map(type, entries)) <= {dict}:
+            return entries
+    except orjson.JSONDecodeError:
+        pass
+    return [parsed_line(line) for line in lines]
+
+
 def parsed_line(line: bytes) -> dict[str, Any] | None:
     """The object on a line; None for one that is broken."""
     try:

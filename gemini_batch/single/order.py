@@ -54,19 +54,33 @@ class Order:
         self._again: set[int] = set()
         """Lines with such a key that an earlier one has."""
 
-    def note(self, key: str | int | None) -> None:
-        """The next line has this key; None for a line that has none or cannot be read."""
+    def note(self, keys: Sequence[str | int | None]) -> None:
+        """The next lines have these keys; None for a line that has none or cannot be read."""
+        if self._keys is not None or not self._note_own(keys):
+            for key in keys:
+                self._note(key)
+
+    def _note_own(self, keys: Sequence[str | int | None]) -> bool:
+        """Nearly every file has nothing but keys of this one style. False, and nothing noted, where one is not."""
+        try:
+            found = list(map(_OWN, keys))  # type: ignore[arg-type]
+        except TypeError:
+            return False
+        told = [one for one in found if one]
+        if len(told) < len(keys):
+            return False
+        self._own = self._own or bool(told)
+        self._prompts.extend([int(one[1]) for one in told])
+        self._samples.extend([int(one[2]) for one in told])
+        return True
+
+    def _note(self, key: str | int | None) -> None:
         prompt, sample = NOWHERE
         if key is not None:
             text = str(key)
-            found = _OWN(text) if self._keys is None else None  # the keys of nearly every file, so they come first
-            if found:
-                self._own = True
-                prompt, sample = int(found[1]), int(found[2])
-            else:
-                prompt, sample = self.place(text)
-                if prompt == NONE and self._names.setdefault(text, len(self._prompts)) != len(self._prompts):
-                    self._again.add(len(self._prompts))
+            prompt, sample = self.place(text)
+            if prompt == NONE and self._names.setdefault(text, len(self._prompts)) != len(self._prompts):
+                self._again.add(len(self._prompts))
         self._prompts.append(prompt)
         self._samples.append(sample)
 
@@ -102,6 +116,7 @@ class Order:
 
     def _place_in_style(self, key: str) -> tuple[int, int]:
         if found := _OWN(key):
+            self._own = True
             return int(found[1]), int(found[2])
         if found := _NUMBERED(key):
             rest = found[2]
@@ -117,18 +132,18 @@ class Order:
         return self._n_samples or max(max(self._samples, default=0), 0) + 1
 
     def _filled(self, prompts: int) -> "array[int]":
-        width = self._width()
+        width, lines = self._width(), range(len(self._prompts))
         found = array("q", [NONE]) * (prompts * width)
-        for line in range(len(self._prompts) - 1, -1, -1):  # backwards, so that the first of two lines stays
-            prompt = self._prompts[line]
-            if prompt != NONE:
-                sample = self._samples[line]
-                if prompt >= prompts or sample >= width:
-                    raise BadInput(
-                        f"line {line + 1} is of prompt {prompt:,}, sample {sample}; there are {prompts:,} prompts of "
-                        f"{width} samples, from 0. Are these the results of another job?"
-                    )
-                found[prompt * width + sample] = line
+        backwards = zip(reversed(lines), reversed(self._prompts), reversed(self._samples), strict=True)
+        for line, prompt, sample in backwards:  # so that the first of two lines stays
+            if prompt == NONE:
+                continue
+            if prompt >= prompts or sample >= width:
+                raise BadInput(
+                    f"line {line + 1} is of prompt {prompt:,}, sample {sample}; there are {prompts:,} prompts of "
+                    f"{width} samples, from 0. Are these the results of another job?"
+                )
+            found[prompt * width + sample] = line
         return found
 
     def _filled_as_told(self) -> "array[int]":

@@ -10,12 +10,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.wire import Answer, plain_text, read_answer
-from gemini_batch.jobs.align import parsed_line
+from gemini_batch.jobs.align import parsed_lines
 from gemini_batch.jobs.parse import CHUNK_BYTES, read_lines, split_lines
 from gemini_batch.schema.check import Check, Invalid, checker, instance_checker
 from gemini_batch.schema.load import load_schema
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 Source = str | os.PathLike[str] | Iterable[Mapping[str, Any] | None]
 Entry = dict[str, Any] | None
 """A result line; None for one that is broken."""
+
+T = TypeVar("T")
+
+BLOCK = 64
+"""Lines at a time: few enough to stay in the processor's cache, and for one odd line to cost little."""
 
 METADATA = ("usageMetadata", "modelVersion")
 BROKEN = Answer("failed", kind="unknown", message="the line is no JSON object")
@@ -84,17 +90,16 @@ def parse_batch_results(
     read, order = _reader(schema), Order(n, n_samples, keys)
     values, metadata = list[Any](), list[dict[str, Any] | None]()
     with _no_collections():
-        for entry in _entries(results):
-            order.note(_key(entry))
-            value = _value(entry, read)
-            values.append(value)
+        for entries in _blocks(results):
+            order.note(_keys(entries))
+            found = _values(entries, read)
+            values += found
             if return_metadata:
-                metadata.append(None if value is None or entry is None else _metadata(entry))
+                metadata += map(_metadata_of, entries, found)
     lines = order.lines()
-    found = [None if line == NONE else values[line] for line in lines]
-    failed = found.count(None)
-    log.info("%d of %d requests answered", len(found) - failed, len(found))
-    return (found, [None if line == NONE else metadata[line] for line in lines]) if return_metadata else found
+    placed = [None if line == NONE else values[line] for line in lines]
+    log.info("%d of %d requests answered", sum(value is not None for value in placed), len(placed))
+    return (placed, [None if line == NONE else metadata[line] for line in lines]) if return_metadata else placed
 
 
 def iter_batch_results(
@@ -109,7 +114,7 @@ def iter_batch_results(
         BadInput: no such file.
     """
     read, order = _reader(schema), Order(keys=keys)
-    return (_result(entry, read, order) for entry in _entries(results))
+    return (_result(entry, read, order) for entries in _blocks(results) for entry in entries)
 
 
 def _result(entry: Entry, read: Check, order: Order) -> BatchResult:
@@ -133,6 +138,28 @@ def _result(entry: Entry, read: Check, order: Order) -> BatchResult:
         error=error,
         metadata=_metadata(entry),
     )
+
+
+# --- a few lines at a time --------------------------------------------------------------------------------------------
+
+
+def _values(entries: Sequence[Entry], read: Check) -> list[Any]:
+    """The answer on each line, None where there is none. Where all have one, no line takes a turn of its own."""
+    texts: list[Any] = list(map(plain_text, entries))
+    if None not in texts:
+        try:
+            return list(map(read, texts))
+        except Invalid:
+            pass
+    return [_value(entry, read) for entry in entries]
+
+
+def _keys(entries: Sequence[Entry]) -> list[Any]:
+    try:
+        keys = [entry["key"] for entry in entries]  # type: ignore[index]
+    except (KeyError, TypeError):
+        return list(map(_key, entries))
+    return keys if set(map(type, keys)) <= {str} else list(map(_key, entries))
 
 
 # --- one line ---------------------------------------------------------------------------------------------------------
@@ -173,6 +200,10 @@ def _key(entry: Entry) -> str | int | None:
     return key if type(key) is str or type(key) is int else None
 
 
+def _metadata_of(entry: Entry, value: Any) -> dict[str, Any] | None:
+    return None if entry is None or value is None else _metadata(entry)
+
+
 def _metadata(entry: dict[str, Any]) -> dict[str, Any] | None:
     response = entry.get("response")
     return {name: response[name] for name in METADATA if name in response} if isinstance(response, Mapping) else None
@@ -187,14 +218,24 @@ def _error(answer: Answer) -> dict[str, Any] | None:
 # --- all lines --------------------------------------------------------------------------------------------------------
 
 
-def _entries(source: Source) -> Iterator[Entry]:
+def _blocks(source: Source) -> Iterator[Sequence[Entry]]:
+    """The lines, some at a time.
+
+    Raises:
+        BadInput: there is no such file.
+    """
     if not isinstance(source, str | os.PathLike):
-        return (_as_on_a_line(given, place) for place, given in enumerate(source))
+        return _cut(_as_on_a_line(given, place) for place, given in enumerate(source))
     path = Path(source)
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file of results")
     lines = read_lines(path) if path.suffix == ".zst" else split_lines(_chunks(path))
-    return (parsed_line(line) for line in lines if line and not line.isspace())
+    return map(parsed_lines, _cut(line for line in lines if line and not line.isspace()))
+
+
+def _cut(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    return iter(lambda: list(islice(rest, BLOCK)), [])
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -18,8 +18,8 @@ STYLES = {
 
 def order_of(lines, **known):
     order = Order(**known)
-    for key in lines:
-        order.note(key)
+    order.note(lines[:2])
+    order.note(lines[2:])
     return list(order.lines())
 
 
