@@ -31,6 +31,8 @@ class Drivers:
     """To a fleet."""
     unseen: bool = False
     """Whether it has workers cannot be seen, for want of its broker."""
+    trouble: str | None = None
+    """Why the fleet cannot see how the jobs stand."""
 
 
 def read_status(
@@ -64,6 +66,7 @@ def read_status(
         unseen=drivers.unseen,
         workers=drivers.workers,
         looked_at=drivers.looked_at,
+        trouble=drivers.trouble,
     )
 
 

@@ -87,10 +87,10 @@ def _finish(final: dict[str, Any], settings: Options, as_json: bool) -> NoReturn
 
 def told(status: dict[str, Any]) -> list[str]:
     """A status in a few lines."""
-    from gemini_batch.progress import line  # noqa: PLC0415
+    from gemini_batch.progress import summary  # noqa: PLC0415
 
     owner = f", looked after by {status['owner']}" if status.get("owner") else ""
-    said = [f"run {status['run_id']} in {status['run']}{owner}", line(status)]
+    said = [f"run {status['run_id']} in {status['run']}{owner}", *summary(status)]
     if status["dataset"]:
         said.append(f"dataset: {status['dataset']}")
     said += [f"{problem['what']}: {problem['fix']}" for problem in status["problems"]]

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.cli.app import EXIT_NOT_FINISHED, EXIT_STOPPED, app, printable, read_options
+from gemini_batch.cli.app import EXIT_NOT_FINISHED, EXIT_STOPPED, app, read_options
 from gemini_batch.cli.driving import follow, progress, told
 from gemini_batch.cli.examples import epilog
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.flags import AsJson, Config, RunName, with_options
+from gemini_batch.logs import printable
 
 
 @app.command(epilog=epilog("status"))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.cli.app import app, err, printable, read_options, say
+from gemini_batch.cli.app import app, err, read_options, say
 from gemini_batch.cli.driving import drive
 from gemini_batch.cli.examples import epilog
 from gemini_batch.config import GENERATION, OPERATIONAL, resolve_account
@@ -24,6 +24,7 @@ from gemini_batch.flags import (
     with_options,
 )
 from gemini_batch.fleet.broker import read_broker
+from gemini_batch.logs import printable
 
 
 @app.command(epilog=epilog("plan"))

@@ -6,9 +6,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gemini_batch.cli.app import EXIT_FINDINGS, app, err, printable, read_options
+from gemini_batch.cli.app import EXIT_FINDINGS, app, err, read_options
 from gemini_batch.cli.examples import epilog
 from gemini_batch.flags import AsJson, Config, RunName, complete_run, with_options
+from gemini_batch.logs import printable
 
 
 @app.command(epilog=epilog("explain"))

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.cli.app import app, printable, read_options
+from gemini_batch.cli.app import app, read_options
 from gemini_batch.cli.examples import epilog
 from gemini_batch.config import OF_RUNS, OF_WORKERS, find, resolve_account
 from gemini_batch.flags import AsJson, Config, complete_run, with_options
+from gemini_batch.logs import printable
 
 
 @app.command(epilog=epilog("settings"))

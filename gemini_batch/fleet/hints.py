@@ -274,9 +274,23 @@ class Hints:
         return datetime.fromtimestamp(float(value), UTC) if value else None
 
     @_or(None)
+    def blind(self, run: str, why: str | None) -> None:
+        """Why nobody can see how the jobs of a run stand; None takes it back."""
+        if why is None:
+            self._client.delete(_key("blind", run))
+        else:
+            self._client.set(_key("blind", run), why.encode(), ex=SILENT_SECONDS)
+
+    @_or(None)
+    def blinded(self, run: str) -> str | None:
+        """The same, as it was said last."""
+        value = self._client.get(_key("blind", run))
+        return value.decode(errors="replace") if value else None
+
+    @_or(None)
     def forget(self, run: str) -> None:
         """A run has ended."""
-        self._client.delete(_key("wake", run), _key("looked", run))
+        self._client.delete(_key("wake", run), _key("looked", run), _key("blind", run))
 
     def _wake(self, wait: timedelta, reason: str, failures: int = 0, known: float | None = None) -> bytes:
         now = self._now()
