@@ -36,6 +36,7 @@ class GenerationKeywords(TypedDict, total=False):
     seed: int | None
     max_output_tokens: int | None
     stop_sequence: str | Sequence[str] | None
+    safety_settings: str | Sequence[Any] | Mapping[str, str] | None
     thinking_budget: int | None
     thinking_level: Literal["minimal", "low", "medium", "high"] | None
     media_resolution: str | None

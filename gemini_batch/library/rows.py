@@ -94,11 +94,14 @@ def instance(row: Row, adapter: TypeAdapter[Any]) -> tuple[Any, Row]:
 
 
 def typed(rows: Iterable[Row], schema: Any) -> Iterator[Row]:
-    """The rows with results of a type."""
+    """The rows with results of a type.
+
+    Raises:
+        BadInput: it is none that pydantic can describe.
+    """
     adapter = adapter_of(schema)
-    for row in rows:
-        result, judged = instance(row, adapter)
-        yield dataclasses.replace(judged, result=result)
+    pairs = (instance(row, adapter) for row in rows)
+    return (dataclasses.replace(row, result=result) for result, row in pairs)
 
 
 def instances(rows: list[Row], schema: Any) -> tuple[list[Any], list[Row]]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from gemini_batch.clock import SystemClock
 from gemini_batch.logs import FIELDS
 from gemini_batch.progress import LoggedProgress, Progress, line, progress_for, rows_done
-from gemini_batch.status import Status
+from gemini_batch.status import Status, is_over
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,22 @@ def watching(on: bool, as_logs: bool = False) -> Iterator[Watch]:
     if not on:
         yield lambda status: None
         return
-    with LoggedProgress(_log, SystemClock()) if as_logs else _progress() as shown:
-        yield shown
-
-
-def _progress() -> Progress:
     display = _notebook()
-    if display is not None:
-        return CellProgress(display)
-    return progress_for(Console(stderr=True, force_jupyter=False), SystemClock())
+    if as_logs or display is not None:
+        told: Progress = LoggedProgress(_log, SystemClock()) if display is None else CellProgress(display)
+        with told:
+            yield told
+        return
+    last: list[Status] = []
+    with progress_for(Console(stderr=True, force_jupyter=False), SystemClock()) as shown:
+
+        def show(status: Status) -> None:
+            last[:] = [status]
+            shown(status)
+
+        yield show
+    for status in filter(is_over, last):
+        tell(line(status))  # of the command's runs its own last words say it
 
 
 def _log(text: str, level: int = logging.INFO, **fields: Any) -> None:
