@@ -25,8 +25,9 @@ from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.manifest import open_manifest
 from gemini_batch.coordinator.start import begin, scan
 from gemini_batch.gemini.wire import line_key
+from gemini_batch.jobs.asked import NoAnswer
 from gemini_batch.jobs.encode import EncodeTask, encode
-from gemini_batch.jobs.parse import NoAnswer, PackTask, ParseTask, pack, parse
+from gemini_batch.jobs.parse import PackTask, ParseTask, pack, parse
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, Tally
@@ -101,9 +102,9 @@ def _once(folder: Path, rows: int) -> dict[str, float]:
 
 
 def _timed(seconds: dict[str, float], stage: str, work: Callable[[], R]) -> R:
-    began = time.perf_counter()
+    began = time.process_time()
     result = work()
-    seconds[stage] = time.perf_counter() - began
+    seconds[stage] = time.process_time() - began
     return result
 
 

@@ -49,8 +49,8 @@ def read_own_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table
         RunStopped: it is damaged.
         OSError: not now.
     """
-    with _own(path):
-        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+    with _own(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read(columns, use_threads=False)  # a pool has a process a core
 
 
 def read_own_columns(path: Path, columns: Sequence[str], perhaps: Sequence[str]) -> pa.Table:

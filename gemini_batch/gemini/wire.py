@@ -6,7 +6,9 @@ carries the run's nonce, so a line of another run can never be taken for one of 
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any
 from zlib import crc32
 
@@ -17,8 +19,15 @@ from gemini_batch.records import Asked
 
 def line_key(nonce: bytes, index: int, sample: int) -> bytes:
     """`<nonce>-<index>-<sample>-<check>`. The check keeps a damaged key from naming another row."""
-    name = b"%b-%d-%d" % (nonce, index, sample)
-    return b"%b-%08x" % (name, crc32(name))
+    return line_keys(nonce, [index], [sample])[0]
+
+
+def line_keys(nonce: bytes, indices: Sequence[int], samples: Iterable[int]) -> list[bytes]:
+    """The same of several lines: each of a row and a sample of it."""
+    run = b"%b-" % nonce
+    start = crc32(run)
+    names = [b"%d-%d" % line for line in zip(indices, samples, strict=True)]
+    return [b"%b%b-%08x" % (run, name, crc32(name, start)) for name in names]
 
 
 class Encoder:
@@ -50,6 +59,20 @@ class Encoder:
             return b'{"contents":[{"role":"user","parts":' + parts + b"}]"
         said = b',"systemInstruction":{"parts":[{"text":' + orjson.dumps(system) + b"}]}"
         return b'{"contents":[{"role":"user","parts":' + parts + b"}]" + said
+
+    def text_requests(self, texts: Iterable[str]) -> list[bytes]:
+        """`request` of each row that is one text and has no instruction of its own."""
+        before, _, behind = self.request(b'[{"text":\0}]', None).partition(b"\0")
+        return [b"%b%b%b" % (before, orjson.dumps(text), behind) for text in texts]
+
+    def lines(self, indices: Sequence[int], requests: Sequence[bytes]) -> list[bytes]:
+        """The lines of all samples of several rows, in order."""
+        count = len(self._tails)
+        of = [index for index in indices for _ in self._tails]
+        keys = line_keys(self._nonce, of, islice(cycle(range(count)), len(of)))
+        each = requests if count == 1 else [request for request in requests for _ in self._tails]
+        framed = zip(keys, each, cycle(self._tails), strict=False)
+        return [b'{"key":"%b","request":%b%b' % line for line in framed]
 
     def line(self, index: int, sample: int, request: bytes) -> bytes:
         return b'{"key":"%b","request":%b%b' % (line_key(self._nonce, index, sample), request, self._tails[sample])
