@@ -19,7 +19,7 @@ from gemini_batch.gemini.prices import BatchPrice
 from gemini_batch.gemini.wire import line_keys
 from gemini_batch.jobs.align import Aligned
 from gemini_batch.jobs.sent import asked_samples
-from gemini_batch.parquet import block_rows, read_own_columns, read_own_table
+from gemini_batch.parquet import block_rows, read_own_columns, read_own_table, row_numbers
 from gemini_batch.reducer.rows import Rows
 from gemini_batch.reducer.used import costs_of, sums_of_all, sums_of_known, usage_column
 
@@ -152,4 +152,4 @@ def _taken(answers: pa.Table, places: pa.Array) -> pa.RecordBatch:
 
 def _has(of: pa.Array, rows: int) -> pa.Array:
     """Per row, whether it is named."""
-    return pc.is_in(pa.array(range(rows), pa.int64()), value_set=of)
+    return pc.is_in(row_numbers(0, rows), value_set=of)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from gemini_batch.dataset import USAGE
 from gemini_batch.gemini.lines import TOKENS
 from gemini_batch.gemini.prices import BatchPrice
+from gemini_batch.parquet import row_numbers
 
 Usage = tuple[int | None, int | None, int | None, int | None]
 """Counts of `TOKENS`; None for what the service did not tell."""
@@ -49,14 +50,14 @@ def sums_of_known(values: pa.Array, rows: pa.Array, count: int) -> pa.Array:
     """
     table = pa.table({"row": rows.cast(pa.int64()), "value": values})
     sums = table.group_by("row", use_threads=False).aggregate([("value", "sum", _KNOWN)]).combine_chunks()
-    places = pc.index_in(pa.array(range(count), pa.int64()), value_set=sums["row"])
+    places = pc.index_in(row_numbers(0, count), value_set=sums["row"])
     return sums["value_sum"].combine_chunks().take(places)
 
 
 def sums_of_all(values: pa.Array, rows: pa.Array, count: int) -> pa.Array:
     """`sum_cost` of a column, per row."""
     sums, unknown = sums_of_known(values, rows, count), rows.filter(pc.is_null(values)).cast(pa.int64())
-    missing = pc.is_in(pa.array(range(count), pa.int64()), value_set=unknown)
+    missing = pc.is_in(row_numbers(0, count), value_set=unknown)
     return pc.if_else(missing, None, sums)
 
 
