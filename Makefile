@@ -7,7 +7,7 @@ OLDER := $(VENV)/celery56/.installed $(VENV)/genai2/.installed
 # More processes than cores: most tests wait for a server half of their time.
 PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test chaos lint lock clean
+.PHONY: demo test docs chaos lint lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gemini-batch-dist needs Python 3.11 or newer; set PYTHON=")'
@@ -27,6 +27,9 @@ $(OLDER): $(VENV)/%/.installed: $(STAMP) requirements-%.lock
 
 test: $(STAMP) $(OLDER)  ## every test that needs no key
 	$(BIN)/python -m pytest -m "not live" $(PYTEST_ARGS)
+
+docs: $(STAMP)  ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 FLEET_DEATHS := $(BIN)/python -m pytest tests/acceptance/test_fleet_deaths.py -k deaths_at_random
 

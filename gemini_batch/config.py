@@ -191,6 +191,10 @@ class Options(BaseModel):
         """As they are given here. What a tier makes of them is `quota.tiers`'."""
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
+    def given(self, name: str) -> Any:
+        """The option, or None where nobody gave it."""
+        return getattr(self, name) if name in self.model_fields_set else None
+
     def given_limits(self) -> dict[str, Any]:
         """Limits that were given by flag, environment or file, and not by default."""
         return {name: getattr(self, name) for name in sorted(self.model_fields_set & set(Limits.model_fields))}
@@ -316,6 +320,8 @@ def resolve_account(
             "(gemini-batch-dist emulator)"
         )
     key = key or ""
+    if not (key.isascii() and key.isprintable()) or " " in key:  # no header could hold it, so no call could be made
+        raise BadInput("the API key holds a character that no key has, such as … or a line end; copy it anew")
     return Account(endpoint, project or "key-" + hashlib.sha256(key.encode()).hexdigest()[:16], key)
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, TypeAdapter
 
 from gemini_batch import inquiries, orders, rundir, runs
+from gemini_batch.access import record_of
 from gemini_batch.config import GENERATION, OPERATIONAL, Options, resolve, resolve_account
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.ledger.places import is_url
@@ -151,7 +152,8 @@ class Run:
         how_given({**self._shared, **how})
         settings = resolve({**self._shared, **options})
         place = None if replace is None else str(replace)
-        choice = orders.read_choice(list(status), list(kind), None, place, settings.key_column)
+        record, key_column = record_of(self._files), settings.given("key_column")
+        choice = orders.read_choice(record, list(status), list(kind), None, place, key_column)
         chosen = choice if keys is None else dataclasses.replace(choice, keys=frozenset(keys))
         orders.retry_rows(self._files, settings, chosen)
         return self.resume(**how)

@@ -10,7 +10,7 @@ from gemini_batch.access import record_of, refuse_stranger
 from gemini_batch.budget import refuse_uncappable
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Options, resolve_account
-from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.columns import Columns, columns_again
 from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.retry import STATUSES, Choice, retry
 from gemini_batch.errors import BadInput
@@ -82,12 +82,16 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
     return rows
 
 
-def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str) -> Choice:
+def read_choice(
+    run: RunRecord, statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str | None
+) -> Choice:
     """Which rows to buy again, as the command is told.
 
     Args:
         keys: a file of one key a line.
-        replace: path or URL of a manifest of rows with new content; its column `key`, or else `index`, names the rows.
+        replace: path or URL of a manifest of rows with new content: with the columns of the run's own manifest, which
+            its template is for, or with plain ones. Its column of keys, or else `index`, names the rows.
+        key: that column, if it is neither called as in the run's manifest nor `key`.
 
     Raises:
         BadInput: an unknown status or kind; a file that cannot be read.
@@ -97,17 +101,24 @@ def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replac
             raise BadInput(f"{option} {unknown}: none of {', '.join(known)}")
     named = None if keys is None else frozenset(filter(None, read_text("--keys", keys).splitlines()))
     choice = Choice(frozenset(statuses), frozenset(kinds), named)
-    return choice if replace is None else _replacing(choice, replace, key)
+    return choice if replace is None else _replacing(choice, replace, run, key)
 
 
-def _replacing(choice: Choice, source: str, key: str) -> Choice:
-    manifest = open_source(source, Columns(key=key))
-    if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
-        return with_fields(choice, replace=manifest)
-    try:
-        return with_fields(choice, replace=open_source(source, Columns(key="index")), replace_by="index")
-    except BadInput:
-        raise BadInput(f"--replace {source}: it needs a column {key!r} or 'index' that names the rows") from None
+def _replacing(choice: Choice, source: str, run: RunRecord, key: str | None) -> Choice:
+    own, plain = columns_again(run.columns), Columns()
+    refusals = []
+    for columns in dict.fromkeys((own, plain)):
+        for name in (key or columns.key, "index"):
+            try:
+                manifest = open_source(source, with_fields(columns, key=name))
+            except BadInput as refusal:
+                refusals.append(refusal)
+                continue
+            if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
+                return with_fields(choice, replace=manifest, replace_by="index" if name == "index" else "key")
+    if len(refusals) == 2 * len({own, plain}):
+        raise BadInput(f"--replace: {refusals[0]}")
+    raise BadInput(f"--replace {source}: it needs a column {key or own.key!r} or 'index' that names the rows")
 
 
 def pause(files: RunFiles) -> None:

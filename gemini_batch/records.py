@@ -153,6 +153,15 @@ class Limits(Frozen):
     """USD that the run may cost: nothing is sent that could pass it."""
 
 
+class ColumnNames(Frozen):
+    """How the manifest was read, for more rows of its kind. No part of what is asked: that counts the rows."""
+
+    prompt: str = "prompt"
+    key: str = "key"
+    template: str | None = None
+    image: str | None = None
+
+
 class RunRecord(Frozen):
     """`run.json`, written last: a directory without it is debris."""
 
@@ -168,6 +177,7 @@ class RunRecord(Frozen):
     shards: int
     keep: tuple[str, ...] = ()
     """Columns of the manifest that the dataset has behind its own. No part of what is asked."""
+    columns: ColumnNames = ColumnNames()
 
 
 class Snapshot(Frozen):

@@ -97,10 +97,12 @@ def retry(
 ) -> None:
     """Buy rows of a finished run again. All that are not ok, or those that are named; what is ok stays."""
     from gemini_batch import orders, runs  # noqa: PLC0415
+    from gemini_batch.access import record_of  # noqa: PLC0415
 
     settings = read_options(options, config)
     files = runs.find(run, settings.runs)
-    choice = orders.read_choice(status or [], kind or [], keys, replace, settings.key_column)
+    key_column = settings.given("key_column")
+    choice = orders.read_choice(record_of(files), status or [], kind or [], keys, replace, key_column)
     rows = orders.retry_rows(files, settings, choice)
     said = "no row is to be bought again" if not rows else f"buying {rows:,} {'row' if rows == 1 else 'rows'} again"
     say(said)

@@ -167,6 +167,7 @@ def begin(
         limits=limits,
         shards=len(shards),
         keep=keep,
+        columns=manifest.columns.recorded(),
     )
     _create_record(files, record)
 

@@ -323,12 +323,6 @@ def test_the_page_names_every_flag_and_no_other() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT)) - of_others == flags
 
 
-def test_what_the_page_links_to_is_there() -> None:
-    for path, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", TEXT):
-        assert (PAGE.parent / path).exists()
-        assert not anchor or anchor in re.sub(r"[^a-z\n]+", "-", TEXT.lower())
-
-
 def test_the_extra_that_the_page_installs_exists() -> None:
     assert "emulator" in metadata("gemini-batch-dist").get_all("Provides-Extra", [])
 

@@ -192,6 +192,12 @@ def test_a_base_url_that_is_none_is_refused(url):
         resolve_account(None, {"GOOGLE_GEMINI_BASE_URL": url, "GEMINI_API_KEY": "k"})
 
 
+@pytest.mark.parametrize("key", ["…", "abc\n", "a key", "\u201cabc\u201d"])
+def test_a_key_that_no_header_could_hold_is_refused_before_anything_is_sent(key):
+    with pytest.raises(BadInput, match="holds a character"):
+        resolve_account(None, {"GEMINI_API_KEY": key})
+
+
 def test_the_key_never_shows_and_jobs_are_known_by_project_or_by_its_hash():
     """repr ends up in tracebacks and logs."""
     account = resolve_account(None, {"GEMINI_API_KEY": "AIza-very-secret"})
