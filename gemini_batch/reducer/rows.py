@@ -114,13 +114,15 @@ class RowMaker:
         self, places: range, statuses: Sequence[str], texts: Sequence[str | None], loaded: Sequence[Any]
     ) -> "_Outcome":
         """One row from its samples, which stand at those places."""
-        valid = [place for place in places if statuses[place] == "ok"]
-        if not valid or len(valid) < min(self._min_valid, len(places)):
+        said, count = texts[places.start : places.stop], len(places)
+        every = statuses[places.start : places.stop].count("ok") == count
+        valid = places if every else [place for place in places if statuses[place] == "ok"]
+        if not valid or len(valid) < min(self._min_valid, count):
             failed = next(place for place in places if statuses[place] != "ok")
             text = next((place for place in places if texts[place] is not None), None)
             return _Outcome(len(valid), places[0], text, error=failed)
         first = valid[0]
-        if all(texts[place] == texts[first] for place in valid):
+        if said.count(texts[first]) == count and every:
             return _Outcome(len(valid), first, first, value=first, agreement=1.0, disagreements=())
         found = vote([loaded[place] for place in valid], self._fieldwise)
         winner = valid[found.winner]
