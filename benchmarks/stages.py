@@ -60,7 +60,13 @@ class Review(BaseModel):
     score: float
 
 
-TARGETS = {"plan": 400_000, "encode": 300_000, "parse": 190_000, "merge": 700_000, "vote and write, three samples": 60_000}
+TARGETS = {
+    "plan": 400_000,
+    "encode": 300_000,
+    "parse": 190_000,
+    "merge": 700_000,
+    "vote and write, three samples": 60_000,
+}
 """Rows a second of one core."""
 
 FLOOR = "bare loop"
@@ -216,7 +222,7 @@ def _bare(files: RunFiles, shard: int, schema: dict[str, Any], path: Path) -> No
 
 
 def _vote(rows: int, spec: SchemaSpec, path: Path) -> float:
-    """CPU seconds to check, vote on and write rows of three samples, of which one in three rows has one that differs."""
+    """CPU seconds to check, vote on and write rows of three samples; in one row of three one differs."""
     numbers = pa.array(range(rows), pa.int64())
     answers = [Answer("ok", _text(row, row % 3 == 0 and sample == 1)) for row in range(rows) for sample in range(3)]
     given = Rows(

@@ -15,6 +15,9 @@ from gemini_batch.jobs.verdicts import AwaitDesk, Stop, Verdict
 GLANCE_SECONDS = 0.5
 """Between two reports of progress, and the longest that an interrupt goes unnoticed."""
 
+GLANCE_SHARE = 20
+"""A report that takes a while, of a run of very many shards, is followed by so many times as long without one."""
+
 DESK_SECONDS = 2.0
 """Between two tries at a desk that turned a shard away, while nothing else happens."""
 

@@ -50,3 +50,8 @@ def set_up(level: LogLevel, form: LogFormat, stream: TextIO | None = None) -> No
         logger.handlers[:] = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
+
+
+def printable(text: str) -> str:
+    """Text that no control character can hide in: what the service or a manifest says may hold any."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -124,7 +124,9 @@ class Writer:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.rows = 0
-        repeating = [leaf for field in schema if field.name not in DIFFERENT for leaf in _leaves(field.name, field.type)]
+        repeating = [
+            leaf for field in schema if field.name not in DIFFERENT for leaf in _leaves(field.name, field.type)
+        ]
         self._file = pq.ParquetWriter(
             path, schema, compression="zstd", write_page_checksum=True, use_dictionary=repeating
         )

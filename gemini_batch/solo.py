@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from threading import Event
 
-from gemini_batch.agenda import GLANCE_SECONDS, Agenda
+from gemini_batch.agenda import GLANCE_SECONDS, GLANCE_SHARE, Agenda
 from gemini_batch.clock import Clock, SystemClock, fraction
 from gemini_batch.coordinator.repair import UNSENT
 from gemini_batch.cpu import InProcess, ProcessPool
@@ -221,8 +221,8 @@ class Solo:
     def _advance_all(self, due: Agenda, watch: Watch | None) -> None:
         self._waiting, self._until = due.reasons, due.until
         under_way: dict[Future[Verdict], int] = {}
-        last_glance = last_round = self._clock.boottime()
-        others_at = orders_at = last_glance
+        glance_at = last_round = self._clock.boottime()
+        others_at = orders_at = glance_at
         with self._threads() as threads:
             while not self._shop.closing.is_set():
                 now = self._clock.boottime()
@@ -248,9 +248,10 @@ class Solo:
                 for future in [future for future in under_way if future.done()]:
                     ceiling, shard = self._shop.limits.poll_interval, under_way.pop(future)
                     due.put(shard, future.result(), self._clock.boottime(), ceiling, self._has_begun(shard))
-                if watch and now - last_glance >= GLANCE_SECONDS:
-                    last_glance = now
+                if watch and (began := self._clock.boottime()) >= glance_at:
                     watch(self.status())
+                    ended = self._clock.boottime()
+                    glance_at = ended + max(GLANCE_SECONDS, GLANCE_SHARE * (ended - began))
 
     def _has_begun(self, shard: int) -> bool:
         record = self._shop.records.get(shard)

@@ -11,7 +11,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from gemini_batch.cli import app
-from gemini_batch.config import GENERATION, OPERATIONAL, Options, option_name, variable
+from gemini_batch.config import GENERATION, OPERATIONAL, Options, option_name
+from gemini_batch.given import variable
 
 PAGE = "commands.md"
 OF_THIS_CALL = frozenset({"out", "runs", "fresh", "yes", "confirm_above", "allow_failed", "log_level", "log_format"})
@@ -36,6 +37,12 @@ option is a keyword of the same name as its key. Sizes are in bytes, times in se
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     files.append(File.generated(config, PAGE, content=page()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    if page.file.src_uri != "cli.md":
+        return markdown
+    return markdown.replace("\n\n", f"\n\nEvery option, and each command with its own: [All options]({PAGE}).\n\n", 1)
 
 
 def page() -> str:

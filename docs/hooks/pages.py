@@ -6,6 +6,7 @@ README.md is its first page; what a page links to outside of docs/, such as a co
 
 import posixpath
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
 def on_config(config: MkDocsConfig, **_: Any) -> MkDocsConfig:
-    """The decisions are listed by their files."""
-    found = sorted(Path(config.docs_dir).glob("decisions/*.md"))
-    pages = [{_title(path): f"decisions/{path.name}"} for path in found]
-    config.nav = _with_list(config.nav, "decisions/", pages)
+    """The decisions are listed by their files; a page that nothing lists comes last."""
+    docs = Path(config.docs_dir)
+    config.nav = _with_list(config.nav, "decisions/", _listed(docs, docs.glob("decisions/*.md")))
+    named = str(config.nav)
+    if more := _listed(docs, (page for page in docs.glob("*.md") if f"'{page.name}'" not in named)):
+        config.nav.append({"More": more})
     return config
 
 
@@ -78,6 +81,10 @@ def _copies(path: str) -> list[tuple[str, str]]:
     names = sorted(entry.name for entry in (ROOT / path).iterdir() if entry.is_file())
     listed = "".join(f"* [{name}]({name})\n" for name in names)
     return [(_place(path), f"# {path}\n\n{listed}"), *(copy for name in names for copy in _copies(f"{path}/{name}"))]
+
+
+def _listed(docs: Path, pages: Iterable[Path]) -> list[dict[str, str]]:
+    return [{_title(page): str(page.relative_to(docs))} for page in sorted(pages)]
 
 
 def _title(page: Path) -> str:

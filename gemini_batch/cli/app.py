@@ -17,7 +17,7 @@ from gemini_batch._version import __version__
 from gemini_batch.cli.examples import epilog
 from gemini_batch.config import Options, resolve
 from gemini_batch.errors import BadInput, GeminiBatchError
-from gemini_batch.logs import FIELDS, set_up
+from gemini_batch.logs import FIELDS, printable, set_up
 
 app = typer.Typer(
     name="gemini-batch-dist",
@@ -112,10 +112,6 @@ def fail(message: str, code: int) -> NoReturn:
 def plain(text: str) -> str:
     """Text that no console markup or control character can hide in."""
     return printable(text).replace("[", r"\[")
-
-
-def printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @app.callback(invoke_without_command=True)

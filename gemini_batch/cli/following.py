@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.cli.app import EXIT_NOT_FINISHED, EXIT_STOPPED, app, printable, read_options
+from gemini_batch.cli.app import EXIT_NOT_FINISHED, EXIT_STOPPED, app, read_options
 from gemini_batch.cli.driving import follow, progress, told
 from gemini_batch.cli.examples import epilog
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.flags import AsJson, Config, RunName, with_options
+from gemini_batch.logs import printable
 
 
 @app.command(epilog=epilog("status"))
@@ -39,6 +40,8 @@ def status(
     now = inquiries.standing(files, settings)
     for text in [json.dumps(now)] if as_json else told(now):
         typer.echo(text)
+    if check and inquiries.cannot_be_told(now):
+        raise BadInput("--check: a fleet has the run, and whether it has workers is known to its broker: give --broker")
     if check:
         raise typer.Exit(check_code(now))
 

@@ -6,14 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.ask import asker
-from gemini_batch.cli.app import app, err, printable, read_options, say
+from gemini_batch.cli.app import app, err, read_options, say
 from gemini_batch.cli.driving import drive
 from gemini_batch.cli.examples import epilog
 from gemini_batch.config import GENERATION, OPERATIONAL, resolve_account
 from gemini_batch.errors import BadInput
-from gemini_batch.flags import AsJson, CheckMedia, Config, JobHours, ManifestPath, RunName, Show, Simulate, with_options
+from gemini_batch.flags import (
+    AsJson,
+    CheckMedia,
+    Config,
+    Detach,
+    JobHours,
+    ManifestPath,
+    RunName,
+    Show,
+    Simulate,
+    with_options,
+)
 from gemini_batch.fleet.broker import read_broker
+from gemini_batch.logs import printable
 
 
 @app.command(epilog=epilog("plan"))
@@ -45,13 +56,14 @@ def plan(
 def submit(
     manifest: ManifestPath,
     config: Config = None,
-    detach: Annotated[bool, typer.Option("--detach", help="leave the run to the workers (needs --broker)")] = False,
+    detach: Detach = False,
     as_json: AsJson = False,
     *,
     options: dict[str, Any],
 ) -> None:
     """Plan, run and merge. The same command again resumes and buys nothing. With --broker, workers do the work."""
     from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.ask import asker  # noqa: PLC0415
 
     settings = read_options(options, config)
     account = resolve_account(settings.project)
@@ -67,7 +79,9 @@ def submit(
 @with_options(OPERATIONAL | {"project"})
 def resume(
     run: RunName = None,
-    once: Annotated[bool, typer.Option("--once", help="do what is due now and exit 4, for cron")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="do what is due now and exit 4, for cron; a pause stays")
+    ] = False,
     config: Config = None,
     as_json: AsJson = False,
     *,

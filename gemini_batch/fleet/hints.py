@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from threading import Event, Thread
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import orjson
-import redis
-from redis.exceptions import LockError
-from redis.lock import Lock
 
 from gemini_batch.fleet.due import Wake
 from gemini_batch.fleet.messages import PREFIX
 from gemini_batch.quota.gates import Pause
+
+if TYPE_CHECKING:
+    import redis
+    from redis.lock import Lock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +57,8 @@ def _or(answer: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(ask: Callable[P, R]) -> Callable[P, R]:
         @wraps(ask)
         def asked(*args: P.args, **kwargs: P.kwargs) -> R:
+            import redis  # noqa: PLC0415 - by whoever has a client
+
             try:
                 return ask(*args, **kwargs)
             except (redis.RedisError, ValueError, TypeError, KeyError):  # or a value that this release cannot read
@@ -84,6 +87,10 @@ class Hints:
         Args:
             longest: seconds after which it is given up although the block lasts: whoever is in it hangs.
         """
+        import redis  # noqa: PLC0415
+        from redis.exceptions import LockError  # noqa: PLC0415
+        from redis.lock import Lock  # noqa: PLC0415
+
         lock = Lock(self._client, _key("hold", *what), timeout=HOLD_SECONDS, blocking=False, thread_local=False)
         try:
             mine = lock.acquire()
@@ -267,9 +274,23 @@ class Hints:
         return datetime.fromtimestamp(float(value), UTC) if value else None
 
     @_or(None)
+    def blind(self, run: str, why: str | None) -> None:
+        """Why nobody can see how the jobs of a run stand; None takes it back."""
+        if why is None:
+            self._client.delete(_key("blind", run))
+        else:
+            self._client.set(_key("blind", run), why.encode(), ex=SILENT_SECONDS)
+
+    @_or(None)
+    def blinded(self, run: str) -> str | None:
+        """The same, as it was said last."""
+        value = self._client.get(_key("blind", run))
+        return value.decode(errors="replace") if value else None
+
+    @_or(None)
     def forget(self, run: str) -> None:
         """A run has ended."""
-        self._client.delete(_key("wake", run), _key("looked", run))
+        self._client.delete(_key("wake", run), _key("looked", run), _key("blind", run))
 
     def _wake(self, wait: timedelta, reason: str, failures: int = 0, known: float | None = None) -> bytes:
         now = self._now()
@@ -297,8 +318,11 @@ def _read_wake(value: bytes) -> Wake:
     return Wake(float(began), float(until), int(failures), str(reason), None if known is None else float(known))
 
 
-def _renew(lock: Lock, done: Event, longest: float) -> None:
+def _renew(lock: "Lock", done: Event, longest: float) -> None:
     """Keep a hold while its block lasts. One that was lost in a flush stays lost: someone else may have it."""
+    import redis  # noqa: PLC0415
+    from redis.exceptions import LockError  # noqa: PLC0415
+
     renewals = 0
     while not done.wait(HOLD_SECONDS / 3) and renewals * HOLD_SECONDS / 3 < longest:
         renewals += 1

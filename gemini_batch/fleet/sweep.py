@@ -194,12 +194,18 @@ class _Sweep:
 
     def _listing(self, runs: list[Open]) -> Listing | None:
         try:
-            return self._host.remote.list_jobs()
+            found = self._host.remote.list_jobs()
         except Denied as error:
             for run in runs:
                 self._host.stop(run, RunStopped(f"the service refuses the key or the project: {error}"))
         except RemoteError as error:
             log.warning("the jobs cannot be listed: %s", error)
+            for run in runs:
+                self._host.hints.blind(run.shop.run.run_id, str(error))
+        else:
+            for run in runs:
+                self._host.hints.blind(run.shop.run.run_id, None)
+            return found
         return None
 
     def _looked(self, run: Open, record: ShardRecord, listing: Listing) -> float:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from math import inf
 from threading import Event
 
+from gemini_batch.agenda import GLANCE_SHARE
 from gemini_batch.clock import Clock, SystemClock
 from gemini_batch.errors import BadInput, RunStopped
 from gemini_batch.fleet.broker import Broker
@@ -51,7 +52,7 @@ def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
     """Who works on a run, as far as the broker and the registry say."""
     handed_over = registry.where(run_id) is not None
     if hints is None or not handed_over:
-        return Drivers(handed_over=handed_over)
+        return Drivers(handed_over=handed_over, unseen=handed_over)
     workers = hints.workers(run_id)
     working = any(worker["problem"] is None for worker in workers)
     wakes, now = hints.wakes(run_id)
@@ -68,6 +69,7 @@ def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
         tuple(workers),
         hints.looked_at(run_id),
         handed_over,
+        hints.blinded(run_id),
     )
 
 
@@ -115,6 +117,7 @@ class Watcher:
         """
         deadline = self._clock.boottime() + (0.0 if once else timeout)
         while True:
+            began = self._clock.boottime()
             status = self.status()
             if watch:
                 watch(status)
@@ -122,8 +125,9 @@ class Watcher:
                 raise RunStopped(status["reason"])
             if is_over(status) or (is_held_back(status) and not self._only_looks):
                 return status
-            left = deadline - self._clock.boottime()
-            if left <= 0 or self._closing.wait(min(LOOK_SECONDS, left)):
+            now = self._clock.boottime()
+            left, rest = deadline - now, max(LOOK_SECONDS, GLANCE_SHARE * (now - began))
+            if left <= 0 or self._closing.wait(min(rest, left)):
                 return status
 
     def status(self) -> Status:

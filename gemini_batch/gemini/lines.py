@@ -75,8 +75,19 @@ def read_lines(body: bytes) -> Lines:
     return _one_by_one(lines) if table is None else _by_block(table, lines)
 
 
-def parsed(line: bytes) -> dict[str, Any] | None:
-    """A line as a JSON object; None for anything else."""
+def parsed_lines(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
+    """What `parsed_line` makes of each; where none is broken, at half the cost."""
+    try:
+        entries: list[dict[str, Any] | None] = list(map(orjson.loads, lines))
+        if set(map(type, entries)) <= {dict}:
+            return entries
+    except orjson.JSONDecodeError:
+        pass
+    return [parsed_line(line) for line in lines]
+
+
+def parsed_line(line: bytes) -> dict[str, Any] | None:
+    """The object on a line; None for one that is broken."""
     try:
         entry = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -99,14 +110,14 @@ def to_answers(columns: pa.RecordBatch | pa.Table) -> list[Answer]:
 
 def _one_by_one(lines: Sequence[bytes]) -> Lines:
     held = [line for line in lines if line.strip()]
-    entries = [entry for line in held if (entry := parsed(line)) is not None]
+    entries = [entry for line in held if (entry := parsed_line(line)) is not None]
     keys = [key if type(key := entry.get("key")) is str else None for entry in entries]
     answers = to_columns([read_answer(entry) for entry in entries])
     return Lines(pa.array(keys, pa.string()), answers, len(held), len(held) - len(entries))
 
 
 def _table(body: bytes, lines: Sequence[bytes]) -> pa.RecordBatch | None:
-    """The lines as Arrow reads them, one row each; None where it reads them otherwise than `parsed`.
+    """The lines as Arrow reads them, one row each; None where it reads them otherwise than `parsed_line`.
 
     A value never runs on from a line that ends with `}` into one that begins with `{`, so as many rows as lines are one
     row a line. Arrow takes NaN for a number, and texts that are no UTF-8.
@@ -143,7 +154,7 @@ def _with_others(plain: pa.RecordBatch, rows: pa.Array, lines: Sequence[bytes]) 
     """Plain answers, which are those to `rows`, and every other line's in its place."""
     taken = set(rows.to_pylist())
     odd = [at for at in range(len(lines)) if at not in taken]
-    others = to_columns([read_answer(parsed(lines[at]) or {}) for at in odd])
+    others = to_columns([read_answer(parsed_line(lines[at]) or {}) for at in odd])
     order = pc.sort_indices(pa.concat_arrays([rows, pa.array(odd, pa.int64())]))
     both = pa.Table.from_batches([plain, others]).combine_chunks().to_batches()[0]
     return both.take(order)

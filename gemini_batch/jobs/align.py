@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gemini_batch.gemini.lines import ANSWERS, Lines, parsed, read_lines
+from gemini_batch.gemini.lines import ANSWERS, Lines, parsed_line, read_lines
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,6 @@ def _conflicting(bodies: Iterable[bytes], keys: pa.Array, sent: pa.Array) -> int
 def _keyed(bodies: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
     for body in bodies:
         for line in body.split(b"\n"):
-            entry = parsed(line)
+            entry = parsed_line(line)
             if entry is not None and type(key := entry.get("key")) is str:
                 yield key, line

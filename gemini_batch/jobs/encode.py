@@ -8,7 +8,7 @@ scratch paths; or, where pictures have to be uploaded first, those pictures.
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -63,6 +63,8 @@ class EncodeTask:
     fetched: Mapping[str, Path | str] = field(default_factory=dict)
     """URI -> its file, or why there is none."""
     allow_http: bool = False
+    key: Callable[[int, int], bytes] | None = None
+    """As `Encoder` takes it: lines that others read are named as they expect."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Encoding:
 
     def __init__(self, task: EncodeTask) -> None:
         self._task = task
-        self._encoder = Encoder(task.asked, task.nonce)
+        self._encoder = Encoder(task.asked, task.nonce, task.key)
         self._every = range(task.asked.n_samples)
         self.digest = hashlib.sha256()
         self.lines = 0
@@ -194,8 +196,18 @@ class Encoding:
             return wire, wire
         if not have_content(row["parts"]):
             raise RowError("bad_row", "the row has no parts with content")
-        pairs = [self._part(part, number) for number, part in enumerate(row["parts"])]
+        pairs = [self._numbered(part, number) for number, part in enumerate(row["parts"])]
         return b"[" + b",".join(wire for wire, _ in pairs) + b"]", b"[" + b",".join(same for _, same in pairs) + b"]"
+
+    def _numbered(self, part: dict[str, Any] | None, number: int) -> tuple[bytes, bytes]:
+        """A part; what is wrong with it says which one it is."""
+        try:
+            return self._part(part, number)
+        except RowError as error:
+            place = f"part {number}"
+            raise (
+                error if error.message.startswith(place) else RowError(error.kind, f"{place}: {error.message}")
+            ) from None
 
     def _part(self, part: dict[str, Any] | None, number: int) -> tuple[bytes, bytes]:
         given = [name for name in CONTENT if part and part[name] is not None]

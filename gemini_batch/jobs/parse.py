@@ -5,7 +5,7 @@ The rows are any rows of the manifest; of those that were bought before, only wh
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +63,17 @@ class PackTask:
 
 def pack(task: PackTask) -> Packed:
     """Compress a downloaded result file (zstd) and say what it was."""
+    with pa.CompressedOutputStream(str(task.packed), "zstd") as out:
+        return measure(task.plain, out.write)
+
+
+def measure(plain: Path, seen: Callable[[bytes], object] = bool) -> Packed:
+    """What a result file is; `seen` is given every byte, in order."""
     digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"
-    with task.plain.open("rb") as source, pa.CompressedOutputStream(str(task.packed), "zstd") as out:
+    with plain.open("rb") as source:
         while chunk := source.read(CHUNK_BYTES):
             digest.update(chunk)
-            out.write(chunk)
+            seen(chunk)
             size, lines, last = size + len(chunk), lines + chunk.count(b"\n"), chunk[-1:]
     return Packed(digest.hexdigest(), size, lines + (last != b"\n"), last == b"\n")
 
@@ -113,21 +119,36 @@ def read_lines(raw: Path, seen: Callable[[bytes], object] = bool) -> Iterator[by
         RunStopped: it is damaged.
         OSError: not now.
     """
-    for body in read_bodies(raw, seen):
+    return split_lines(_seen_by(seen, _unpacked(raw)))
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines of a file that comes in pieces; the last one may be empty."""
+    for body in whole_lines(chunks):
         yield from body.split(b"\n")
 
 
 def read_bodies(raw: Path, seen: Callable[[bytes], object] = bool) -> Iterator[bytes]:
-    """The same in stretches that end where a line does."""
+    """The bytes of a packed result file in stretches that end where a line does; raises as `read_lines`."""
+    return whole_lines(_seen_by(seen, _unpacked(raw)))
+
+
+def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces that end behind a line, but for the last."""
     rest = list[bytes]()
-    for chunk in _unpacked(raw):
-        seen(chunk)
+    for chunk in chunks:
         end = chunk.rfind(b"\n") + 1
         if end:
-            yield b"".join([*rest, chunk[:end]])
+            yield b"".join([*rest, chunk[: end - 1]])
             rest = []
         rest.append(chunk[end:])
     yield b"".join(rest)
+
+
+def _seen_by(seen: Callable[[bytes], object], chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        seen(chunk)
+        yield chunk
 
 
 def _unpacked(raw: Path) -> Iterator[bytes]:

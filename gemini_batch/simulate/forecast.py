@@ -9,9 +9,10 @@ from math import log
 from statistics import NormalDist
 from typing import Any
 
+from gemini_batch.eta import in_words
 from gemini_batch.records import Limits, ShardPlan
 from gemini_batch.simulate.fleet import simulate
-from gemini_batch.simulate.scenario import DAY, HOUR, JobTimes, Offered, Scenario, ServiceLimits
+from gemini_batch.simulate.scenario import HOUR, JobTimes, Offered, Scenario, ServiceLimits
 
 TARGET_HOURS = 24.0
 """Of a job: "target turnaround 24 hours", mostly faster, without a promise ("Batch API" guide)."""
@@ -104,15 +105,9 @@ def _assumptions(limits: Limits, median_hours: float) -> tuple[str, ...]:
 
 def forecast_in_words(found: Forecast) -> str:
     """Two lines, as `cost_in_words` has them."""
+    expected, slow = in_words(found.seconds), in_words(found.seconds_if_all_take_the_target)
     return (
-        f"time     expected {_span(found.seconds)}; {_span(found.seconds_if_all_take_the_target)} if every job takes "
-        f"24 h; at most {found.most_live:,} jobs at once, {found.creates_a_day:,} created in a day\n"
+        f"time     expected {expected}; {slow} if every job takes 24 h; at most {found.most_live:,} jobs at once, "
+        f"{found.creates_a_day:,} created in a day\n"
         f"           assuming: {'; '.join(found.assumptions)}"
     )
-
-
-def _span(seconds: float) -> str:
-    """`40 min`, `7.5 h`, `3.2 days`."""
-    if seconds < HOUR:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / HOUR:.1f} h" if seconds < 2 * DAY else f"{seconds / DAY:.1f} days"

@@ -122,6 +122,32 @@ def test_an_interrupted_submit_leaves_the_run_to_the_workers(
     finished()
 
 
+def test_a_program_that_is_interrupted_leaves_the_run_to_the_workers_and_may_come_back(
+    manifest: Path, finished: Any, cli: Any, emulator: Any, valkey: Any, start_worker: Any, look: Any, folder: Path
+) -> None:
+    """What it waits for then, it only watches: nobody is to take the run from the fleet."""
+    emulator.settings(job_seconds=60)
+    start_worker()
+    (folder / "script.py").write_text(
+        "from gemini_batch import Run, distributed_batch_process\n"
+        "try:\n"
+        f"    distributed_batch_process('m.parquet', out='runs/run', broker='{valkey.url}', poll_interval=1,\n"
+        f"                              max_requests_per_shard={PROMPTS // SHARDS})\n"
+        "except KeyboardInterrupt:\n"
+        "    print('left', flush=True)\n"
+        "print(Run.open('runs/run').wait()['state'])\n"
+    )
+    program = cli.python("script.py")
+    look.until(lambda: emulator.creates, "the first job is created")
+    program.signal(signal.SIGINT)
+    look.until(lambda: "left" in program.said, "it is interrupted")
+    assert "the workers go on" in program.said and "Run.open('runs/run').wait()" in program.said
+    emulator.settings(job_seconds=0.2)
+    finished()
+    done = program.ended(60)
+    assert (done.code, done.out) == (0, "left\nfinished\n"), done.err
+
+
 # --- the same dataset -------------------------------------------------------------------------------------------------
 
 SCHEMA = {

@@ -40,11 +40,13 @@ CALLS = {
     "keep_pause": (lambda hints: hints.keep_pause("lists", "project", Pause(throttled=1, until=1.0)), None),
     "looked": (lambda hints: hints.looked("run"), None),
     "looked_at": (lambda hints: hints.looked_at("run"), None),
+    "blind": (lambda hints: hints.blind("run", "503"), None),
+    "blinded": (lambda hints: hints.blinded("run"), None),
     "forget": (lambda hints: hints.forget("run"), None),
 }
 """Every call of `Hints` but `hold`, and what it answers when Redis does not."""
 
-WRITES = ["rest", "rest_all", "pace", "beat", "complain", "explain", "looked"]
+WRITES = ["rest", "rest_all", "pace", "beat", "complain", "explain", "looked", "blind"]
 
 
 @pytest.fixture
@@ -374,6 +376,7 @@ def test_a_run_that_has_ended_leaves_nothing(hints, valkey):
     hints.rest("run", 1, MINUTE, "why")
     hints.rest_all("run", [2], MINUTE, "why")
     hints.looked("run")
+    hints.blind("run", "503")
     hints.forget("run")
     assert valkey.client.keys() == []
 
@@ -517,6 +520,16 @@ def test_when_a_run_was_last_looked_at_is_known_until_it_ends(hints, other, valk
     assert abs(other.looked_at("run").timestamp() - valkey.client.time()[0]) < 60
     hints.forget("run")
     assert other.looked_at("run") is None
+
+
+def test_why_no_job_can_be_seen_is_known_until_one_is_or_nobody_says_it_any_more(hints, other, valkey):
+    assert other.blinded("run") is None
+    hints.blind("run", "503 overloaded")
+    assert (other.blinded("run"), other.blinded("other")) == ("503 overloaded", None)
+    (key,) = valkey.client.keys()
+    assert 0 < valkey.client.ttl(key) <= module.SILENT_SECONDS
+    hints.blind("run", None)
+    assert other.blinded("run") is None
 
 
 def test_every_key_is_the_fleet_s(hints, valkey):

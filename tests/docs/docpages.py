@@ -33,18 +33,14 @@ class Block:
     """Of the opening fence, from 1."""
     language: str
     text: str
+    file: str | None = None
+    """The file that it is: ```python title="schemas.py", or a first line `# schemas.py`."""
     directly_follows: str = ""
     """Language of the block before, if nothing stands between the two."""
 
     @property
     def where(self) -> str:
         return f"{self.page}:{self.line}"
-
-    @property
-    def file(self) -> str | None:
-        """`schemas.py` for a block that begins with `# schemas.py`."""
-        named = re.match(r"# ([\w.-]+\.(?:py|toml))\n", self.text)
-        return named[1] if named else None
 
     @property
     def is_output(self) -> bool:
@@ -70,9 +66,16 @@ def blocks(page: str) -> tuple[Block, ...]:
         between = text[end : region.start].strip()
         before = found[-1].language if found and not between else ""
         line = text.count("\n", 0, region.start) + 1
-        found.append(Block(page, line, region.lexemes["language"].strip(), str(region.lexemes["source"]), before))
+        language, _, title = region.lexemes["language"].strip().partition(" ")
+        source = str(region.lexemes["source"])
+        found.append(Block(page, line, language, source, _file(title, source), before))
         end = region.end
     return tuple(found)
+
+
+def _file(title: str, text: str) -> str | None:
+    named = re.fullmatch(r'title="([\w.-]+)"', title) or re.match(r"# (\w+\.py)\n", text)
+    return named[1] if named else None
 
 
 def example(block: Block, namespace: dict[str, object]) -> Example:

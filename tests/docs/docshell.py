@@ -53,9 +53,9 @@ class Shell:
         for line in lines(block.text):
             self._run_line(line, block)
 
-    def type(self, *words: str) -> None:
-        """A command of ours that no page shows."""
-        self._ours(Line(words, False, 0), "before the page")
+    def type(self, *words: str, exits: int = 0) -> str:
+        """A command of ours, and what it says."""
+        return self._ours(Line(words, False, exits), "typed")
 
     def finish(self) -> None:
         """What was left to workers is done before they are asked to leave."""
@@ -100,7 +100,7 @@ class Shell:
             return self._emulator
         return "runs" if word in SHARED else word
 
-    def _ours(self, line: Line, where: str) -> None:
+    def _ours(self, line: Line, where: str) -> str:
         out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
         with _as_a_process(["gemini-batch-dist", *line.words], out):
             try:
@@ -108,6 +108,7 @@ class Shell:
             except SystemExit as end:
                 code = end.code
         assert code == line.exits, f"{where}: {line.words} exits {code}\n{_said(out)}"
+        return _said(out)
 
     def _stays(self, line: Line) -> None:
         """A process that goes on: a worker until the page ends; of an emulator the URL is what counts."""

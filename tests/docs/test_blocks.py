@@ -2,25 +2,20 @@
 
 import io
 import json
-import logging
-import os
-import sys
-from collections.abc import Iterator
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
 import yaml
-from docfiles import FIRST, write_files
+from docfiles import FIRST
 from docpages import ELSEWHERE, OUTPUT, PAGES, ROOT, RUN_HERE, Block, blocks, example
 from docshell import CHECKED, Shell
 from sybil.evaluators.python import PythonEvaluator
 
 from gemini_batch.cli import app
 from gemini_batch.config import resolve
-from gemini_batch.logs import OURS
 
 RUN = [page for page in PAGES if page not in ELSEWHERE and any(not block.is_output for block in blocks(page))]
 
@@ -39,13 +34,18 @@ class Page:
                 assert self._printed.strip() == block.text.strip(), block.where
             return
         text = block.text
+        path = self._shell.folder / (block.file or f"block.{block.language}")
+        if block.file or block.language == "toml":
+            path.write_text(text)
         match block.language:
             case "bash":
                 self._shell.run(block)
-            case "python":
+            case "python" if not block.file:
                 self._python(block)
+            case "python":
+                compile(text, str(block.file), "exec")
             case "toml":
-                resolve({}, self._written("settings.toml", text), {})
+                resolve({}, path, {})
             case "json":
                 json.loads(text)
             case "jsonl":
@@ -56,49 +56,10 @@ class Page:
                 pytest.fail(f"{block.where}: nothing here runs {other!r}")
 
     def _python(self, block: Block) -> None:
-        if block.file:
-            self._written(block.file, block.text)
-            return
         out = io.StringIO()
         with redirect_stdout(out):
             PythonEvaluator()(example(block, self._namespace))
         self._printed = out.getvalue()
-
-    def _written(self, name: str, text: str) -> Path:
-        path = self._shell.folder / name
-        path.write_text(text)
-        return path
-
-
-@pytest.fixture
-def as_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A page's settings, modules and logs are its own."""
-    monkeypatch.chdir(folder)
-    for name in [name for name in os.environ if name.startswith("GEMINI_BATCH_")]:
-        monkeypatch.delenv(name)
-    was = dict(os.environ)
-    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
-    modules = {name: sys.modules.pop(name) for name in ("schemas", "invoices") if name in sys.modules}
-    logs = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in map(logging.getLogger, OURS)]
-    yield
-    for name in [
-        name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(str(folder))
-    ]:
-        del sys.modules[name]
-    sys.modules.update(modules)
-    for logger, logger.handlers[:], level, propagate in logs:
-        logger.setLevel(level)
-        logger.propagate = propagate
-    os.environ.clear()
-    os.environ.update(was)
-
-
-@pytest.fixture
-def shell(
-    folder: Path, gemini_emulator: Any, bare_cli: Any, request: pytest.FixtureRequest, as_left: None, look: Any
-) -> Shell:
-    write_files(folder)
-    return Shell(folder, bare_cli, lambda: str(request.getfixturevalue("valkey").url), look.until)
 
 
 @pytest.mark.parametrize("page", RUN)
@@ -134,7 +95,7 @@ def test_what_is_called_output_holds_no_command_to_type() -> None:
 
 
 def synopsis() -> Block:
-    (found,) = [block for block in blocks("README.md") if "gemini-batch-dist plan MANIFEST " in block.text]
+    (found,) = [block for block in blocks("README.md") if "gemini-batch-dist plan|submit MANIFEST " in block.text]
     return found
 
 
@@ -144,9 +105,9 @@ def test_the_readme_lists_every_command() -> None:
 
 
 def commands_of(line: str) -> list[str]:
-    """`pause|cancel` and `emulator | demo` are two each."""
-    words = line.removeprefix("gemini-batch-dist ").replace(" | ", "|").split()
-    return [word for word in words[0].split("|") if word.islower()]
+    """`pause|cancel [RUN]` and `audit [RUN] | doctor` are two each."""
+    typed = line.removeprefix("gemini-batch-dist ").partition("  ")[0]
+    return re.findall(r"[a-z]+", typed)
 
 
 @pytest.mark.parametrize("page", ELSEWHERE)

@@ -14,7 +14,8 @@ from mkdocs.config import load_config
 
 import gemini_batch
 from gemini_batch.cli import app
-from gemini_batch.config import Options, option_name, variable
+from gemini_batch.config import Options, option_name
+from gemini_batch.given import variable
 
 OF_OTHERS = ("docker ", "curl ")
 """Programs whose flags are not ours to check."""

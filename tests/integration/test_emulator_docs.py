@@ -23,8 +23,8 @@ import typer
 from gemini_batch.cli import app
 from gemini_batch.emulator.admin import AdminApi
 from gemini_batch.emulator.app import _admin_routes
-from gemini_batch.emulator.command import read_settings
 from gemini_batch.emulator.faults import ANSWERS, CALLS, FAULTS, SURVIVABLE_ANSWERS, Fault
+from gemini_batch.emulator.given import read_settings
 from gemini_batch.emulator.settings import EmulatorSettings, make_settings
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,8 @@ import typer
 import yaml
 
 from gemini_batch.cli import app
-from gemini_batch.config import OF_WORKERS, Options, option_name, resolve, variable
+from gemini_batch.config import OF_WORKERS, Options, option_name, resolve
+from gemini_batch.given import variable
 
 ROOT = Path(__file__).parents[2]
 COMPOSE, IMAGE, GUIDE = ROOT / "docker-compose.yml", ROOT / "workers" / "Dockerfile", ROOT / "docs" / "operations.md"

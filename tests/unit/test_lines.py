@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch.gemini.lines import parsed, read_lines, to_answers
+from gemini_batch.gemini.lines import parsed_line, read_lines, to_answers
 from gemini_batch.gemini.wire import read_answer
 
 JSON = st.recursive(
@@ -58,7 +58,7 @@ LINES = st.lists(
 
 def reads_as_its_lines(lines):
     found = read_lines(b"\n".join(lines))
-    entries = [entry for line in lines if (entry := parsed(line)) is not None]
+    entries = [entry for line in lines if (entry := parsed_line(line)) is not None]
     assert to_answers(found.answers) == [read_answer(entry) for entry in entries]
     assert found.keys.to_pylist() == [key if type(key := entry.get("key")) is str else None for entry in entries]
     assert found.received == sum(bool(line.strip()) for line in lines)
