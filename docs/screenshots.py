@@ -8,7 +8,7 @@ import io
 import json
 import os
 import re
-import secrets
+import secrets  # noqa: TID251 - its dice are loaded, so that pictures stay the same
 import sys
 import tempfile
 import threading
@@ -52,7 +52,7 @@ FONT_FACE = re.compile(r"@font-face \{\{.*?\}\}", re.DOTALL)
 SHOWN_ID = "7c1f09ab52de"
 """A run's id holds the emulator's port."""
 PATIENCE, HASTEN = 3000, 200
-"""Looks, a twentieth of a second apart, before a state that does not come is given up, or the clock goes on a minute."""
+"""Looks, a twentieth of a second apart, before a state that does not come is given up, or the clock moves a minute."""
 
 
 class Stepped:

@@ -69,7 +69,7 @@ def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
         tuple(workers),
         hints.looked_at(run_id),
         handed_over,
-        hints.blinded(run_id),
+        trouble=hints.blinded(run_id),
     )
 
 
