@@ -63,6 +63,9 @@ chaos: wheel  ## at length, an hour: every order of events, death at every effec
 	CHAOS_ONLY='forgets' CHAOS_PAUSE=10-10 CHAOS_EVENTS=12 CHAOS_JOB_SECONDS=5 $(FLEET_DEATHS)
 	CHAOS_ONLY='death of( a process of)?$$' CHAOS_PAUSE=1-3 CHAOS_EVENTS=200 CHAOS_JOB_SECONDS=20 $(FLEET_DEATHS)
 
+bench: $(STAMP)  ## measure everything on the emulator, write docs/performance.md; BENCH='--only peers' for other clients
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
