@@ -60,6 +60,7 @@ class HowKeywords(CallKeywords, total=False):
     max_tokens_per_shard: int | None
     media_root: str | Sequence[str] | None
     on_unknown: Literal["resubmit", "wait"] | None
+    owner: str | None
     poll_interval: float | None
     price: str | tuple[float, float] | None
     project: str | None
