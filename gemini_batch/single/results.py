@@ -108,7 +108,9 @@ def iter_batch_results(
     """The result lines one by one, in the order in which they stand, a block in memory at a time.
 
     Args:
-        results, schema, keys: as `parse_batch_results`.
+        results: as `parse_batch_results`.
+        schema: likewise.
+        keys: likewise; for `index`.
 
     Raises:
         BadInput: no such file.
