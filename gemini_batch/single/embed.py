@@ -12,7 +12,7 @@ import orjson
 
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.client import GeminiClient
-from gemini_batch.jobs.align import parsed_line
+from gemini_batch.gemini.lines import parsed_line
 from gemini_batch.single.create import Order, request_file, write_lines
 from gemini_batch.single.media import Uploads
 from gemini_batch.single.monitor import telling
