@@ -335,7 +335,7 @@ def _read_shown(body: dict[str, Any]) -> BatchJob:
     stats = metadata.get("batchStats") or {}
     return BatchJob(
         **job.model_dump(exclude={"state"}),
-        state=f"JOB_STATE_{job.state.removeprefix('BATCH_STATE_').removeprefix('JOB_STATE_')}",
+        state=_as_the_sdk_spells(job.state),
         model=metadata.get("model"),
         input_file=(metadata.get("inputConfig") or {}).get("fileName"),
         succeeded=_count_of(stats, "successfulRequestCount"),
@@ -355,7 +355,12 @@ def _shown_entry(entry: Any) -> BatchJob:
     try:
         return _read_shown(entry)
     except (AttributeError, TypeError, ValueError, RecursionError):
-        return BatchJob(**_listed_job(entry).model_dump())
+        job = _listed_job(entry)
+        return BatchJob(name=job.name, display_name=job.display_name, state=_as_the_sdk_spells(job.state))
+
+
+def _as_the_sdk_spells(state: str) -> str:
+    return f"JOB_STATE_{state.removeprefix('BATCH_STATE_').removeprefix('JOB_STATE_')}"
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -75,9 +75,10 @@ def create_batch_job(
     order = Order(connect(client), model_name, job_display_name)
     if inline:
         return order.create_inline(list(entries))
-    with request_file(jsonl_dir, order.unique) as (path, out):
+    uploads = Uploads(order.service, show=False)
+    with uploads.wasted_if_refused(), request_file(jsonl_dir, order.unique) as (path, out):
         write_lines(out, map(_line, entries))
-        return order.create(path, Uploads(order.service, show=False))
+        return order.create(path, uploads)
 
 
 def _entries(requests: Iterable[Mapping[str, Any]], members: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

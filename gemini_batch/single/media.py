@@ -96,6 +96,15 @@ class Uploads:
             waited += step
         return stored
 
+    @contextmanager
+    def wasted_if_refused(self) -> Iterator[None]:
+        """Where no job comes of it, for certain, nothing is left at the service."""
+        try:
+            yield
+        except (BadInput, RemoteError):
+            self.delete()
+            raise
+
     def delete(self) -> None:
         """Delete all of them: no job needs them any more. What cannot be deleted expires after 48 hours."""
         for name in self._names:

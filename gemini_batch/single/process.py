@@ -86,7 +86,7 @@ def batch_process(
     key = line_keys(keys, len(rows), n_samples)
     order = Order(connect(client), options.model, job_display_name)
     uploads = Uploads(order.service, max_upload_workers, show_progress)
-    with request_file(jsonl_dir, order.unique) as (path, out):
+    with uploads.wasted_if_refused(), request_file(jsonl_dir, order.unique) as (path, out):
         write_requests(out, rows, asked, key, uploads, order.unique)
         job_name = order.create(path, uploads)
     if not wait:

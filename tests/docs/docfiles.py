@@ -31,6 +31,8 @@ def write_files(folder: Path) -> None:
     (folder / "letters.jsonl").write_text("".join(json.dumps({"prompt": f"Invoice no. {n}"}) + "\n" for n in range(3)))
     (folder / "schemas.py").write_text(SCHEMAS)
     Image.new("RGB", (8, 8), "orange").save(folder / "cat.png")
+    for name, colour in (("invoice1.jpg", "white"), ("invoice2.jpg", "ivory"), ("letter.pdf", "white")):
+        Image.new("RGB", (60, 80), colour).save(folder / name)
     shutil.copytree(ROOT / "configs", folder / "configs")
 
 

@@ -17,6 +17,7 @@ from gemini_batch import (
     BadInput,
     CreateUnknown,
     JobFailed,
+    RemoteError,
     batch_process,
     calculate_token_statistics,
     download_batch_results,
@@ -268,6 +269,17 @@ def test_pictures_may_travel_inline(client: GeminiClient, emulator: Any, folder:
 def test_what_was_uploaded_is_deleted_once_the_answers_are_here(client: GeminiClient) -> None:
     batch_process([["x", png("red")]], client=client)
     assert not [file for file in client.list_files() if file.display_name.startswith("gemini-batch-")]
+
+
+@pytest.mark.parametrize("fault", ["create_400", "create_429"])
+def test_what_was_uploaded_for_a_job_that_was_refused_is_deleted(
+    client: GeminiClient, emulator: Any, fault: str
+) -> None:
+    emulator.fault(fault)
+    with pytest.raises(RemoteError):
+        batch_process([["x", png("red")]], client=client)
+    assert uploads(emulator) == 2
+    assert not client.list_files()
 
 
 def test_a_parts_own_resolution_wins_over_that_of_all_parts(client: GeminiClient, folder: Path) -> None:
