@@ -29,6 +29,13 @@ def test_the_start_of_the_emulator_is_measured():
     assert [row[0].strip() for row in measured("emulator_start.py", "--repeat", "1")] == ["start", "stop"]
 
 
+def test_starts_are_measured():
+    """A script that only people run rots unseen."""
+    rows = measured("start.py", "--repeat", "1")
+    assert rows[0][3].strip() == "1.0"
+    assert any("--help" in row[0] for row in rows)
+
+
 def test_simulated_fleets_are_measured():
     """A script that only people run rots unseen."""
     rows = measured("simulate.py", "--shards", "20", "--runs", "1,2", "--seeds", "1", "--even")
