@@ -5,7 +5,6 @@ In: Python values. Out: a file of lines, with all they refer to at the service. 
 """
 
 import difflib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from gemini_batch.records import Asked
 from gemini_batch.schema.load import load_schema
 from gemini_batch.single.create import write_lines
 from gemini_batch.single.media import Uploads, read_resolution
+from gemini_batch.single.order import Order
 
 SETTINGS = (GENERATION - {"stop_sequence", "generation_config"}) | {"stop_sequences"}
 """Names of `generation_kwargs`, besides `generation_config`."""
@@ -106,22 +106,23 @@ def line_keys(keys: Sequence[str] | None, prompts: int, n_samples: int) -> Calla
     """Names the line of a prompt's sample, so that it can be told whose it is by its name alone.
 
     Raises:
-        BadInput: keys that are not one for each prompt, or name two alike.
+        BadInput: keys that are not one for each prompt, or by which two lines could be taken for one another.
     """
     if keys is None:
         return lambda index, sample: b"prompt_%d_sample_%d" % (index, sample)
     named = [str(key) for key in keys]
-    if len(named) != prompts:
-        raise BadInput(f"keys: there are {len(named):,} of them for {prompts:,} prompts")
-    if twins := [key for key, count in Counter(named).items() if count > 1]:
-        raise BadInput(f"keys: {twins[0]!r} names several prompts; they have to be unique")
-    if n_samples == 1:
-        return lambda index, _: _quoted(f"{index}_{named[index]}")
-    return lambda index, sample: _quoted(f"{named[index]}_sample_{sample}")
+    order = Order(n=prompts, keys=named)
+    for index, key in enumerate(named):
+        for sample in range(n_samples):
+            if order.place(_named(index, key, sample, n_samples)) != (index, sample):
+                raise BadInput(
+                    f"keys: the line of {key!r} could be taken for that of another prompt; call it otherwise"
+                )
+    return lambda index, sample: orjson.dumps(_named(index, named[index], sample, n_samples))[1:-1]
 
 
-def _quoted(key: str) -> bytes:
-    return orjson.dumps(key)[1:-1]
+def _named(index: int, key: str, sample: int, n_samples: int) -> str:
+    return f"{index}_{key}" if n_samples == 1 else f"{key}_sample_{sample}"
 
 
 # --- request lines ----------------------------------------------------------------------------------------------------
