@@ -12,7 +12,7 @@ import orjson
 
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.client import GeminiClient
-from gemini_batch.jobs.align import parsed_line
+from gemini_batch.gemini.lines import parsed_line
 from gemini_batch.single.create import Order, request_file, write_lines
 from gemini_batch.single.media import Uploads
 from gemini_batch.single.monitor import telling
@@ -61,7 +61,7 @@ def batch_embed(
         output_dimensionality: length of the vectors; by default the model's (3,072). Shorter ones are not of length 1
             (`normalize_embeddings`).
         title: of the documents, for `RETRIEVAL_DOCUMENT`.
-        wait, job_display_name, poll_interval, output_dir, jsonl_dir, client: as in `batch_process`.
+        wait: as in `batch_process`, and so are the others.
         return_metadata: return `(vectors, metadata)`, the latter `{"tokenCount": …}` each.
 
     Returns:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gemini_batch.errors import BadInput
+from gemini_batch.gemini.lines import parsed_lines
 from gemini_batch.gemini.wire import Answer, plain_text, read_answer
-from gemini_batch.jobs.align import parsed_lines
 from gemini_batch.jobs.parse import CHUNK_BYTES, read_lines, split_lines
 from gemini_batch.schema.check import Check, Invalid, checker, instance_checker
 from gemini_batch.schema.load import load_schema
@@ -108,7 +108,9 @@ def iter_batch_results(
     """The result lines one by one, in the order in which they stand, a block in memory at a time.
 
     Args:
-        results, schema, keys: as `parse_batch_results`.
+        results: as `parse_batch_results`.
+        schema: likewise.
+        keys: likewise; for `index`.
 
     Raises:
         BadInput: no such file.
