@@ -5,7 +5,6 @@ In: Python values. Out: a file of lines, with all they refer to at the service. 
 """
 
 import difflib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -106,15 +105,12 @@ def line_keys(keys: Sequence[str] | None, prompts: int, n_samples: int) -> Calla
     """Names the line of a prompt's sample, so that it can be told whose it is by its name alone.
 
     Raises:
-        BadInput: keys that are not one for each prompt, or name two alike.
+        BadInput: keys that are not one for each prompt, or of which one could be taken for another's.
     """
     if keys is None:
         return lambda index, sample: b"prompt_%d_sample_%d" % (index, sample)
     named = [str(key) for key in keys]
-    if len(named) != prompts:
-        raise BadInput(f"keys: there are {len(named):,} of them for {prompts:,} prompts")
-    if twins := [key for key, count in Counter(named).items() if count > 1]:
-        raise BadInput(f"keys: {twins[0]!r} names several prompts; they have to be unique")
+    Order(prompts, n_samples, named)  # what reads them later has its say before they are sent
     if n_samples == 1:
         return lambda index, _: _quoted(f"{index}_{named[index]}")
     return lambda index, sample: _quoted(f"{named[index]}_sample_{sample}")
