@@ -23,6 +23,7 @@ from gemini_batch.parts import FIELDS
 from gemini_batch.prompts import read_prompt
 from gemini_batch.records import Asked
 from gemini_batch.schema.load import load_schema
+from gemini_batch.single.alignment import Alignment
 from gemini_batch.single.create import write_lines
 from gemini_batch.single.media import Uploads, read_resolution
 
@@ -110,7 +111,7 @@ def line_keys(keys: Sequence[str] | None, prompts: int, n_samples: int) -> Calla
     if keys is None:
         return lambda index, sample: b"prompt_%d_sample_%d" % (index, sample)
     named = [str(key) for key in keys]
-    Order(prompts, n_samples, named)  # what reads them later has its say before they are sent
+    Alignment(prompts, n_samples, named)  # what reads them later has its say before they are sent
     if n_samples == 1:
         return lambda index, _: _quoted(f"{index}_{named[index]}")
     return lambda index, sample: _quoted(f"{named[index]}_sample_{sample}")

@@ -327,7 +327,7 @@ def test_uploads_go_on_through_what_passes(client: GeminiClient, emulator: Any) 
         ([["x"]], {"n_samples": 0}, "n.samples"),
         ([["x"]], {"generation_config": {"tools": []}}, "'tools' is no field of generationConfig"),
         ([["x"]], {"keys": ["a", "b"]}, "there are 2 of them for 1 prompts"),
-        ([["x"], ["y"]], {"keys": ["a", "a"]}, "'a' names several prompts"),
+        ([["x"], ["y"]], {"keys": ["a", "a"]}, "'a' names prompt 0 and prompt 1"),
         ([["x"]], {"max_upload_workers": 0}, "max_upload_workers"),
         ([["x"]], {"schema": 7}, "schema 7"),
         ([["x"]], {"job_display_name": ""}, "job_display_name"),
