@@ -23,9 +23,9 @@ from gemini_batch.parts import FIELDS
 from gemini_batch.prompts import read_prompt
 from gemini_batch.records import Asked
 from gemini_batch.schema.load import load_schema
+from gemini_batch.single.alignment import Alignment
 from gemini_batch.single.create import write_lines
 from gemini_batch.single.media import Uploads, read_resolution
-from gemini_batch.single.order import Order
 
 SETTINGS = (GENERATION - {"stop_sequence", "generation_config"}) | {"stop_sequences"}
 """Names of `generation_kwargs`, besides `generation_config`."""
@@ -106,18 +106,16 @@ def line_keys(keys: Sequence[str] | None, prompts: int, n_samples: int) -> Calla
     """Names the line of a prompt's sample, so that it can be told whose it is by its name alone.
 
     Raises:
-        BadInput: keys that are not one for each prompt, or by which two lines could be taken for one another.
+        BadInput: keys that are not one for each prompt, or of which one could be taken for another's.
     """
     if keys is None:
         return lambda index, sample: b"prompt_%d_sample_%d" % (index, sample)
     named = [str(key) for key in keys]
-    order = Order(n=prompts, keys=named)
+    alignment = Alignment(prompts, n_samples, named)  # what reads them later has its say before they are sent
     for index, key in enumerate(named):
         for sample in range(n_samples):
-            if order.place(_named(index, key, sample, n_samples)) != (index, sample):
-                raise BadInput(
-                    f"keys: the line of {key!r} could be taken for that of another prompt; call it otherwise"
-                )
+            if alignment.place(_named(index, key, sample, n_samples)) != (index, sample):
+                raise BadInput(f"keys: a line of {key!r} could be taken for that of another prompt; call it otherwise")
     return lambda index, sample: orjson.dumps(_named(index, named[index], sample, n_samples))[1:-1]
 
 

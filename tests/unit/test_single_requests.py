@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from gemini_batch.errors import BadInput
-from gemini_batch.single.order import Order
+from gemini_batch.single.alignment import Alignment
 from gemini_batch.single.process import grouped, summed_metadata, voted_result
 from gemini_batch.single.requests import line_keys
 
@@ -38,7 +38,7 @@ def test_every_line_is_taken_for_whose_it_is_in_whatever_order(
     assert len(set(names)) == len(names)
     shuffled = list(enumerate(names))
     dice.shuffle(shuffled)
-    order = Order(n=prompts, n_samples=n_samples, keys=keys)
+    order = Alignment(n=prompts, n_samples=n_samples, keys=keys)
     order.note([one for _, one in shuffled])
     assert [shuffled[line][0] for line in order.lines()] == list(range(len(names)))
 
