@@ -163,7 +163,7 @@ def _lines(encoding: Encoding, rows: Sequence[Row]) -> Iterator[bytes]:
     for row in rows:
         try:
             lines, outcome = encoding.row(row)
-        except TypeError as error:
+        except orjson.JSONEncodeError as error:
             raise BadInput(f"prompt {row['index']} cannot be written as JSON: {error}") from None
         if "error_message" in outcome:
             raise BadInput(f"prompt {row['index']}, {outcome['error_message']}; nothing was sent")

@@ -355,7 +355,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_sent(
     (folder / "file").write_text("mine")
     with pytest.raises(BadInput, match="no request file can be made in file"):
         batch_process(PROMPTS, jsonl_dir="file", client=client)
+    with pytest.raises(BadInput, match="output_dir file: no results can be kept there"):
+        batch_process(PROMPTS, output_dir="file", client=client)
     assert emulator.untouched()
+    assert (folder / "file").read_text() == "mine"
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
