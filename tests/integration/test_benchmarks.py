@@ -24,6 +24,12 @@ def test_a_vote_is_measured():
     assert names == ["vote", "read the samples' JSON"]
 
 
+def test_parsing_the_results_of_one_job_is_measured():
+    """A script that only people run rots unseen."""
+    names = [row[0].strip() for row in measured("parse.py", "--lines", "300", "--repeat", "1") if row]
+    assert names == ["bare loop", "parse_batch_results", "iter_batch_results"]
+
+
 def test_the_start_of_the_emulator_is_measured():
     """A script that only people run rots unseen."""
     assert [row[0].strip() for row in measured("emulator_start.py", "--repeat", "1")] == ["start", "stop"]
