@@ -237,7 +237,7 @@ class Run:
         """Go on with the run, or watch the fleet that has it."""
         if is_handed_over(self._files, self._settings.runs):
             return self._begin(watcher(self._files, self._settings))
-        return self._begin(driver(self._files, self._settings))
+        return self._begin(driver(self._files, self._settings, keep_pause=True))
 
     def _begin(self, found: Driver) -> Work:
         self._alone()
