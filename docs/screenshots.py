@@ -52,7 +52,7 @@ FONT_FACE = re.compile(r"@font-face \{\{.*?\}\}", re.DOTALL)
 SHOWN_ID = "7c1f09ab52de"
 """A run's id holds the emulator's port."""
 PATIENCE, HASTEN = 3000, 200
-"""Looks, a twentieth of a second apart, before a state that does not come is given up, or the clock goes on."""
+"""Looks, a twentieth of a second apart, before a state is given up that does not come, or the clock moves a minute."""
 
 
 class Stepped:
@@ -207,7 +207,6 @@ def fleet(clock: Stepped, emulator: LocalEmulator, broker: str) -> None:
     clock.step(emulator, minutes=JOB_MINUTES + 1)
     go(COLLECTED=4, SUBMITTED=4, PLANNED=2)
     clock.step(emulator, minutes=JOB_MINUTES / 2)
-    sweep(hosts[0])
     draw("fleet", run, "status", said("status", run, "--broker", broker))
 
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from gemini_batch.config import Account
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.records import RunRecord
+from gemini_batch.records import Limits, RunRecord
 from gemini_batch.schema.check import checker
 
 PLAIN_TYPES = frozenset(
@@ -41,19 +41,37 @@ def record_of(files: RunFiles) -> RunRecord:
     return record
 
 
-def is_ours(record: RunRecord, account: Account) -> bool:
-    """Whether the run's jobs are visible to the account."""
-    return (record.asked.endpoint, record.asked.project) == (account.endpoint, account.project)
+def projects_of(record: RunRecord, limits: Limits) -> frozenset[str]:
+    """What the run's project is called: as it was when the run began, and by the name that it was given since.
 
-
-def refuse_stranger(record: RunRecord, account: Account) -> None:
+    Args:
+        limits: those in force.
     """
+    return frozenset(filter(None, (record.asked.project, limits.project)))
+
+
+def is_ours(record: RunRecord, limits: Limits, account: Account) -> bool:
+    """Whether the run's jobs are visible to the account."""
+    return record.asked.endpoint == account.endpoint and account.project in projects_of(record, limits)
+
+
+def is_same_project(record: RunRecord, limits: Limits, account: Account) -> bool:
+    """Whether the account's project is the run's: by its name, or by the key, whatever name is given now."""
+    return not projects_of(record, limits).isdisjoint({account.project, account.key_name})
+
+
+def refuse_stranger(record: RunRecord, limits: Limits, account: Account, by_key: bool = True) -> None:
+    """
+    Args:
+        by_key: False where the name alone counts: the quota desk of a worker goes by it.
+
     Raises:
         BadInput: the run belongs to another endpoint or project: its jobs would all look gone.
     """
+    same = is_same_project(record, limits, account) if by_key else account.project in projects_of(record, limits)
     for name, theirs, ours in (
         ("endpoint", record.asked.endpoint, account.endpoint),
-        ("project", record.asked.project, account.project),
+        ("project", account.project if same else limits.project or record.asked.project, account.project),
     ):
         if theirs != ours:
             raise BadInput(

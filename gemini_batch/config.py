@@ -4,10 +4,8 @@ In: what was typed, the environment, a file. Out: frozen `Options` and the `Acco
 same as a flag, an environment variable (`GEMINI_BATCH_` + capitals), a TOML key and a keyword of the library.
 """
 
-import difflib
 import hashlib
 import os
-import tomllib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,16 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from gemini_batch.errors import BadInput
-from gemini_batch.inputs import read_text
+from gemini_batch.given import Given, find_settings
 from gemini_batch.logs import LogFormat, LogLevel
 from gemini_batch.records import Limits, Tier
+from gemini_batch.safety import read_safety_settings
 
 GOOGLE = "https://generativelanguage.googleapis.com"
-ENV_PREFIX = "GEMINI_BATCH_"
-
 MAX_FILE_BYTES = 2_000_000_000
 """The largest input file of a job (Batch API guide)."""
 
@@ -71,6 +68,11 @@ class Options(BaseModel):
     thinking_budget: int | None = Field(None, ge=-1, description="tokens for thinking; 0 none, -1 as the model likes")
     thinking_level: Literal["minimal", "low", "medium", "high"] | None = Field(None, description="for Gemini 3 models")
     media_resolution: Resolution | None = Field(None, description="detail of pictures")
+    safety_settings: tuple[str, ...] = Field(
+        (),
+        description="what is withheld, such as HARM_CATEGORY_HARASSMENT=BLOCK_NONE; repeatable",
+        examples=["CATEGORY=THRESHOLD"],
+    )
     generation_config: Path | None = Field(None, description="JSON file of raw generationConfig fields")
     media: Literal["inline", "upload", "auto"] = Field("auto", description="pictures in the request file or uploaded")
 
@@ -134,6 +136,7 @@ class Options(BaseModel):
         None, ge=0, allow_inf_nan=False, description="USD that the run may cost; needs --max-output-tokens"
     )
     project: str | None = Field(None, description="name of the Google project; two keys of one project share a run")
+    owner: str | None = Field(None, description="who looks after the run; shown by status and runs")
 
     validate_: Literal["model", "json-schema"] | None = Field(
         None, alias="validate", description="check answers by the model itself (if it can be imported) or its schema"
@@ -155,10 +158,22 @@ class Options(BaseModel):
     log_level: LogLevel = Field("info", description="least that is told on stderr of what happens")
     log_format: LogFormat = Field("text", description="words for people, or an object a line, on stderr")
 
-    @field_validator("allow_failed", "runs", "out", "tier", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int | float | Path) else value
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true or false is for switches, and this is none")
+        return value
+
+    @field_validator("allow_failed", "tier", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @field_validator("runs", "out", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
 
     @field_validator("price", mode="before")
     @classmethod
@@ -177,6 +192,11 @@ class Options(BaseModel):
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("safety_settings", mode="before")
+    @classmethod
+    def _categories(cls, value: Any) -> Any:
+        return read_safety_settings(value)
+
     @field_validator("allow_schema", "keep", "media_root", mode="before")
     @classmethod
     def _separated(cls, value: Any) -> Any:
@@ -191,6 +211,10 @@ class Options(BaseModel):
         """As they are given here. What a tier makes of them is `quota.tiers`'."""
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
+    def given(self, name: str) -> Any:
+        """The option, or None where nobody gave it."""
+        return getattr(self, name) if name in self.model_fields_set else None
+
     def given_limits(self) -> dict[str, Any]:
         """Limits that were given by flag, environment or file, and not by default."""
         return {name: getattr(self, name) for name in sorted(self.model_fields_set & set(Limits.model_fields))}
@@ -202,12 +226,12 @@ class Options(BaseModel):
 
 
 OPERATIONAL = frozenset(Limits.model_fields) | {"allow_failed", "runs", "broker", "media_root"}
-"""Options that may change on a resume."""
+"""Options that may change on any submit or resume."""
 
 GENERATION = frozenset(
     {
         "system_instruction", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequence",
-        "thinking_budget", "thinking_level", "media_resolution", "generation_config",
+        "thinking_budget", "thinking_level", "media_resolution", "safety_settings", "generation_config",
     }
 )  # fmt: skip
 """Options that say how an answer is made."""
@@ -227,11 +251,6 @@ def option_name(field_name: str) -> str:
     return Options.model_fields[field_name].alias or field_name
 
 
-def variable(name: str) -> str:
-    """The environment variable of an option, by its public name."""
-    return ENV_PREFIX + ("BROKER_URL" if name == "broker" else name.upper())
-
-
 def resolve(
     given: Mapping[str, Any], config: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> Options:
@@ -239,44 +258,37 @@ def resolve(
 
     Args:
         given: what was typed, by public name; None means not typed.
-        config: a TOML file of flat snake_case keys.
+        config: a TOML file of flat snake_case keys; by default the one that GEMINI_BATCH_CONFIG names.
 
     Raises:
         BadInput: an unknown name, a value out of range, an unreadable file.
     """
-    names = {option_name(field) for field in Options.model_fields}
-    typed = {name: value for name, value in given.items() if value is not None}
-    _refuse_unknown(typed, names, "option")
-    from_env = {name: environment[variable(name)] for name in names if variable(name) in environment}
-    merged = {**_read_toml(config, names), **from_env, **typed}
+    return options_of(find(given, config, environment))
+
+
+def find(
+    given: Mapping[str, Any], config: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> dict[str, Given]:
+    """What is given, by public name, and where. Arguments and errors as of `resolve`."""
+    return find_settings(given, config, environment, {option_name(field) for field in Options.model_fields})
+
+
+def options_of(found: Mapping[str, Given]) -> Options:
+    """
+    Raises:
+        BadInput: names every value that cannot be used, and where it was given.
+    """
     try:
-        return Options.model_validate(merged)
+        return Options.model_validate({name: given.value for name, given in found.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        source = "option" if name in typed else variable(name) if name in from_env else str(config)
-        shown = f"--{name.replace('_', '-')}" if source == "option" else f"{name} in {source}"
-        got = "" if name == "broker" else f" (got {first['input']!r})"  # it may hold a password
-        raise BadInput(f"{shown}: {first['msg']}{got}") from None
+        wrong = {str(one["loc"][0]): one for one in reversed(error.errors())}  # of a list, its first entry
+    said = [f"{found[name].naming(name)}: {_complaint(name, one)}" for name, one in sorted(wrong.items())]
+    raise BadInput(said[0] if len(said) == 1 else "\n  ".join([f"{len(said)} settings cannot be used:", *said]))
 
 
-def _read_toml(path: Path | None, names: set[str]) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        values = tomllib.loads(read_text("--config", path))
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"--config {path} is not TOML: {error}") from None
-    _refuse_unknown(values, names, f"key in {path}")
-    return values
-
-
-def _refuse_unknown(values: Mapping[str, Any], names: set[str], what: str) -> None:
-    for name in values:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise BadInput(f"unknown {what}: {name!r}{hint}")
+def _complaint(name: str, error: Any) -> str:
+    got = "" if name == "broker" else f" (got {error['input']!r})"  # it may hold a password
+    return f"{error['msg'].removeprefix('Value error, ')}{got}"
 
 
 @dataclass(frozen=True)
@@ -287,6 +299,11 @@ class Account:
     project: str
     """The project's name, or a hash of the key: jobs are visible only to the project that made them."""
     key: str = field(repr=False)
+
+    @property
+    def key_name(self) -> str:
+        """What a project without a name goes by."""
+        return _key_name(self.key)
 
     @property
     def is_loopback(self) -> bool:
@@ -316,7 +333,13 @@ def resolve_account(
             "(gemini-batch-dist emulator)"
         )
     key = key or ""
-    return Account(endpoint, project or "key-" + hashlib.sha256(key.encode()).hexdigest()[:16], key)
+    if not (key.isascii() and key.isprintable()) or " " in key:  # no header could hold it, so no call could be made
+        raise BadInput("the API key holds a character that no key has, such as … or a line end; copy it anew")
+    return Account(endpoint, project or _key_name(key), key)
+
+
+def _key_name(key: str) -> str:
+    return "key-" + hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def _check_endpoint(endpoint: str) -> None:

@@ -2,8 +2,13 @@
 
 GeminiBatchError
 ├── BadInput                 refused, nothing was sent (exit 2)
-│   └── CostNotConfirmed     it may cost more than goes without asking
+│   ├── CostNotConfirmed     it may cost more than goes without asking
+│   └── UnknownOption        the library has no keyword of that name; a TypeError as well
 ├── RunStopped               the run cannot go on by itself (exit 1)
+├── JobFailed                the job ended without success
+├── JobUnfinished            the time to wait for the job is up; it goes on
+├── CreateUnknown            nobody knows whether the job was created: look for its display name
+├── NoResults                the job has nothing to fetch: not ended, failed, or its results are elsewhere
 ├── RowError                 this row fails alone, unpaid
 ├── IllegalTransition        a defect of ours: the lifecycle has no such step
 └── RemoteError              what the service or the network answered
@@ -32,6 +37,10 @@ class CostNotConfirmed(BadInput):
         self.high_usd = high_usd
 
 
+class UnknownOption(BadInput, TypeError):
+    """A keyword that the library does not know. The message has the nearest one that it knows."""
+
+
 class RunStopped(GeminiBatchError):
     """The run needs a person: its message says what for. Everything paid for is kept."""
 
@@ -39,6 +48,46 @@ class RunStopped(GeminiBatchError):
         super().__init__(message)
         self.resume_with = resume_with
         """Options that `resume` needs to go on, where that is all it takes."""
+
+
+class JobFailed(GeminiBatchError, RuntimeError):
+    """A job ended otherwise than by success. `state` is such as `JOB_STATE_FAILED`, `reason` the service's word."""
+
+    def __init__(self, job_name: str, state: str, reason: str | None) -> None:
+        super().__init__(f"the job {job_name} ended as {state}: {reason or 'the service gives no reason'}")
+        self.job_name = job_name
+        self.state = state
+        self.reason = reason
+
+
+class JobUnfinished(GeminiBatchError, TimeoutError):
+    """A job was still running when the time to wait for it was up. It goes on, and can be waited for again."""
+
+    def __init__(self, job_name: str, state: str | None, seconds: float) -> None:
+        super().__init__(
+            f"the job {job_name} was not over after {seconds:g} seconds ({state or 'it was never seen'}); it goes on"
+        )
+        self.job_name = job_name
+        self.state = state
+
+
+class CreateUnknown(GeminiBatchError):
+    """The answer to a create was lost. A job called `display_name` may exist, and then has been paid for."""
+
+    def __init__(self, display_name: str, why: str) -> None:
+        super().__init__(
+            f"nobody knows whether the job {display_name!r} was created: {why}. Before you ask again, look for it with "
+            f"list_batch_jobs(display_name={display_name!r}), now and in an hour: a job that is there has been paid for"
+        )
+        self.display_name = display_name
+
+
+class NoResults(GeminiBatchError):
+    """A job holds no such results. The message has its state and why; `state` is the service's word."""
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message)
+        self.state = state
 
 
 class RowError(GeminiBatchError):

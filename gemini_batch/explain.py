@@ -4,9 +4,9 @@ In: a run and a row's index. Out: `explain --json`, and the same in words. Reads
 is encoded once more from the frozen row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from gemini_batch import rundir
 from gemini_batch.errors import BadInput
+from gemini_batch.gemini.roots import MediaRoots, media_roots
 from gemini_batch.gemini.wire import line_key, read_answer
 from gemini_batch.jobs.encode import EncodeTask, encode
 from gemini_batch.jobs.parse import read_lines
@@ -24,7 +25,7 @@ from gemini_batch.jobs.sent import asked_samples
 from gemini_batch.kinds import KINDS
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import Writer, read_own_blocks
-from gemini_batch.records import RunRecord, ShardPlan, ShardRecord
+from gemini_batch.records import Limits, RunRecord, ShardPlan, ShardRecord, most_bytes
 from gemini_batch.reducer.assemble import later_of
 
 SHOWN_CHARACTERS = 2_000
@@ -33,8 +34,19 @@ SHOWN_CHARACTERS = 2_000
 Explained = dict[str, Any]
 
 
-def explain(files: RunFiles, run: RunRecord, index: int) -> Explained:
+@dataclass(frozen=True)
+class _Here:
+    """How this process would encode the row."""
+
+    limits: Limits
+    roots: MediaRoots
+
+
+def explain(files: RunFiles, run: RunRecord, index: int, media_root: Sequence[str] = ()) -> Explained:
     """What is known of a row.
+
+    Args:
+        media_root: where this machine has pictures, as `gemini.roots` reads it.
 
     Raises:
         BadInput: the run has no such row.
@@ -42,7 +54,8 @@ def explain(files: RunFiles, run: RunRecord, index: int) -> Explained:
     """
     if not 0 <= index < run.asked.rows:
         raise BadInput(f"run {run.run_id} has rows 0 to {run.asked.rows - 1:,}, no row {index}")
-    rounds = [_of_shard(files, run, entry, index) for entry in _shards_of(files.reread_plan(), index)]
+    here = _Here(files.limits(run), media_roots(run.media_roots, media_root))
+    rounds = [_of_shard(files, run, entry, index, here) for entry in _shards_of(files.reread_plan(), index)]
     return {
         "run": files.store.url,
         "run_id": run.run_id,
@@ -58,7 +71,7 @@ def _shards_of(plan: list[ShardPlan], index: int) -> list[ShardPlan]:
     return [first, *later_of(plan).get(first.shard, ())]
 
 
-def _of_shard(files: RunFiles, run: RunRecord, entry: ShardPlan, index: int) -> Explained | None:
+def _of_shard(files: RunFiles, run: RunRecord, entry: ShardPlan, index: int, here: "_Here") -> Explained | None:
     """What a shard has to do with the row; None if it does not hold it."""
     row = _frozen_row(files, entry, index)
     if row is None:
@@ -67,7 +80,7 @@ def _of_shard(files: RunFiles, run: RunRecord, entry: ShardPlan, index: int) -> 
     samples = list(asked_samples(row, run.asked.n_samples)[0])
     keys = {sample: line_key(run.nonce.encode(), index, sample).decode() for sample in samples}
     received = list(_received(files, entry, set(keys.values())))
-    sent, not_sent, not_shown = _sent(files, run, entry, record, row)
+    sent, not_sent, not_shown = _sent(run, entry, record, row, here)
     return {
         "round": entry.round,
         "shard": entry.shard,
@@ -101,7 +114,7 @@ def _frozen_row(files: RunFiles, entry: ShardPlan, index: int) -> pa.RecordBatch
 
 
 def _sent(
-    files: RunFiles, run: RunRecord, entry: ShardPlan, record: ShardRecord, row: pa.RecordBatch
+    run: RunRecord, entry: ShardPlan, record: ShardRecord, row: pa.RecordBatch, here: "_Here"
 ) -> tuple[dict[str, str], str | None, str | None]:
     """The row's lines by their key; why there are none; why they are not known."""
     left_out = {out.index: out.why for out in record.left_out}
@@ -110,10 +123,9 @@ def _sent(
         folder = Path(stack.enter_context(TemporaryDirectory()))
         with Writer(folder / "rows", row.schema) as writer:
             writer.write(row)
-        roots = tuple(Path(root) for root in run.media_roots)
         task = EncodeTask(
-            asked=asked, nonce=run.nonce, roots=roots, max_bytes=run.limits.max_bytes_per_shard,
-            left_out=left_out, allow_http=run.limits.allow_http,
+            asked=asked, nonce=run.nonce, roots=here.roots, max_bytes=most_bytes(run, entry),
+            left_out=left_out, allow_http=here.limits.allow_http,
             rows=folder / "rows", lines=folder / "lines", requests=folder / "requests", media=folder / "media",
         )  # fmt: skip
         encoded = encode(task)

@@ -11,7 +11,8 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from gemini_batch.config import OF_CALLS, OF_RUNS, Options, option_name, variable
+from gemini_batch.config import OF_CALLS, OF_RUNS, OPERATIONAL, Options, option_name
+from gemini_batch.given import ENV_PREFIX, variable
 from gemini_batch.ledger.places import is_url
 from gemini_batch.rundir import RUN
 
@@ -25,7 +26,19 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="settings, flat snake_case keys")]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", envvar=f"{ENV_PREFIX}JSON", show_envvar=False, help="print one JSON object on stdout"),
+]
+Detach = Annotated[
+    bool,
+    typer.Option(
+        "--detach",
+        envvar=f"{ENV_PREFIX}DETACH",
+        show_envvar=False,
+        help="leave the run to the workers (needs --broker)",
+    ),
+]
 Simulate = Annotated[bool, typer.Option("--simulate", help="say how long it may take, by a simulation")]
 JobHours = Annotated[
     float | None,
@@ -80,6 +93,8 @@ def _flag(name: str) -> Any:
     flag = "--" + option_name(name).replace("_", "-")
     default = "" if field.default in (None, (), False) else f" (default {field.default})"
     about = (field.description or "") + default
+    if field.annotation is bool and name in OPERATIONAL:
+        return Annotated[bool | None, typer.Option(f"{flag}/{flag.replace('--', '--no-')}", help=about)]
     if field.annotation is bool:
         return Annotated[bool | None, typer.Option(flag, help=about)]
     if get_origin(field.annotation) is tuple:

@@ -18,12 +18,13 @@ from gemini_batch.fleet.watch import see
 from gemini_batch.gemini.remote import Remote
 from gemini_batch.ledger.places import is_url, join, open_store, why_not
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.records import RunRecord
+from gemini_batch.records import Limits, RunRecord
 from gemini_batch.standing import Drivers, read_status
-from gemini_batch.status import Status
+from gemini_batch.status import UNSEEN, Status
 
 BRIEF = (
-    "run", "run_id", "state", "reason", "created_at", "model", "manifest", "rows", "cost_usd", "dataset", "problem",
+    "run", "run_id", "state", "reason", "created_at", "model", "manifest", "owner", "rows", "cost_usd", "dataset",
+    "problem",
 )  # fmt: skip
 """What is said of each of many runs."""
 
@@ -57,6 +58,11 @@ def standing(files: RunFiles, options: Options) -> Status:
     if status is None:
         raise BadInput(f"{files.store.url}: the run has gone")
     return status
+
+
+def cannot_be_told(status: Status) -> bool:
+    """Whether a fleet has the run, and its workers cannot be seen from here."""
+    return any(problem["what"] == UNSEEN for problem in status["problems"])
 
 
 def overview(options: Options) -> list[dict[str, Any]]:
@@ -98,7 +104,7 @@ def audit_run(
     from gemini_batch.audit.walk import Means, audit  # noqa: PLC0415 - only here
 
     record = record_of(files)
-    remote = None if offline else _remote_of(record, options)
+    remote = None if offline else _remote_of(record, files.limits(record), options)
     large = record.asked.rows > SMALL_ROWS
     pool = ProcessPool() if large else InProcess()
     at_once = READERS if is_url(files.store.url) else (cpu_count() if large else 1)
@@ -108,12 +114,12 @@ def audit_run(
         pool.close()
 
 
-def _remote_of(record: RunRecord, options: Options) -> Remote:
+def _remote_of(record: RunRecord, limits: Limits, options: Options) -> Remote:
     from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
 
     try:
         account = resolve_account(options.project)
-        refuse_stranger(record, account)
+        refuse_stranger(record, limits, account)
     except BadInput as error:
         raise BadInput(f"{error} Or leave the provider's jobs out: --offline.") from None
     return GeminiClient(account)

@@ -6,17 +6,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gemini_batch.access import record_of, refuse_stranger
+import pyarrow as pa
+
+from gemini_batch.access import projects_of, record_of, refuse_stranger
 from gemini_batch.budget import refuse_uncappable
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Options, resolve_account
-from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.columns import Columns, columns_again
 from gemini_batch.coordinator.fetched import open_source
 from gemini_batch.coordinator.retry import STATUSES, Choice, retry
 from gemini_batch.errors import BadInput
+from gemini_batch.fleet.broker import read_broker
 from gemini_batch.gemini.generation import generation_config
+from gemini_batch.gemini.roots import media_roots
 from gemini_batch.inputs import read_text
 from gemini_batch.kinds import KINDS
+from gemini_batch.ledger.log import Log
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.tiers import effective, known_limit, published
 from gemini_batch.records import ControlRecord, Limits, Order, RunRecord
@@ -35,22 +40,37 @@ def limits_given(options: Options, model: str, before: Limits) -> Limits:
     return effective(before, given, known.tokens, creates)
 
 
-def limits_in_force(files: RunFiles, options: Options) -> Limits:
+def limits_in_force(files: RunFiles, options: Options, keep_pause: bool = False) -> Limits:
     """The limits of a run from now on. What is given now, and that a person says to go on, is recorded: that lifts a
-    pause, and ends no cancelling."""
+    pause, and ends no cancelling.
+
+    Args:
+        keep_pause: nobody says to go on; a pause stays.
+
+    Raises:
+        BadInput: the project is given a name by a key that is not the run's; a cap that nobody could keep.
+    """
     controls, stopped, record = files.controls(), why_stopped(files) is not None, record_of(files)
+    broker = read_broker(options.broker).shown if options.broker else None
     while True:
-        last = controls.last()
-        before, order = (last.limits, last.order) if last else (record.limits, "run")
-        paused = order == "pause"
-        limits = limits_given(options, record.asked.model, before)
+        last = _last(controls, record)
+        lifted = last.order == "pause" and not keep_pause
+        _refuse_rename(record, last.limits, options)
+        limits = limits_given(options, record.asked.model, last.limits)
         refuse_uncappable(record.asked, limits, SystemClock().now())
-        if limits == before and not stopped and not paused:
+        if (limits, broker) == (last.limits, last.broker) and not stopped and not lifted:
             return limits
-        version, cause = last.version + 1 if last else 1, "resumed" if stopped or paused else "limits"
-        goes_on: Order = "run" if paused else order
-        if controls.append(_said(version, cause, limits, goes_on)):
+        cause = "resumed" if stopped or lifted else "limits" if limits != last.limits else "driver"
+        order: Order = "run" if lifted else last.order
+        if controls.append(_next(last, cause, limits=limits, order=order, broker=broker)):
             return limits
+
+
+def _refuse_rename(record: RunRecord, before: Limits, options: Options) -> None:
+    """Another name of the project is taken from who has a key that is the run's, and from nobody else: under it, more
+    keys may work on the run."""
+    if options.project is not None and options.project not in projects_of(record, before):
+        refuse_stranger(record, before, resolve_account(options.project, key_needed=False))
 
 
 def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
@@ -64,11 +84,13 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
     """
     record = record_of(files)
     if not options.broker:
-        refuse_stranger(record, resolve_account(options.project))
+        refuse_stranger(record, files.limits(record), resolve_account(options.project))
     given = generation_config(options, None)
     settings: dict[str, Any] = {}
     if given:
         settings["generation_config"] = {**record.asked.generation_config, **given}
+    if options.safety_settings:
+        settings["safety_settings"] = options.safety_settings
     if options.system_instruction is not None:
         settings["system_instruction"] = options.system_instruction
     limits = limits_given(
@@ -76,18 +98,28 @@ def retry_rows(files: RunFiles, options: Options, choice: Choice) -> int:
     )  # recorded by the driver: a refused retry changes nothing
     for asked in (record.asked, record.asked.model_copy(update=settings)):  # what was bought before counts too
         refuse_uncappable(asked, limits, SystemClock().now())
-    rows = retry(files, record, limits, choice, settings)
+    rows = retry(files, record, limits, choice, settings, media_roots(record.media_roots, options.media_root))
     if rows:
         _give(files, record, "run", "retried", over=frozenset({"cancel"}))
     return rows
 
 
-def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replace: str | None, key: str) -> Choice:
+def read_choice(
+    run: RunRecord,
+    statuses: list[str],
+    kinds: list[str],
+    keys: Path | None,
+    replace: str | pa.Table | None,
+    key: str | None,
+) -> Choice:
     """Which rows to buy again, as the command is told.
 
     Args:
         keys: a file of one key a line.
-        replace: path or URL of a manifest of rows with new content; its column `key`, or else `index`, names the rows.
+        replace: path or URL of a manifest, or a table, of rows with new content: with the columns of the run's own
+            manifest, which its template is for, or with plain ones. Its column of keys, or else `index`, names the
+            rows.
+        key: that column, if it is neither called as in the run's manifest nor `key`.
 
     Raises:
         BadInput: an unknown status or kind; a file that cannot be read.
@@ -97,17 +129,25 @@ def read_choice(statuses: list[str], kinds: list[str], keys: Path | None, replac
             raise BadInput(f"{option} {unknown}: none of {', '.join(known)}")
     named = None if keys is None else frozenset(filter(None, read_text("--keys", keys).splitlines()))
     choice = Choice(frozenset(statuses), frozenset(kinds), named)
-    return choice if replace is None else _replacing(choice, replace, key)
+    return choice if replace is None else _replacing(choice, replace, run, key)
 
 
-def _replacing(choice: Choice, source: str, key: str) -> Choice:
-    manifest = open_source(source, Columns(key=key))
-    if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
-        return with_fields(choice, replace=manifest)
-    try:
-        return with_fields(choice, replace=open_source(source, Columns(key="index")), replace_by="index")
-    except BadInput:
-        raise BadInput(f"--replace {source}: it needs a column {key!r} or 'index' that names the rows") from None
+def _replacing(choice: Choice, source: str | pa.Table, run: RunRecord, key: str | None) -> Choice:
+    own, plain = columns_again(run.columns), Columns()
+    refusals = []
+    for columns in dict.fromkeys((own, plain)):
+        for name in (key or columns.key, "index"):
+            try:
+                manifest = open_source(source, with_fields(columns, key=name))
+            except BadInput as refusal:
+                refusals.append(refusal)
+                continue
+            if all("key" in block.schema.names for block in islice(manifest.blocks(), 1)):
+                return with_fields(choice, replace=manifest, replace_by="index" if name == "index" else "key")
+    if len(refusals) == 2 * len({own, plain}):
+        raise BadInput(f"--replace: {refusals[0]}")
+    shown = "the table" if isinstance(source, pa.Table) else source
+    raise BadInput(f"--replace {shown}: it needs a column {key or own.key!r} or 'index' that names the rows")
 
 
 def pause(files: RunFiles) -> None:
@@ -137,15 +177,19 @@ def _give(files: RunFiles, record: RunRecord, order: Order, cause: str, over: fr
     """Record an order where one of `over` is in force. Returns the one that is in force then."""
     controls = files.controls()
     while True:
-        last = controls.last()
-        now: Order = last.order if last else "run"
-        if now not in over:
-            return now
-        limits, version = (last.limits, last.version + 1) if last else (record.limits, 1)
-        if controls.append(_said(version, cause, limits, order)):
+        last = _last(controls, record)
+        if last.order not in over:
+            return last.order
+        if controls.append(_next(last, cause, order=order)):
             return order
 
 
-def _said(version: int, cause: str, limits: Limits, order: Order) -> ControlRecord:
-    at = SystemClock().now()
-    return ControlRecord(version=version, nonce=new_nonce(), cause=cause, at=at, limits=limits, order=order)
+def _last(controls: Log[ControlRecord], record: RunRecord) -> ControlRecord:
+    """What was said last; before anything was, what the run began with."""
+    return controls.last() or ControlRecord(limits=record.limits, broker=record.broker)
+
+
+def _next(last: ControlRecord, cause: str, **said: Any) -> ControlRecord:
+    """What is said after `last`, which stays but for `said`."""
+    at, version = SystemClock().now(), last.version + 1
+    return last.model_copy(update={**said, "version": version, "nonce": new_nonce(), "cause": cause, "at": at})

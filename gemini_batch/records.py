@@ -104,6 +104,8 @@ class Asked(Frozen):
     project: str
     min_valid: int = 1
     """Samples that have to be valid for a row to be answered."""
+    safety_settings: tuple[str, ...] = ()
+    """`CATEGORY=THRESHOLD` each, in the REST spelling."""
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same question.
@@ -151,6 +153,19 @@ class Limits(Frozen):
     """What the user says that the model costs: USD per million input and output tokens."""
     max_cost: float | None = None
     """USD that the run may cost: nothing is sent that could pass it."""
+    project: str | None = None
+    """The name that the Google project of the run was given, at the start or since."""
+    owner: str | None = None
+    """Who looks after the run, for people."""
+
+
+class ColumnNames(Frozen):
+    """How the manifest was read, for more rows of its kind. No part of what is asked: that counts the rows."""
+
+    prompt: str = "prompt"
+    key: str = "key"
+    template: str | None = None
+    image: str | None = None
 
 
 class RunRecord(Frozen):
@@ -168,6 +183,14 @@ class RunRecord(Frozen):
     shards: int
     keep: tuple[str, ...] = ()
     """Columns of the manifest that the dataset has behind its own. No part of what is asked."""
+    broker: str | None = None
+    """Of the fleet that the run was begun for, without user and password; None where one process drives it."""
+    columns: ColumnNames = ColumnNames()
+
+
+def most_bytes(run: RunRecord, entry: ShardPlan) -> int:
+    """The largest request file that a shard may have: as its run was begun, or as its round was planned since."""
+    return max(run.limits.max_bytes_per_shard, entry.request_bytes)
 
 
 class Snapshot(Frozen):
@@ -191,6 +214,8 @@ class ControlRecord(Snapshot):
     order: Order = "run"
     """`pause`: no job is created, those that run are collected. `cancel`: those that run are cancelled and collected,
     the rest is given up, and what there is becomes the dataset."""
+    broker: str | None = None
+    """Of the fleet that the run was handed to, without user and password; None where one process drives it."""
 
 
 class Upload(Frozen):

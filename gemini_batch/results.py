@@ -48,21 +48,18 @@ class Wanted:
     """Of a run that has not finished as well: rows without an outcome yet are `pending`."""
 
 
-def write_results(files: RunFiles, target: str, wanted: Wanted, stream: BinaryIO) -> int:
+def write_results(files: RunFiles, target: str, wanted: Wanted, stream: BinaryIO | None = None) -> int:
     """Write rows to a file, which is there whole or not at all, or with `-` to a stream. Returns how many.
 
     Raises:
-        BadInput: a status or ending that is not known, a file that cannot be written, or the run has not finished.
+        BadInput: an ending that is not known, a file that cannot be written, and as `rows_of`.
         RunStopped: a file of the run is damaged.
     """
-    known = {*STATUSES, PENDING}
-    if unknown := next((name for name in sorted(wanted.statuses) if name not in known), None):
-        raise BadInput(f"--status {unknown}: none of {', '.join((*STATUSES, PENDING))}")
-    ending = Path(target).suffix.lower()
-    if target != "-" and (is_url(target) or ending not in ENDINGS):
+    ending, to_stream = Path(target).suffix.lower(), target == "-" and stream is not None
+    if not to_stream and (is_url(target) or ending not in ENDINGS):
         raise BadInput(f"--to {target}: - for stdout, or a local file that ends in {', '.join(ENDINGS)}")
     blocks = rows_of(files, wanted)
-    if target == "-":
+    if stream is not None and to_stream:
         return write_jsonl(blocks, stream)
     with _whole(Path(target)) as scratch:
         if ending in JSONL:
@@ -79,9 +76,12 @@ def rows_of(files: RunFiles, wanted: Wanted) -> Blocks:
     """The rows of a run in order.
 
     Raises:
-        BadInput: it has not finished, and `partial` was not asked for.
+        BadInput: a status that is not known; it has not finished, and `partial` was not asked for.
         RunStopped: a file of the run is damaged.
     """
+    known = (*STATUSES, PENDING)
+    if unknown := next((name for name in sorted(wanted.statuses) if name not in known), None):
+        raise BadInput(f"--status {unknown}: none of {', '.join(known)}")
     run, plan = record_of(files), files.plan()
     success = read_json(files.store, rundir.SUCCESS) if files.is_finished() else None
     if success is None and not wanted.partial:

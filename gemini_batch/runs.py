@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from gemini_batch import rundir
-from gemini_batch.access import record_of, refuse_schema, refuse_stranger
+from gemini_batch.access import is_same_project, record_of, refuse_schema, refuse_stranger
 from gemini_batch.budget import refuse_uncappable, sized
 from gemini_batch.clock import SystemClock, new_nonce
 from gemini_batch.config import Account, Options, resolve_account
 from gemini_batch.coordinator.columns import read_columns
 from gemini_batch.coordinator.confirm import Ask, refuse_unconfirmed
 from gemini_batch.coordinator.fetched import open_source
-from gemini_batch.coordinator.manifest import Manifest, TableManifest
+from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.plan import grow
 from gemini_batch.coordinator.start import (
     Plan,
@@ -81,12 +81,7 @@ def read_request(
         BadInput: whatever is wrong with any of it.
     """
     _refuse_samples(options)
-    columns = read_columns(options)
-    manifest = (
-        open_source(source, columns)
-        if isinstance(source, str | Path)
-        else TableManifest(source, "the table", Path.cwd(), columns)
-    )
+    manifest = open_source(source, read_columns(options))
     spec = load_schema(options.schema_ if schema is None else schema, options.validate_)
     asked = Asked(
         rows=0,
@@ -98,6 +93,7 @@ def read_request(
         media=options.media,
         n_samples=options.n_samples,
         min_valid=options.min_valid,
+        safety_settings=options.safety_settings,
         endpoint=account.endpoint,
         project=account.project,
     )
@@ -164,22 +160,38 @@ def _begin_alone(files: RunFiles, request: Request, run_id: str) -> None:
             if alone and not files.record():
                 probe(files.store)
                 plan, limits = request.plan, request.limits
-                keep = request.options.keep
-                begin(files, request.manifest, request.asked, plan, request.roots, limits, run_id, SystemClock(), keep)
+                keep, broker = request.options.keep, request.options.broker
+                shown = read_broker(broker).shown if broker else None
+                begin(
+                    files, request.manifest, request.asked, plan, request.roots, limits, run_id, SystemClock(), keep,
+                    shown,
+                )  # fmt: skip
         pause.wait(0 if alone else JOIN_SECONDS)
-    refuse_other(record, request.asked, files.store.url)
+    same = is_same_project(record, files.limits(record), request.account)
+    asked = request.asked.model_copy(update={"project": record.asked.project}) if same else request.asked
+    refuse_other(record, asked, files.store.url)
     if said := other_columns(record, request.options.keep, files.store.url):
         warnings.warn(said, stacklevel=2)
 
 
 def _place(request: Request) -> tuple[str, str]:
-    """Path or URL, and id. Without --out or --fresh the id is the identity's digest: the same command finds its run."""
-    run_id = identity_digest(request.asked)[:ID_DIGITS]
+    """Path or URL, and id. Without --out or --fresh the id is the identity's digest: the same command finds its run,
+    also one that was begun before the project was given a name."""
+    run_id, root = identity_digest(request.asked)[:ID_DIGITS], request.options.runs
     if request.options.out is not None:
         return request.options.out, f"{run_id}-{new_nonce(4)}"
     if request.options.fresh:
         run_id = f"{run_id}-{new_nonce(4)}"
-    return join(request.options.runs, run_id), run_id
+    elif request.asked.project != request.account.key_name:
+        unnamed = request.asked.model_copy(update={"project": request.account.key_name})
+        before = identity_digest(unnamed)[:ID_DIGITS]
+        if not _is_run(join(root, run_id)) and _is_run(join(root, before)):
+            run_id = before
+    return join(root, run_id), run_id
+
+
+def _is_run(place: str) -> bool:
+    return open_store(place).exists(rundir.RUN)
 
 
 def find(run: str | None, runs: str) -> RunFiles:
@@ -196,7 +208,7 @@ def find(run: str | None, runs: str) -> RunFiles:
 
 def _named(run: str, runs: str) -> str:
     for place in (run,) if is_url(run) else (run, join(runs, run)):
-        if open_store(place).exists(rundir.RUN):
+        if _is_run(place):
             return place
     raise BadInput(f"no run {run!r}: neither a run directory nor a run id below {runs} (--runs)")
 
@@ -211,11 +223,12 @@ def _newest(runs: str) -> str:
 Driver = Solo | Watcher
 
 
-def driver(files: RunFiles, options: Options) -> Driver:
+def driver(files: RunFiles, options: Options, keep_pause: bool = False) -> Driver:
     """Who takes an existing run to its end: this process, or with `broker` a fleet that this one watches.
 
     Args:
         options: limits given now (and not by default) are recorded and hold from now on.
+        keep_pause: a pause is not lifted.
 
     Raises:
         BadInput: the run belongs to another endpoint or project: its jobs would all look gone.
@@ -227,15 +240,18 @@ def driver(files: RunFiles, options: Options) -> Driver:
     if options.broker:
         broker = read_broker(options.broker)
         if not finished:
-            limits_in_force(files, options)
+            limits_in_force(files, options, keep_pause)
             hand_over(files, record.run_id, options.runs, broker)
         return watcher(files, options)
     account = resolve_account(options.project)
-    refuse_stranger(record, account)
+    limits = files.limits(record)
+    refuse_stranger(record, limits, account)
     refuse_schema(record, allowed=None)
     if not finished and take_back(record.run_id, options.runs):
         warnings.warn("the run was with a fleet; this process takes it back and finishes it", stacklevel=2)
-    return Solo(files, GeminiClient(account), limits_in_force(files, options), media_root=options.media_root)
+    if not finished:
+        limits = limits_in_force(files, options, keep_pause)
+    return Solo(files, GeminiClient(account), limits, media_root=options.media_root)
 
 
 def hurry(options: Options) -> None:

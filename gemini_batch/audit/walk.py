@@ -45,7 +45,7 @@ from gemini_batch.gemini.remote import Listing, Remote, list_whole
 from gemini_batch.jobs.shop import CpuPool
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.ledger.store import Store
-from gemini_batch.records import Asked, Job, RunRecord, ShardPlan, ShardRecord, ShardState
+from gemini_batch.records import Asked, Job, RunRecord, ShardPlan, ShardRecord, ShardState, most_bytes
 
 TRIES = 3
 """Looks at a shard that changes while it is looked at."""
@@ -272,7 +272,7 @@ class Walk:
                 plan=entry,
                 asked=_asked(self._run, entry),
                 nonce=self._run.nonce,
-                max_bytes=self._run.limits.max_bytes_per_shard,
+                max_bytes=most_bytes(self._run, entry),
                 rows=self._local(here, entry.frozen or rundir.rows_of(entry.shard)),
                 requests=self._local(here, record.requests),
                 raw=self._local(here, rundir.raw_of(entry.shard)),

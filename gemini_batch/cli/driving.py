@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from gemini_batch.cli.app import EXIT_SOME_FAILED, Interrupted, err, logs_json, say
+from gemini_batch.cli.app import Interrupted, err, logs_json, say
 from gemini_batch.config import Options
 from gemini_batch.errors import RunStopped
 
@@ -17,15 +17,19 @@ def drive(files: Any, settings: Options, as_json: bool, detach: bool = False, on
 
     Args:
         detach: leave it to a fleet.
-        once: do what is due now, and leave.
+        once: do what is due now, and leave; a pause stays.
     """
     from gemini_batch import runs  # noqa: PLC0415
     from gemini_batch.access import record_of  # noqa: PLC0415
+    from gemini_batch.coordinator.differ import changes  # noqa: PLC0415
 
     record = record_of(files)
     if not files.is_finished():
         say(f"run {record.run_id} in {files.store.url}", run=record.run_id)
-    driver = runs.driver(files, settings)
+    before = files.limits(record)
+    driver = runs.driver(files, settings, keep_pause=once)
+    for text in changes(before, files.limits(record)):
+        say(text, run=record.run_id)
     if detach:
         _detach(driver, 0, as_json)
     follow(driver, settings, as_json, once=once)
@@ -70,9 +74,9 @@ def _detach(driver: Any, code: int, as_json: bool) -> NoReturn:
 
 
 def _finish(final: dict[str, Any], settings: Options, as_json: bool) -> NoReturn:
-    failed, total = final["rows"]["failed"], final["rows"]["total"]
-    if final["exit_code"] == EXIT_SOME_FAILED and failed <= settings.allowed_failures(total):
-        final = {**final, "exit_code": 0}
+    from gemini_batch.status import forgiven  # noqa: PLC0415
+
+    final = forgiven(final, settings.allowed_failures(final["rows"]["total"]))
     if as_json:
         typer.echo(json.dumps(final))
     else:
@@ -85,7 +89,8 @@ def told(status: dict[str, Any]) -> list[str]:
     """A status in a few lines."""
     from gemini_batch.progress import summary  # noqa: PLC0415
 
-    said = [f"run {status['run_id']} in {status['run']}", *summary(status)]
+    owner = f", looked after by {status['owner']}" if status.get("owner") else ""
+    said = [f"run {status['run_id']} in {status['run']}{owner}", *summary(status)]
     if status["dataset"]:
         said.append(f"dataset: {status['dataset']}")
     said += [f"{problem['what']}: {problem['fix']}" for problem in status["problems"]]

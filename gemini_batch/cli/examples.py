@@ -56,8 +56,14 @@ EXAMPLES = {
         gemini-batch-dist results RUN --status failed --status invalid --with-input
         gemini-batch-dist results RUN --partial --to so-far.parquet
     """,
+    "settings": """
+        gemini-batch-dist settings   of a submit typed here
+        gemini-batch-dist settings --config production.toml --tier 2
+        gemini-batch-dist settings RUN   of a run, and which record said so
+    """,
     "explain": """
         gemini-batch-dist explain RUN 42
+        gemini-batch-dist explain RUN 42 --media-root /data=/mnt/data
     """,
     "audit": """
         gemini-batch-dist audit RUN

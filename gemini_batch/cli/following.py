@@ -40,6 +40,8 @@ def status(
     now = inquiries.standing(files, settings)
     for text in [json.dumps(now)] if as_json else told(now):
         typer.echo(text)
+    if check and inquiries.cannot_be_told(now):
+        raise BadInput("--check: a fleet has the run, and whether it has workers is known to its broker: give --broker")
     if check:
         raise typer.Exit(check_code(now))
 

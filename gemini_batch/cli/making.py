@@ -6,13 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from gemini_batch.ask import asker
 from gemini_batch.cli.app import app, err, read_options, say
 from gemini_batch.cli.driving import drive
 from gemini_batch.cli.examples import epilog
 from gemini_batch.config import GENERATION, OPERATIONAL, resolve_account
 from gemini_batch.errors import BadInput
-from gemini_batch.flags import AsJson, CheckMedia, Config, JobHours, ManifestPath, RunName, Show, Simulate, with_options
+from gemini_batch.flags import (
+    AsJson,
+    CheckMedia,
+    Config,
+    Detach,
+    JobHours,
+    ManifestPath,
+    RunName,
+    Show,
+    Simulate,
+    with_options,
+)
 from gemini_batch.fleet.broker import read_broker
 from gemini_batch.logs import printable
 
@@ -46,13 +56,14 @@ def plan(
 def submit(
     manifest: ManifestPath,
     config: Config = None,
-    detach: Annotated[bool, typer.Option("--detach", help="leave the run to the workers (needs --broker)")] = False,
+    detach: Detach = False,
     as_json: AsJson = False,
     *,
     options: dict[str, Any],
 ) -> None:
     """Plan, run and merge. The same command again resumes and buys nothing. With --broker, workers do the work."""
     from gemini_batch import runs  # noqa: PLC0415
+    from gemini_batch.ask import asker  # noqa: PLC0415
 
     settings = read_options(options, config)
     account = resolve_account(settings.project)
@@ -68,7 +79,9 @@ def submit(
 @with_options(OPERATIONAL | {"project"})
 def resume(
     run: RunName = None,
-    once: Annotated[bool, typer.Option("--once", help="do what is due now and exit 4, for cron")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="do what is due now and exit 4, for cron; a pause stays")
+    ] = False,
     config: Config = None,
     as_json: AsJson = False,
     *,
@@ -98,10 +111,12 @@ def retry(
 ) -> None:
     """Buy rows of a finished run again. All that are not ok, or those that are named; what is ok stays."""
     from gemini_batch import orders, runs  # noqa: PLC0415
+    from gemini_batch.access import record_of  # noqa: PLC0415
 
     settings = read_options(options, config)
     files = runs.find(run, settings.runs)
-    choice = orders.read_choice(status or [], kind or [], keys, replace, settings.key_column)
+    key_column = settings.given("key_column")
+    choice = orders.read_choice(record_of(files), status or [], kind or [], keys, replace, key_column)
     rows = orders.retry_rows(files, settings, choice)
     said = "no row is to be bought again" if not rows else f"buying {rows:,} {'row' if rows == 1 else 'rows'} again"
     say(said)

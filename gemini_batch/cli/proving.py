@@ -13,10 +13,11 @@ from gemini_batch.logs import printable
 
 
 @app.command(epilog=epilog("explain"))
-@with_options(frozenset({"runs"}))
+@with_options(frozenset({"runs", "media_root"}))
 def explain(
     run: Annotated[str, typer.Argument(metavar="RUN", help="path, URL or id", autocompletion=complete_run)],
     index: Annotated[int, typer.Argument(metavar="INDEX", help="of the row, from 0")],
+    config: Config = None,
     as_json: AsJson = False,
     *,
     options: dict[str, Any],
@@ -27,8 +28,9 @@ def explain(
     from gemini_batch.explain import explain as explain_row  # noqa: PLC0415
     from gemini_batch.explain import explanation_in_words  # noqa: PLC0415
 
-    files = runs.find(run, read_options(options).runs)
-    found = explain_row(files, record_of(files), index)
+    settings = read_options(options, config)
+    files = runs.find(run, settings.runs)
+    found = explain_row(files, record_of(files), index, settings.media_root)
     for text in [json.dumps(found, default=str)] if as_json else explanation_in_words(found):
         typer.echo(printable(text))
 

@@ -7,11 +7,12 @@ import typer
 
 from gemini_batch.cli.app import app, read_options
 from gemini_batch.cli.examples import epilog
-from gemini_batch.config import OF_WORKERS, resolve_account, variable
+from gemini_batch.config import OF_WORKERS, resolve_account
 from gemini_batch.emulator.command import emulator
 from gemini_batch.errors import BadInput
 from gemini_batch.flags import Config, with_options
 from gemini_batch.fleet.broker import read_broker
+from gemini_batch.given import variable
 
 
 @app.command(epilog=epilog("worker"), context_settings={"allow_extra_args": True})

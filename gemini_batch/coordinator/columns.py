@@ -11,6 +11,7 @@ from gemini_batch.coordinator.template import Template, parse_template
 from gemini_batch.dataset import dataset_schema
 from gemini_batch.errors import BadInput
 from gemini_batch.inputs import read_text
+from gemini_batch.records import ColumnNames
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Columns:
     def rendered(self) -> tuple[str, ...]:
         """Columns that the template names."""
         return tuple(dict.fromkeys(self.template.columns)) if self.template else ()
+
+    def recorded(self) -> ColumnNames:
+        """As a run keeps them."""
+        template = self.template and self.template.text
+        return ColumnNames(prompt=self.prompt, key=self.key, template=template, image=self.image)
 
     def decisive(self) -> list[str]:
         """Columns that say what a row asks, or whose it is."""
@@ -61,6 +67,12 @@ def read_columns(options: Options) -> Columns:
         image=options.image_column,
         keep=options.keep,
     )
+
+
+def columns_again(names: ColumnNames) -> Columns:
+    """Those of a run, for other rows."""
+    template = parse_template(names.template) if names.template else None
+    return Columns(prompt=names.prompt, key=names.key, template=template, image=names.image)
 
 
 def _refuse_kept(names: tuple[str, ...]) -> None:

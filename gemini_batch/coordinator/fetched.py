@@ -14,17 +14,20 @@ import pyarrow as pa
 
 from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.found import chosen, matching, split_glob
-from gemini_batch.coordinator.manifest import File, FileManifest, Manifest, open_manifest
+from gemini_batch.coordinator.manifest import File, FileManifest, Manifest, TableManifest, open_manifest
 from gemini_batch.errors import BadInput
 from gemini_batch.ledger.places import is_url, names_below, open_store, split
 
 
-def open_source(source: str | Path, columns: Columns) -> Manifest:
-    """The manifest at a path or URL: a file, a directory or a glob.
+def open_source(source: str | Path | pa.Table, columns: Columns) -> Manifest:
+    """The manifest at a path or URL: a file, a directory or a glob; or a table, whose relative paths start in the
+    current directory.
 
     Raises:
         BadInput: missing, empty, unreadable, or without a column of prompts.
     """
+    if isinstance(source, pa.Table):
+        return TableManifest(source, "the table", Path.cwd(), columns)
     if is_url(str(source)):
         return FetchedManifest(str(source), columns)
     return open_manifest(Path(source), columns)

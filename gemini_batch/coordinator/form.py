@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.pictured import is_binary, is_picture, is_text, with_pictures
+from gemini_batch.coordinator.views import plain, without_views
 from gemini_batch.errors import BadInput
 from gemini_batch.parquet import BLOCK_BYTES, UNREADABLE
 from gemini_batch.parts import FIELDS, KEPT, PART
@@ -61,7 +62,8 @@ class Form:
             if schema.names.count(column) > 1:
                 raise BadInput(f"manifest {name} has {schema.names.count(column)} columns named {column!r}; keep one")
         self._check_types(schema)
-        self.kept = pa.schema([schema.field(place).with_name(KEPT + name) for name, place in self._kept.items()])
+        kept = [schema.field(place).with_name(KEPT + name) for name, place in self._kept.items()]
+        self.kept = pa.schema([field.with_type(without_views(field.type)) for field in kept])
         """Columns that are kept, as blocks have them. May be given a common type of several files."""
         refuse_unstorable(name, self.kept)
 
@@ -110,7 +112,7 @@ class Form:
         """The column as ours, every byte of it looked at: writers do not check that text is UTF-8."""
         values = block.column(column)
         try:
-            return _validated(read(values))
+            return _validated(read(plain(values)))
         except UNREADABLE as error:
             at = next((row for row in range(len(values)) if not _reads(read, values.slice(row, 1))), 0)
             raise BadInput(
@@ -199,7 +201,7 @@ def _validated(column: pa.Array) -> pa.Array:
 
 def _reads(read: Callable[[pa.Array], pa.Array], column: pa.Array) -> bool:
     try:
-        _validated(read(column))
+        _validated(read(plain(column)))
     except UNREADABLE:
         return False
     return True

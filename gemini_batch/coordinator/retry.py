@@ -7,6 +7,7 @@ is merged.
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -57,12 +58,18 @@ class Choice:
 
 
 def retry(
-    files: RunFiles, run: RunRecord, limits: Limits, choice: Choice, settings: dict[str, Any] | None = None
+    files: RunFiles,
+    run: RunRecord,
+    limits: Limits,
+    choice: Choice,
+    settings: dict[str, Any] | None = None,
+    roots: Sequence[Path] | None = None,
 ) -> int:
     """Plan the round. Returns how many rows it buys; with 0 there is no round.
 
     Args:
         settings: fields of `Asked` that differ for these rows.
+        roots: where pictures lie here; by default as the run records it.
 
     Raises:
         BadInput: the run has not finished; a key or a replacement names no row.
@@ -87,7 +94,7 @@ def retry(
         replaced=replacements is not None,
         mark=new_nonce(),  # another retry may choose other rows of the same shards
     )
-    if not plan_round(files, run, limits, [batch], "retry", plan):
+    if not plan_round(files, run, limits, [batch], "retry", plan, roots):
         raise BadInput(f"{files.store.url}: another retry was first; resume the run, then retry again")
     return int(chosen.num_rows)
 

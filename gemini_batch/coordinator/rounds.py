@@ -124,7 +124,8 @@ class _Packing:
 
     def pack(self, batch: Chosen) -> None:
         asked = self._run.asked.model_copy(update=orjson.loads(batch.settings) if batch.settings else {})
-        scale = Scale(asked, self._run.nonce, self._roots, self._run.limits.max_bytes_per_shard)
+        most = max(self._run.limits.max_bytes_per_shard, self._limits.max_bytes_per_shard)
+        scale = Scale(asked, self._run.nonce, self._roots, most)
         limits = self._limits.model_copy(update={"max_requests_per_shard": batch.max_requests})
         splitter = Splitter(sized(limits, asked, self._run.created_at))
         digest = self._digest(batch)

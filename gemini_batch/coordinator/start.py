@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from gemini_batch import rundir
 from gemini_batch._version import __version__
 from gemini_batch.clock import Clock, new_nonce
+from gemini_batch.coordinator.differ import differences
 from gemini_batch.coordinator.freeze import Freezer, frozen
 from gemini_batch.coordinator.keys import KeySpool, first_duplicate
 from gemini_batch.coordinator.manifest import Manifest
@@ -142,8 +143,12 @@ def begin(
     run_id: str,
     clock: Clock,
     keep: tuple[str, ...] = (),
+    broker: str | None = None,
 ) -> None:
     """Make the run in a directory. If another coordinator is first, its plan and its `run.json` stay.
+
+    Args:
+        broker: of the fleet that it is for, as people may see it.
 
     Raises:
         BadInput: the directory holds something else, or the manifest changed since it was planned.
@@ -167,6 +172,8 @@ def begin(
         limits=limits,
         shards=len(shards),
         keep=keep,
+        broker=broker,
+        columns=manifest.columns.recorded(),
     )
     _create_record(files, record)
 
@@ -197,13 +204,9 @@ def refuse_other(record: RunRecord, asked: Asked, where: str) -> None:
     Raises:
         BadInput: names each field that differs, old and new.
     """
-    old, new = record.asked.identity(), asked.identity()
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    differing = [f"  {name}: {_short(old.get(name))} -> {_short(new.get(name))}" for name in names]
-    if differing:
-        raise BadInput(
-            f"{where} holds another run; give another --out, or repeat what it asked:\n" + "\n".join(differing)
-        )
+    if differing := differences(record.asked, asked):
+        said = "".join(f"\n  {text}" for text in differing)
+        raise BadInput(f"{where} holds another run; give another --out, or repeat what it asked:{said}")
 
 
 def other_columns(record: RunRecord, keep: tuple[str, ...], where: str) -> str | None:
@@ -212,11 +215,6 @@ def other_columns(record: RunRecord, keep: tuple[str, ...], where: str) -> str |
         return None
     kept = ",".join(record.keep) or "(nothing)"
     return f"{where} was begun with --keep {kept}, and its dataset stays so; --fresh or another --out buys anew"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def refuse_foreign(store: Store) -> None:

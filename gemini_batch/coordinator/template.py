@@ -20,6 +20,13 @@ class Template:
     pieces: tuple[str, ...]
     columns: tuple[str, ...]
 
+    @property
+    def text(self) -> str:
+        """As it is written."""
+        literal = [piece.replace("{", "{{").replace("}", "}}") for piece in self.pieces]
+        holes = [f"{{{column}}}" for column in self.columns]
+        return "".join(a + b for a, b in zip(literal, [*holes, ""], strict=True))
+
     def bytes_of(self, rows: int, block_bytes: int) -> int:
         """The most that the prompts of a block may have."""
         return rows * sum(len(piece.encode()) for piece in self.pieces) + len(self.columns) * block_bytes

@@ -25,6 +25,9 @@ BEING_MADE = timedelta(minutes=3)
 
 OVER = (S.ENDED, S.COLLECTED)
 
+UNSENT = (S.PLANNED, S.CLAIMED, S.READY)
+"""What a pause holds back."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -50,6 +53,8 @@ class RunSeen:
     """Last records: all of a run that has not finished, of another those that the service still holds something of."""
     problems: tuple[Mapping[str, str], ...] = ()
     """What `status` says needs doing."""
+    paused: bool = False
+    """Somebody said that nothing is to be sent."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,14 @@ def _stuck(run: RunSeen, now: datetime) -> Iterator[Finding]:
         return
     found = defaultdict[ShardState, list[tuple[datetime, ShardRecord]]](list)
     for record in run.records.values():
-        since = _since(record)
-        if record.state is not S.COLLECTED and since is not None and now - since > LONG:
+        since, meant = _since(record), run.paused and record.state in UNSENT
+        if record.state is not S.COLLECTED and not meant and since is not None and now - since > LONG:
             found[record.state].append((since, record))
     for state, shards in found.items():
         oldest, record = min(shards, key=lambda entry: entry[0])
         what = f"{len(shards):,} shards are {state} for up to {_hours(now - oldest)}{_told(record)}"
         yield Finding("stuck", run.run_id, record.shard, what, _mend(state, run.where))
-    if not found and now - _last_progress(run) > LONG:
+    if not found and not run.paused and now - _last_progress(run) > LONG:
         done = sum(record.state is S.COLLECTED for record in run.records.values())
         idle = _hours(now - _last_progress(run))
         what = f"nothing has happened for {idle}, and {done:,} of {run.shards:,} shards are collected"

@@ -24,7 +24,7 @@ from gemini_batch.gemini.remote import Listing, Remote, StoredFile, list_whole
 from gemini_batch.ledger.places import join, open_store
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.records import FORMAT, RunRecord, ShardRecord
-from gemini_batch.standing import read_status
+from gemini_batch.standing import Drivers, read_status
 
 
 @dataclass
@@ -98,7 +98,7 @@ class Visit:
             if record is None:
                 self._look_for_a_ledger(folder, files)
                 return None
-            if is_ours(record, self.account):
+            if is_ours(record, files.limits(record), self.account):
                 return self._seen(files, record, held.get(record.run_id, set()))
             self._stranger(files, record)
         except (BadInput, RunStopped, OSError) as error:
@@ -131,11 +131,15 @@ class Visit:
         files.refresh([entry for entry in plan if entry.shard in held] if finished else plan, known)
         began: datetime = record.created_at
         problems = () if finished else self._problems(files, record, list(known.values()))
-        return RunSeen(record.run_id, files.store.url, began, finished, len(plan), known, problems)
+        said = files.controls().last()
+        paused = said is not None and said.order == "pause"
+        return RunSeen(record.run_id, files.store.url, began, finished, len(plan), known, problems, paused)
 
     def _problems(self, files: RunFiles, record: RunRecord, records: list[ShardRecord]) -> tuple[dict[str, str], ...]:
         """What `status` says needs doing."""
         drivers = see(record.run_id, Registry(open_store(self.root)), self.hints)
+        if drivers.unseen:
+            drivers = Drivers(working=True, handed_over=True)  # without a broker nothing is said of workers
         status = read_status(files, self.clock, drivers, records)
         return tuple(status["problems"]) if status else ()
 

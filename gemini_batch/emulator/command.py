@@ -1,14 +1,14 @@
 """The command `gemini-batch-dist emulator`: flags and a TOML file in, a served emulator."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from gemini_batch.emulator.faults import FaultSpec, read_flag
-from gemini_batch.emulator.settings import EmulatorSettings, SettingsError, first_complaint, make_settings, read_file
 from gemini_batch.errors import BadInput
+
+if TYPE_CHECKING:
+    from gemini_batch.emulator.settings import EmulatorSettings
 
 _SPAN = "seconds, uniform:LEAST:MOST, exponential:MEAN or lognormal:MEDIAN:SIGMA"
 
@@ -45,6 +45,9 @@ def emulator(
     api_key: Annotated[list[str] | None, typer.Option(help="accept only this; repeatable")] = None,
 ) -> None:
     """A Gemini Batch API on this machine, for trying and testing without a key."""
+    from gemini_batch.emulator.given import read_settings  # noqa: PLC0415 - so that --help of all commands is quick
+    from gemini_batch.emulator.settings import SettingsError  # noqa: PLC0415
+
     typed = {
         "chaos": chaos,
         "seed": seed,
@@ -66,10 +69,11 @@ def emulator(
     _serve(settings, answers, host=host, port=port, allow_remote=allow_remote, state=state)
 
 
-def _serve(settings: EmulatorSettings, answers: str | None, **where: Any) -> None:
+def _serve(settings: "EmulatorSettings", answers: str | None, **where: Any) -> None:
     try:
         from gemini_batch.emulator.canned import load_answers  # noqa: PLC0415 - the extra may be missing
         from gemini_batch.emulator.server import EmulatorError, serve  # noqa: PLC0415
+        from gemini_batch.emulator.settings import SettingsError  # noqa: PLC0415
     except ImportError as error:
         raise BadInput(
             f"the emulator needs an extra: pip install 'gemini-batch-dist[emulator]' ({error.name})"
@@ -78,35 +82,3 @@ def _serve(settings: EmulatorSettings, answers: str | None, **where: Any) -> Non
         serve(settings, answers=load_answers(answers) if answers else None, **where)
     except (EmulatorError, SettingsError) as error:
         raise BadInput(str(error)) from None
-
-
-def read_settings(typed: dict[str, Any], config: Path | None, faults: list[str]) -> EmulatorSettings:
-    """Flag over file over default; faults of both. Raises SettingsError."""
-    values = {} if config is None else _of_file(config)
-    given = {name: value for name, value in typed.items() if value is not None}
-    if "job_seconds" in given:
-        values = {name: value for name, value in values.items() if name not in ("queue_seconds", "run_seconds")}
-    if given.keys() & {"queue_seconds", "run_seconds"}:
-        values.pop("job_seconds", None)
-    settings = make_settings(values | given)
-    armed = settings.faults + tuple(_fault(text) for text in faults)
-    return settings.model_copy(update={"faults": armed})
-
-
-def _of_file(config: Path) -> dict[str, Any]:
-    """Right in itself, so that what is wrong later is a flag's."""
-    values = read_file(config)
-    try:
-        make_settings(values)
-    except SettingsError as error:
-        raise SettingsError(f"{config}: {error}") from None
-    return values
-
-
-def _fault(text: str) -> FaultSpec:
-    try:
-        return read_flag(text)
-    except ValidationError as error:
-        raise SettingsError(f"--fault {text}: {first_complaint(error, list(FaultSpec.model_fields))}") from None
-    except ValueError as error:
-        raise SettingsError(f"--fault {text}: {error}") from None

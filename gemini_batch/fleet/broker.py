@@ -1,18 +1,17 @@
 """The broker's address and clients of it.
 
 `rediss://` always verifies the server's certificate and name; a URL cannot turn that off. Passwords are never shown.
+redis-py is imported with the first client: it brings asyncio along, and most commands have no broker.
 """
 
-import ssl
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
-
 from gemini_batch.errors import BadInput
+
+if TYPE_CHECKING:
+    import redis
 
 SOCKET_SECONDS = 10.0
 """kombu's default is to wait for ever on a dead connection."""
@@ -43,10 +42,16 @@ class Broker:
         """Settings for a client of `rediss://`, None for one without TLS."""
         if not self.url.startswith("rediss://"):
             return None
+        import ssl  # noqa: PLC0415
+
         return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, **self.files}
 
     def connect(self) -> "redis.Redis":
         """A client that gives up after a while instead of waiting for ever. Makes no connection yet."""
+        import redis  # noqa: PLC0415
+        from redis.backoff import ExponentialBackoff  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
+
         return redis.Redis.from_url(
             self.url,
             socket_timeout=SOCKET_SECONDS,
@@ -62,6 +67,8 @@ class Broker:
         Raises:
             BadInput: names the address, not the password.
         """
+        import redis  # noqa: PLC0415
+
         client = self.connect()
         try:
             client.ping()

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from threading import Event, Thread
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import orjson
-import redis
-from redis.exceptions import LockError
-from redis.lock import Lock
 
 from gemini_batch.fleet.due import Wake
 from gemini_batch.fleet.messages import PREFIX
 from gemini_batch.quota.gates import Pause
+
+if TYPE_CHECKING:
+    import redis
+    from redis.lock import Lock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +57,8 @@ def _or(answer: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(ask: Callable[P, R]) -> Callable[P, R]:
         @wraps(ask)
         def asked(*args: P.args, **kwargs: P.kwargs) -> R:
+            import redis  # noqa: PLC0415 - by whoever has a client
+
             try:
                 return ask(*args, **kwargs)
             except (redis.RedisError, ValueError, TypeError, KeyError):  # or a value that this release cannot read
@@ -84,6 +87,10 @@ class Hints:
         Args:
             longest: seconds after which it is given up although the block lasts: whoever is in it hangs.
         """
+        import redis  # noqa: PLC0415
+        from redis.exceptions import LockError  # noqa: PLC0415
+        from redis.lock import Lock  # noqa: PLC0415
+
         lock = Lock(self._client, _key("hold", *what), timeout=HOLD_SECONDS, blocking=False, thread_local=False)
         try:
             mine = lock.acquire()
@@ -311,8 +318,11 @@ def _read_wake(value: bytes) -> Wake:
     return Wake(float(began), float(until), int(failures), str(reason), None if known is None else float(known))
 
 
-def _renew(lock: Lock, done: Event, longest: float) -> None:
+def _renew(lock: "Lock", done: Event, longest: float) -> None:
     """Keep a hold while its block lasts. One that was lost in a flush stays lost: someone else may have it."""
+    import redis  # noqa: PLC0415
+    from redis.exceptions import LockError  # noqa: PLC0415
+
     renewals = 0
     while not done.wait(HOLD_SECONDS / 3) and renewals * HOLD_SECONDS / 3 < longest:
         renewals += 1

@@ -259,14 +259,21 @@ class Host:
             log.error("run %s: cannot leave word: %s", opened.shop.run.run_id, trouble)
 
     def _opened(self, place: str, record: RunRecord) -> Open:
-        files = RunFiles(open_store(place))
-        opened = Open(self._shop(files, record), place, ours=is_ours(record, self.serving.account))
+        shop = self._shop(RunFiles(open_store(place)), record)
+        shop.heed()
+        opened = Open(shop, place, ours=False)
+        self._judge(opened)
+        return opened
+
+    def _judge(self, opened: Open) -> None:
+        """Whether this worker may work on a run. The worker's project is its desk's: no other name will do."""
+        record, limits, account = opened.shop.run, opened.shop.limits, self.serving.account
+        opened.ours, opened.problem = is_ours(record, limits, account), None
         try:
-            refuse_stranger(record, self.serving.account)
+            refuse_stranger(record, limits, account, by_key=False)
             refuse_schema(record, self.serving.allow_schema)
         except BadInput as error:
             opened.problem = str(error)
-        return opened
 
     def _shop(self, files: RunFiles, record: RunRecord) -> Shop:
         return Shop(
@@ -286,9 +293,11 @@ class Host:
     def _heed(self, opened: Open) -> None:
         """Take over what was said last. After another order everything is looked at anew, at once."""
         shop = opened.shop
-        before = shop.order
+        order, project = shop.order, shop.limits.project
         shop.heed()
-        if shop.order != before:
+        if shop.limits.project != project:
+            self._judge(opened)
+        if shop.order != order:
             self.hints.forget(shop.run.run_id)
             self.hints.hasten("list", self.serving.account.project, seconds=0)
 

@@ -52,7 +52,7 @@ def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
     """Who works on a run, as far as the broker and the registry say."""
     handed_over = registry.where(run_id) is not None
     if hints is None or not handed_over:
-        return Drivers(handed_over=handed_over)
+        return Drivers(handed_over=handed_over, unseen=handed_over)
     workers = hints.workers(run_id)
     working = any(worker["problem"] is None for worker in workers)
     wakes, now = hints.wakes(run_id)
@@ -69,7 +69,7 @@ def see(run_id: str, registry: Registry, hints: Hints | None) -> Drivers:
         tuple(workers),
         hints.looked_at(run_id),
         handed_over,
-        hints.blinded(run_id),
+        trouble=hints.blinded(run_id),
     )
 
 

@@ -30,7 +30,7 @@ from gemini_batch.errors import (
     Unavailable,
 )
 from gemini_batch.gemini.names import OUR_PREFIX
-from gemini_batch.gemini.remote import Listing, Seen, StoredFile
+from gemini_batch.gemini.remote import BatchJob, Listing, Seen, StoredFile
 from gemini_batch.gemini.wire import DIGITS
 from gemini_batch.records import Job
 
@@ -71,22 +71,44 @@ class GeminiClient:
     @effect("remote.create_job")
     def create_job(self, model: str, file_name: str, display_name: str) -> Job:
         config = types.CreateBatchJobConfig(display_name=display_name)
-        try:
-            made = _mapped(lambda: self._paying.batches.create(model=model, src=file_name, config=config))
-        except NotFound as error:
-            raise _refusal(error.code, str(error)) from None
-        except RemoteError:
-            raise
-        except Exception as error:  # whatever it was, nobody can say that it was not sent
-            raise Unavailable(f"{type(error).__name__}: {error}") from error
-        if not made.name:
-            raise Unavailable("the create was answered without a job name")
-        return Job(name=made.name, display_name=display_name, created_at=made.create_time)
+        made = _sent_once(lambda: self._paying.batches.create(model=model, src=file_name, config=config))
+        return _named(Job(name=made.name or "", display_name=display_name, created_at=made.create_time))
+
+    @effect("remote.create_job")
+    def create_other(self, model: str, method: str, source: dict[str, Any], display_name: str) -> Job:
+        """Create a job that `create_job` does not make, by the same rule: one POST, never repeated.
+
+        Args:
+            method: `batchGenerateContent` or `asyncBatchEmbedContent`.
+            source: `inputConfig` in the REST spelling.
+        """
+        path = f"models/{model.removeprefix('models/')}:{method}"
+        batch = {"displayName": display_name, "inputConfig": source}
+        body = _sent_once(lambda: _object(self._paying._api_client.request("post", path, {"batch": batch}).body, path))
+        name = body.get("name")
+        return _named(Job(name=name if isinstance(name, str) else "", display_name=display_name))
 
     @effect("remote.get_job")
     def get_job(self, name: str) -> Seen:
         body, at = self._raw(name)
         return Seen(_job(body), at)
+
+    @effect("remote.get_job")
+    def show_job(self, name: str) -> tuple[BatchJob, datetime]:
+        """A job with all that is shown of it, and the provider's time of the look."""
+        body, at = self._raw(name)
+        return _shown_job(body), at
+
+    @effect("remote.get_job")
+    def inline_results(self, name: str) -> tuple[BatchJob, list[Any] | None]:
+        """A job with the results that it shows itself; None where it shows none."""
+        body, _ = self._raw(name)
+        job, output = _shown_job(body), (body.get("metadata") or {}).get("output") or body.get("response") or {}
+        for kind in ("inlinedResponses", "inlinedEmbedContentResponses"):
+            held = output.get(kind) if isinstance(output, dict) else None
+            if isinstance(held, dict) and isinstance(held.get(kind), list):
+                return job, held[kind]
+        return job, None
 
     @effect("remote.cancel_job")
     def cancel_job(self, name: str) -> None:
@@ -102,6 +124,12 @@ class GeminiClient:
         others = tuple(job for job in jobs if not job.display_name.startswith(OUR_PREFIX))
         by_display_name = {job.display_name: job for job in jobs}
         return Listing(by_display_name, names, at, tuple(ours.values()), others, whole=len(names) == len(jobs))
+
+    @effect("remote.list_jobs")
+    def show_jobs(self) -> list[BatchJob]:
+        """Every job that the key can see, in the order of the service, all pages read."""
+        entries, _ = self._pages("batches", "operations")
+        return [_shown_entry(entry) for entry in entries]
 
     @effect("remote.get_file")
     def get_file(self, name: str) -> StoredFile:
@@ -140,13 +168,38 @@ class GeminiClient:
         reply = _mapped(lambda: self._general._api_client.request("get", path, {}))
         headers = {name.lower(): value for name, value in (reply.headers or {}).items()}
         try:
-            body = json.loads(reply.body or "")
             at = parsedate_to_datetime(headers["date"])
         except (ValueError, KeyError, TypeError):
-            raise Unavailable(f"GET {path} was not answered with JSON and a Date header") from None
-        if not isinstance(body, dict):
-            raise Unavailable(f"GET {path} was not answered with a JSON object")
-        return body, at
+            raise Unavailable(f"GET {path} was not answered with a Date header") from None
+        return _object(reply.body, path), at
+
+
+def _object(text: str | None, path: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text or "")
+    except ValueError:
+        raise Unavailable(f"{path} was not answered with JSON") from None
+    if not isinstance(body, dict):
+        raise Unavailable(f"{path} was not answered with a JSON object")
+    return body
+
+
+def _sent_once(create: Callable[[], R]) -> R:
+    """Run the create. Whatever is not certainly a refusal leaves its outcome unknown."""
+    try:
+        return _mapped(create)
+    except NotFound as error:
+        raise _refusal(error.code, str(error)) from None
+    except RemoteError:
+        raise
+    except Exception as error:  # whatever it was, nobody can say that it was not sent
+        raise Unavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _named(made: Job) -> Job:
+    if not made.name:
+        raise Unavailable("the create was answered without a job name")
+    return made
 
 
 def _sdk_client(
@@ -267,6 +320,47 @@ def _read_job(body: dict[str, Any]) -> Job:
         responses_file=output.get("responsesFile"),
         error=str(error.get("message") or error.get("code")) if error else None,
     )
+
+
+def _shown_job(body: dict[str, Any]) -> BatchJob:
+    """The same with all that is shown, for people."""
+    try:
+        return _read_shown(body)
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        raise Unavailable("the service shows a job in a form that is not understood") from None
+
+
+def _read_shown(body: dict[str, Any]) -> BatchJob:
+    job, metadata = _read_job(body), body.get("metadata") or {}
+    stats = metadata.get("batchStats") or {}
+    return BatchJob(
+        **job.model_dump(exclude={"state"}),
+        state=_as_the_sdk_spells(job.state),
+        model=metadata.get("model"),
+        input_file=(metadata.get("inputConfig") or {}).get("fileName"),
+        succeeded=_count_of(stats, "successfulRequestCount"),
+        failed=_count_of(stats, "failedRequestCount"),
+        done=body.get("done") is True,
+        has_output=bool(metadata.get("output") or body.get("response")),
+    )
+
+
+def _count_of(stats: dict[str, Any], name: str) -> int | None:
+    """Zero counts are left out where others are there (langchain4j Gemini batch tests)."""
+    return int(stats.get(name) or 0) if stats else None
+
+
+def _shown_entry(entry: Any) -> BatchJob:
+    """An entry of a listing, which may be of any program; of one that cannot be read name and state."""
+    try:
+        return _read_shown(entry)
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        job = _listed_job(entry)
+        return BatchJob(name=job.name, display_name=job.display_name, state=_as_the_sdk_spells(job.state))
+
+
+def _as_the_sdk_spells(state: str) -> str:
+    return f"JOB_STATE_{state.removeprefix('BATCH_STATE_').removeprefix('JOB_STATE_')}"
 
 
 def _instant(text: str | None) -> datetime | None:

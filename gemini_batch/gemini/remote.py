@@ -57,6 +57,21 @@ class Listing:
         return {job.name: job for job in self.every}
 
 
+class BatchJob(Job):
+    """A job as the service shows it, whoever made it. `state` is spelled as the SDK has it: `JOB_STATE_SUCCEEDED`."""
+
+    model: str | None = None
+    input_file: str | None = None
+    """None where requests were inline, or the service does not say."""
+    succeeded: int | None = None
+    """Requests that were answered, as far as the service counts them; `requests` is all."""
+    failed: int | None = None
+    done: bool = False
+    """Whether the service says that it is over."""
+    has_output: bool = False
+    """Whether results are shown, as a file or inline."""
+
+
 class Remote(Protocol):
     def upload(self, path: Path, display_name: str, mime_type: str) -> StoredFile:
         """Upload a file. Free, repeatable. It may be used once it is `active`."""

@@ -6,7 +6,10 @@ carries the run's nonce, so a line of another run can never be taken for one of 
 
 import hashlib
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
 from typing import Any
 from zlib import crc32
 
@@ -17,8 +20,15 @@ from gemini_batch.records import Asked
 
 def line_key(nonce: bytes, index: int, sample: int) -> bytes:
     """`<nonce>-<index>-<sample>-<check>`. The check keeps a damaged key from naming another row."""
-    name = b"%b-%d-%d" % (nonce, index, sample)
-    return b"%b-%08x" % (name, crc32(name))
+    return line_keys(nonce, [index], [sample])[0]
+
+
+def line_keys(nonce: bytes, indices: Sequence[int], samples: Iterable[int]) -> list[bytes]:
+    """The same of several lines: each of a row and a sample of it."""
+    run = b"%b-" % nonce
+    start = crc32(run)
+    names = [b"%d-%d" % line for line in zip(indices, samples, strict=True)]
+    return [b"%b%b-%08x" % (run, name, crc32(name, start)) for name in names]
 
 
 class Encoder:
@@ -28,15 +38,20 @@ class Encoder:
     With several samples of a row each line has a seed of its own: with one seed a model would say the same again.
     """
 
-    def __init__(self, asked: Asked, nonce: str) -> None:
+    def __init__(self, asked: Asked, nonce: str, key: Callable[[int, int], bytes] | None = None) -> None:
+        """`key` says the key of a row's sample as JSON holds it between its quotes; by default `line_key`."""
         self._nonce = nonce.encode()
+        self._key = partial(line_key, self._nonce) if key is None else key
+        self._keys = partial(line_keys, self._nonce) if key is None else partial(map, key)
         self._system = asked.system_instruction
         config = asked.generation_config
         numbers = range(asked.n_samples)
-        self._tails = [_tail(config if asked.n_samples == 1 else _seeded(config, sample)) for sample in numbers]
+        safety = _safety(asked.safety_settings)
+        configs = (config if asked.n_samples == 1 else _seeded(config, sample) for sample in numbers)
+        self._tails = [_tail(of_sample, safety) for of_sample in configs]
         frames = len(numbers) * (len(self._nonce) + len(b'{"key":"---01234567","request":'))
         self._frame_bytes = frames + sum(len(str(sample)) for sample in numbers) + sum(map(len, self._tails))
-        self._basis = hashlib.sha256(asked.model.encode() + b"\0" + _sorted_json(config))
+        self._basis = hashlib.sha256(asked.model.encode() + b"\0" + _sorted_json(config) + safety)
 
     def request(self, parts: bytes, system_instruction: str | None) -> bytes:
         """The open end of the request object: its own members, without the settings that every line repeats.
@@ -51,8 +66,22 @@ class Encoder:
         said = b',"systemInstruction":{"parts":[{"text":' + orjson.dumps(system) + b"}]}"
         return b'{"contents":[{"role":"user","parts":' + parts + b"}]" + said
 
+    def text_requests(self, texts: Iterable[str]) -> list[bytes]:
+        """`request` of each row that is one text and has no instruction of its own."""
+        before, _, behind = self.request(b'[{"text":\0}]', None).partition(b"\0")
+        return [b"%b%b%b" % (before, orjson.dumps(text), behind) for text in texts]
+
+    def lines(self, indices: Sequence[int], requests: Sequence[bytes]) -> list[bytes]:
+        """The lines of all samples of several rows, in order."""
+        count = len(self._tails)
+        of = [index for index in indices for _ in self._tails]
+        keys = self._keys(of, islice(cycle(range(count)), len(of)))
+        each = requests if count == 1 else [request for request in requests for _ in self._tails]
+        framed = zip(keys, each, cycle(self._tails), strict=False)
+        return [b'{"key":"%b","request":%b%b' % line for line in framed]
+
     def line(self, index: int, sample: int, request: bytes) -> bytes:
-        return b'{"key":"%b","request":%b%b' % (line_key(self._nonce, index, sample), request, self._tails[sample])
+        return b'{"key":"%b","request":%b%b' % (self._key(index, sample), request, self._tails[sample])
 
     def row_bytes(self, index: int, request_bytes: int) -> int:
         """Size of the lines of all samples of a row without building them."""
@@ -69,8 +98,17 @@ def _sorted_json(config: dict[str, Any]) -> bytes:
     return orjson.dumps(config, option=orjson.OPT_SORT_KEYS)
 
 
-def _tail(config: dict[str, Any]) -> bytes:
-    return b',"generationConfig":' + _sorted_json(config) + b"}}\n" if config else b"}}\n"
+def _tail(config: dict[str, Any], safety: bytes) -> bytes:
+    said = b',"generationConfig":' + _sorted_json(config) if config else b""
+    return said + safety + b"}}\n"
+
+
+def _safety(settings: Sequence[str]) -> bytes:
+    """`CATEGORY=THRESHOLD`, as a member of the request."""
+    if not settings:
+        return b""
+    pairs = (setting.split("=") for setting in settings)
+    return b',"safetySettings":' + orjson.dumps([{"category": name, "threshold": level} for name, level in pairs])
 
 
 def _seeded(config: dict[str, Any], sample: int) -> dict[str, Any]:
@@ -194,6 +232,9 @@ def read_answer(line: dict[str, Any]) -> Answer:
     A shape that nobody recorded is a failure of the kind `unknown`, with whatever tokens it counts; it never raises.
     """
     response = line.get("response")
+    text = plain_text(line)
+    if text is not None:
+        return Answer("ok", text=text, finish_reason="STOP", **_common(line["response"]))
     try:
         if isinstance(response, dict) and (response.get("candidates") or response.get("promptFeedback")):
             return _read_response(line, response)
@@ -201,6 +242,21 @@ def read_answer(line: dict[str, Any]) -> Answer:
     except (AttributeError, TypeError, KeyError, IndexError, RecursionError):
         usage = _common(response) if isinstance(response, dict) else {}
         return Answer("failed", kind="unknown", message="the line has a shape that is not understood", **usage)
+
+
+def plain_text(line: Any) -> str | None:
+    """The text on a line in the form that nearly all have: one candidate that ended by itself and has one part, of
+    text. None for any other, of which `read_answer` has to make something."""
+    try:
+        response = line["response"]
+        (candidate,) = response["candidates"]
+        (part,) = candidate["content"]["parts"]
+        if candidate["finishReason"] == "STOP" and "thought" not in part and "promptFeedback" not in response:
+            text = part["text"]
+            return text if type(text) is str else None
+    except (KeyError, TypeError, ValueError):
+        pass
+    return None
 
 
 def _read_error(line: dict[str, Any], response: Any) -> Answer:

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gemini_batch import rundir
-from gemini_batch.errors import Denied, NotFound, Unavailable
 from gemini_batch.gemini.prices import BatchPrice, price_of
-from gemini_batch.gemini.remote import StoredFile
-from gemini_batch.jobs.parse import NoAnswer, Packed, PackTask, ParseTask, pack, parse
+from gemini_batch.jobs.asked import NoAnswer
+from gemini_batch.jobs.parse import Packed, PackTask, ParseTask, pack, parse
 from gemini_batch.jobs.shop import Shop
+from gemini_batch.jobs.whole import fetch_whole
 from gemini_batch.records import Job, ShardRecord, Tally
 
 
@@ -68,39 +68,10 @@ def _keep_raw(shop: Shop, record: ShardRecord) -> str | None:
 
 
 def _fetch(shop: Shop, job: Job, file_name: str, target: Path) -> None:
-    """Download and pack, accepted only if whole: a cut download can end in HTTP 200.
-
-    The proof is the digest the service names; without one the size, or as many whole lines as the job has. Where it
-    names neither, and a line may be missing for good, it is the same bytes a second time; that alone would not tell a
-    cut that falls in one place. It also serves where the digest is another one's than we take it for.
-    """
-    stored = _stored(shop, file_name)
-    packed = _download(shop, file_name, target)
-    if _is_whole(packed, stored, job):
-        return
-    if stored and stored.size_bytes not in (None, packed.size_bytes) and not _has_every_line(packed, job):
-        raise Unavailable(f"{file_name} was cut at {packed.size_bytes:,} of {stored.size_bytes:,} bytes")
+    """Download and pack a result file, whole."""
     with shop.files.store.scratch(target.name) as again:
-        if _download(shop, file_name, again).sha256 != packed.sha256:
-            raise Unavailable(f"two downloads of {file_name} differ; one was damaged")
-
-
-def _is_whole(packed: Packed, stored: StoredFile | None, job: Job) -> bool:
-    if stored and stored.sha256:
-        return packed.sha256 == stored.sha256
-    return _has_every_line(packed, job) or (stored is not None and packed.size_bytes == stored.size_bytes)
-
-
-def _has_every_line(packed: Packed, job: Job) -> bool:
-    return packed.ends_line and packed.lines == job.requests
-
-
-def _stored(shop: Shop, file_name: str) -> StoredFile | None:
-    """What the service says of the file, if it says anything of result files at all (python-genai #1759)."""
-    try:
-        return shop.remote.get_file(file_name)
-    except (NotFound, Denied):
-        return None
+        targets = iter((target, again))
+        fetch_whole(shop.remote, job, file_name, lambda: _download(shop, file_name, next(targets)))
 
 
 def _download(shop: Shop, file_name: str, target: Path) -> Packed:

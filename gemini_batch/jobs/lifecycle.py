@@ -344,6 +344,11 @@ def is_live(job: Job) -> bool:
     return _state(job) in LIVE
 
 
+def is_over(job: Job) -> bool:
+    """Whether its state is one that jobs end in."""
+    return _state(job) in TERMINAL
+
+
 def live_twins(record: ShardRecord) -> list[Job]:
     """Further jobs of the shard that may still run, as far as is recorded."""
     return [twin for twin in record.twins if _state(twin) not in TERMINAL and twin.state != GONE]

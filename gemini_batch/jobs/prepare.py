@@ -22,7 +22,7 @@ from gemini_batch.jobs.fetch import fetch_media
 from gemini_batch.jobs.shop import Shop, Uploaded
 from gemini_batch.jobs.tidy import delete
 from gemini_batch.parts import WEB
-from gemini_batch.records import ShardRecord, Upload
+from gemini_batch.records import ShardRecord, Upload, most_bytes
 
 MEDIA_UPLOADS_AT_ONCE = 8
 
@@ -107,7 +107,7 @@ def _encode_task(shop: Shop, record: ShardRecord, scratch: ExitStack) -> EncodeT
         asked=shop.asked(shard),
         nonce=shop.run.nonce,
         roots=shop.media_roots,
-        max_bytes=shop.run.limits.max_bytes_per_shard,
+        max_bytes=most_bytes(shop.run, shop.plan[shard]),
         rows=scratch.enter_context(store.local(shop.rows(shard))),
         lines=scratch.enter_context(store.scratch(f"{shard:06d}.jsonl")),
         requests=scratch.enter_context(store.scratch(f"{shard:06d}.requests")),

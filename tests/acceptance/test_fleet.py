@@ -50,19 +50,11 @@ def manifest(look: Any, folder: Path) -> Any:
 
 
 @pytest.fixture
-def run(folder: Path) -> Path:
-    return folder / "runs" / "run"
-
-
-@pytest.fixture
-def finished(run: Path, look: Any, emulator: Any) -> Callable[[], None]:
-    """Wait for the dataset; every answer is right and was bought once."""
+def finished(answered: Callable[[int, int], None], emulator: Any) -> Callable[[], None]:
+    """Wait for the dataset; every answer is right and was bought once, and nothing is left at the service."""
 
     def wait() -> None:
-        look.until((run / "_SUCCESS").exists, "the run has finished")
-        assert [row["text"] for row in look.rows(run)] == [look.answer(f"Prompt number {i}") for i in range(PROMPTS)]
-        assert emulator.bought_twice() == []
-        assert (emulator.bought, emulator.creates) == (PROMPTS, SHARDS)
+        answered(PROMPTS, SHARDS)
         assert emulator.files() == [], "uploads are left at the service"
 
     return wait
@@ -120,6 +112,32 @@ def test_an_interrupted_submit_leaves_the_run_to_the_workers(
     assert list((folder / "runs" / ".active").glob("*.json")), "the fleet still has the run"
     emulator.settings(job_seconds=0.2)
     finished()
+
+
+def test_a_program_that_is_interrupted_leaves_the_run_to_the_workers_and_may_come_back(
+    manifest: Path, finished: Any, cli: Any, emulator: Any, valkey: Any, start_worker: Any, look: Any, folder: Path
+) -> None:
+    """What it waits for then, it only watches: nobody is to take the run from the fleet."""
+    emulator.settings(job_seconds=60)
+    start_worker()
+    (folder / "script.py").write_text(
+        "from gemini_batch import Run, distributed_batch_process\n"
+        "try:\n"
+        f"    distributed_batch_process('m.parquet', out='runs/run', broker='{valkey.url}', poll_interval=1,\n"
+        f"                              max_requests_per_shard={PROMPTS // SHARDS})\n"
+        "except KeyboardInterrupt:\n"
+        "    print('left', flush=True)\n"
+        "print(Run.open('runs/run').wait()['state'])\n"
+    )
+    program = cli.python("script.py")
+    look.until(lambda: emulator.creates, "the first job is created")
+    program.signal(signal.SIGINT)
+    look.until(lambda: "left" in program.said, "it is interrupted")
+    assert "the workers go on" in program.said and "Run.open('runs/run').wait()" in program.said
+    emulator.settings(job_seconds=0.2)
+    finished()
+    done = program.ended(60)
+    assert (done.code, done.out) == (0, "left\nfinished\n"), done.err
 
 
 # --- the same dataset -------------------------------------------------------------------------------------------------

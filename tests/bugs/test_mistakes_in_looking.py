@@ -141,13 +141,13 @@ MISTAKES = {
         f"{DESKS}::test_an_unknown_create_holds_its_place[memory]",
     ),
     "whatever arrives is the whole file": (
-        "gemini_batch.jobs.collect",
+        "gemini_batch.jobs.whole",
         "if _is_whole(packed, stored, job):",
         "if True:",
         f"{PAYING}::test_a_download_that_was_cut_is_not_accepted",
     ),
     "a digest is not looked at": (
-        "gemini_batch.jobs.collect",
+        "gemini_batch.jobs.whole",
         "if stored and stored.sha256:",
         "if False:",
         f"{PAYING}::test_a_download_with_a_flipped_bit_is_not_accepted",

@@ -121,3 +121,49 @@ def test_a_deleted_job_is_not_found(gemini, http, source):
 def test_a_create_that_reached_nobody_was_not_sent():
     with pytest.raises(NotSent):
         GeminiClient(Account(endpoint=NOBODY, project="p", key="k")).create_job(MODEL, "files/a", "gbd-run-1")
+
+
+def test_all_that_is_shown_of_a_job_is_told(gemini, http, source):
+    http.post("/admin/faults", json={"name": "result_line_error"})
+    made = started(gemini, source, "weekly report")
+    ended(gemini, made)
+    job, at = gemini.show_job(made.name)
+    assert (job.display_name, job.state, job.model) == ("weekly report", "JOB_STATE_SUCCEEDED", f"models/{MODEL}")
+    assert (job.requests, job.succeeded, job.failed) == (3, 2, 1)
+    assert job.done and job.has_output and job.responses_file and job.input_file.startswith("files/")
+    assert job.created_at <= job.ended_at <= at.replace(microsecond=999_999)
+    assert gemini.show_jobs() == [job]
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "request_"),
+    [
+        ("batchGenerateContent", MODEL, request_of("a")),
+        ("asyncBatchEmbedContent", "gemini-embedding-001", {"content": {"parts": [{"text": "a"}]}}),
+    ],
+)
+def test_jobs_that_the_sdk_cannot_make_of_rest_requests_are_made_and_shown(gemini, http, method, model, request_):
+    source = {"requests": {"requests": [{"request": request_, "metadata": {"key": "a"}}]}}
+    made = gemini.create_other(f"models/{model}", method, source, "by hand")
+    ended(gemini, made)
+    (job,) = gemini.show_jobs()
+    assert (job.name, job.display_name, job.requests, job.input_file) == (made.name, "by hand", 1, None)
+    assert job.has_output and job.responses_file is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        7,
+        "job",
+        {},
+        {"name": 5},
+        {"metadata": 5},
+        {"name": "batches/1", "metadata": {"batchStats": {"requestCount": "x"}}},
+    ],
+)
+def test_a_listed_job_of_any_other_form_is_shown_as_far_as_it_can_be(gemini, monkeypatch, entry):
+    monkeypatch.setattr(gemini, "_raw", lambda path: ({"operations": [entry]}, None))
+    (job,) = gemini.show_jobs()
+    assert job.state == "JOB_STATE_UNSPECIFIED"

@@ -14,7 +14,7 @@ import pytest
 from emulator_calls import HUNDRED_TOKENS, create, order, send_chunk, start_upload, store, with_key
 from sdk_calls import jsonl
 
-from gemini_batch.emulator.command import read_settings
+from gemini_batch.emulator.given import read_settings
 from gemini_batch.emulator.local import LocalEmulator
 from gemini_batch.emulator.server import EmulatorError, serve
 from gemini_batch.emulator.settings import EmulatorSettings, SettingsError

@@ -76,17 +76,21 @@ def address(server: socket.socket) -> str:
     return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def create(gemini):
-    return gemini.create_job(MODEL, "files/a", NAME)
+@pytest.fixture(params=["create_job", "create_other"])
+def create(request):
+    """Either way in which a job is made."""
+    if request.param == "create_job":
+        return lambda gemini: gemini.create_job(MODEL, "files/a", NAME)
+    return lambda gemini: gemini.create_other(MODEL, "asyncBatchEmbedContent", {"fileName": "files/a"}, NAME)
 
 
-def test_a_create_is_one_request(server, gemini):
+def test_a_create_is_one_request(server, gemini, create):
     wire = server.treats(answers(reply(200, JOB)))
     assert create(gemini).name == "batches/1"
     assert (wire.connections, wire.requests) == (1, ["POST"])
 
 
-def test_every_create_has_a_connection_of_its_own(server, gemini):
+def test_every_create_has_a_connection_of_its_own(server, gemini, create):
     """A server closes an idle connection when it likes; a create on its way there has an unknown outcome."""
     wire = server.treats(keeps(reply(200, JOB)))
     create(gemini), create(gemini)
@@ -102,7 +106,7 @@ def test_every_create_has_a_connection_of_its_own(server, gemini):
         *[(code, Denied) for code in (401, 402, 403)],
     ],
 )
-def test_a_status_is_taken_as_it_is_and_nothing_is_sent_again(server, gemini, code, leaf):
+def test_a_status_is_taken_as_it_is_and_nothing_is_sent_again(server, gemini, code, leaf, create):
     wire = server.treats(answers(refusal(code)))
     with pytest.raises(leaf) as caught:
         create(gemini)
@@ -111,7 +115,7 @@ def test_a_status_is_taken_as_it_is_and_nothing_is_sent_again(server, gemini, co
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(server, gemini, code):
+def test_a_redirect_is_not_followed(server, gemini, code, create):
     """307 and 308 repeat the POST, elsewhere or in the same place."""
     wire = server.treats(answers(reply(code, b"", "Location: /elsewhere", "Connection: close")))
     with pytest.raises(Unavailable):
@@ -120,7 +124,7 @@ def test_a_redirect_is_not_followed(server, gemini, code):
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_a_redirect_to_where_nobody_listens_is_not_taken_for_a_create_that_was_not_sent(server, gemini, code):
+def test_a_redirect_to_where_nobody_listens_is_not_taken_for_a_create_that_was_not_sent(server, gemini, code, create):
     """Followed, it ends in a connection that cannot be made, though the first place has read the create."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -145,7 +149,7 @@ def test_a_redirect_to_where_nobody_listens_is_not_taken_for_a_create_that_was_n
         pytest.param(answers(reply(429, b"{", length=100)), id="half a 429"),
     ],
 )
-def test_after_a_connection_that_broke_nobody_knows(server, gemini, treat):
+def test_after_a_connection_that_broke_nobody_knows(server, gemini, treat, create):
     wire = server.treats(treat)
     with pytest.raises(Unavailable):
         create(gemini)
@@ -153,7 +157,7 @@ def test_after_a_connection_that_broke_nobody_knows(server, gemini, treat):
 
 
 @pytest.mark.parametrize("treat", [closes_unread, resets_unread])
-def test_a_connection_that_closes_at_once_is_not_made_again(server, gemini, treat):
+def test_a_connection_that_closes_at_once_is_not_made_again(server, gemini, treat, create):
     """Whether it broke while it was being made, or while the request was on its way, is a race."""
     wire = server.treats(treat)
     with pytest.raises((NotSent, Unavailable)):
@@ -169,7 +173,7 @@ def test_a_connection_that_closes_at_once_is_not_made_again(server, gemini, trea
         pytest.param(hangs(reply(200, JOB[:20], length=len(JOB))), id="half a body"),
     ],
 )
-def test_a_service_that_hangs_is_left_after_a_while(server, hasty, treat):
+def test_a_service_that_hangs_is_left_after_a_while(server, hasty, treat, create):
     wire = server.treats(treat)
     with pytest.raises(Unavailable, match="ReadTimeout"):
         create(hasty)
@@ -184,28 +188,28 @@ def test_a_service_that_hangs_is_left_after_a_while(server, hasty, treat):
     ],
     ids=lambda body: body[:12].decode(errors="replace") or "nothing",
 )  # fmt: skip
-def test_a_success_that_names_no_job_leaves_the_outcome_unknown(server, gemini, body):
+def test_a_success_that_names_no_job_leaves_the_outcome_unknown(server, gemini, body, create):
     wire = server.treats(answers(reply(200, body)))
     with pytest.raises(Unavailable):
         create(gemini)
     assert (wire.connections, wire.requests) == (1, ["POST"])
 
 
-def test_a_success_that_cannot_be_unpacked_leaves_the_outcome_unknown(server, gemini):
+def test_a_success_that_cannot_be_unpacked_leaves_the_outcome_unknown(server, gemini, create):
     wire = server.treats(answers(reply(200, JOB, "Content-Encoding: gzip")))
     with pytest.raises(Unavailable):
         create(gemini)
     assert wire.requests == ["POST"]
 
 
-def test_where_nobody_listens_nothing_was_sent():
+def test_where_nobody_listens_nothing_was_sent(create):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: the port is nobody else's
         with pytest.raises(NotSent, match="ConnectError"):
             create(client_of(address(taken)))
 
 
-def test_where_nobody_accepts_nothing_was_sent():
+def test_where_nobody_accepts_nothing_was_sent(create):
     """A machine that drops packets: the connection is never made, however long one waits."""
     with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
         deaf.bind(("127.0.0.1", 0))

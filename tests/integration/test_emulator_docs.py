@@ -23,8 +23,8 @@ import typer
 from gemini_batch.cli import app
 from gemini_batch.emulator.admin import AdminApi
 from gemini_batch.emulator.app import _admin_routes
-from gemini_batch.emulator.command import read_settings
 from gemini_batch.emulator.faults import ANSWERS, CALLS, FAULTS, SURVIVABLE_ANSWERS, Fault
+from gemini_batch.emulator.given import read_settings
 from gemini_batch.emulator.settings import EmulatorSettings, make_settings
 
 ROOT = Path(__file__).parents[2]
@@ -321,12 +321,6 @@ def test_the_page_names_every_flag_and_no_other() -> None:
     flags = {flag for param in command.params for flag in param.opts}
     of_others = {"--data-binary"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT)) - of_others == flags
-
-
-def test_what_the_page_links_to_is_there() -> None:
-    for path, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", TEXT):
-        assert (PAGE.parent / path).exists()
-        assert not anchor or anchor in re.sub(r"[^a-z\n]+", "-", TEXT.lower())
 
 
 def test_the_extra_that_the_page_installs_exists() -> None:

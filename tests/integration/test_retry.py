@@ -179,6 +179,35 @@ def test_replace_matches_by_key_where_the_run_has_keys(
     assert [row["index"] for row in rows() if row["attempts"] == 2] == [2, 8]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("as-the-manifest.csv", "id,title\nT1,Newer\n"),
+        ("plain.csv", "key,prompt\nT1,Say {Newer}\n"),
+        ("by-index.csv", "index,title\n1,Newer\n"),
+        ("named.csv", "index,prompt\n1,Say {Newer}\n"),
+    ],
+)
+def test_replacements_have_the_columns_of_the_runs_manifest_or_plain_ones(
+    name: str, text: str, submit: Any, retry: Any, rows: Any, look: Any, folder: Path
+) -> None:
+    """Who fixes rows of a file copies them from it, and has no reason to say the template again."""
+    (folder / "m.csv").write_text("id,title\nT0,Old\nT1,\nT2,Older\n")
+    assert submit("--template", "Say {{{title}}}", "--key-column", "id", manifest="m.csv").code == 3
+    (folder / name).write_text(text)
+    done = retry("--replace", name)
+    assert done.code == 0, done.err
+    assert [row["text"] for row in rows()] == [look.answer(f"Say {{{word}}}") for word in ("Old", "Newer", "Older")]
+
+
+def test_replacements_with_other_columns_are_refused_in_words(submit: Any, retry: Any, look: Any, folder: Path) -> None:
+    (folder / "m.csv").write_text("id,title\nT0,Old\nT1,\n")
+    assert submit("--template", "Say {title}", "--key-column", "id", manifest="m.csv").code == 3
+    (folder / "other.csv").write_text("id,heading\nT1,New\n")
+    done = retry("--replace", "other.csv")
+    assert (done.code, "has no column 'title' (--template); it has id, heading" in done.err) == (2, True), done.err
+
+
 def test_replace_matches_by_index_whatever_the_keys_of_the_run_look_like(
     submit: Any, retry: Any, rows: Any, look: Any, folder: Path
 ) -> None:

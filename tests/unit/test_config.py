@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from google.genai import types
 
 from gemini_batch.config import GOOGLE, Options, resolve, resolve_account
 from gemini_batch.errors import BadInput
@@ -36,7 +37,7 @@ def test_every_option_can_be_given_in_the_environment(name):
         "media": "inline", "on_unknown": "wait", "thinking_level": "low", "media_resolution": "MEDIA_RESOLUTION_LOW",
         "fresh": "1", "max_bytes_per_shard": "2000", "validate": "model",
         "schema_field": "responseJsonSchema", "stuck": "cancel", "price": "0.1,0.4",
-        "log_level": "debug", "log_format": "json",
+        "log_level": "debug", "log_format": "json", "safety_settings": "HARASSMENT=OFF",
     }  # fmt: skip
     variable = "GEMINI_BATCH_BROKER_URL" if name == "broker" else f"GEMINI_BATCH_{name.upper()}"
     found = resolve({}, None, {variable: words.get(name, "1")})
@@ -73,6 +74,28 @@ def test_stop_sequences_may_be_one_or_many(tmp_path):
     assert resolve({}, toml(tmp_path, 'stop_sequence = ["a"]'), {}).stop_sequence == ("a",)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "HARASSMENT=block_none,HARM_CATEGORY_HATE_SPEECH=OFF",
+        ["harassment = BLOCK_NONE", "HATE_SPEECH=OFF"],
+        {"HARM_CATEGORY_HARASSMENT": "BLOCK_NONE", "HATE_SPEECH": "OFF"},
+        [{"category": "HARASSMENT", "threshold": "BLOCK_NONE"}, {"category": "HATE_SPEECH", "threshold": "OFF"}],
+        [types.SafetySetting(category=f"HARM_CATEGORY_{name}", threshold=level)
+         for name, level in (("HARASSMENT", "BLOCK_NONE"), ("HATE_SPEECH", "OFF"))],
+    ],
+)  # fmt: skip
+def test_safety_settings_may_be_texts_mappings_or_the_sdks(given):
+    expected = ("HARM_CATEGORY_HARASSMENT=BLOCK_NONE", "HARM_CATEGORY_HATE_SPEECH=OFF")
+    assert resolve({"safety_settings": given}, None, {}).safety_settings == expected
+
+
+@pytest.mark.parametrize("given", ["HARASSMENT", "=OFF", "A=B=C", ["A=1"], [{"category": "A"}]])
+def test_a_safety_setting_of_another_form_is_refused(given):
+    with pytest.raises(BadInput, match="CATEGORY=THRESHOLD is due"):
+        resolve({"safety_settings": given}, None, {})
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -84,6 +107,61 @@ def test_an_unknown_key_is_refused_with_its_nearest_name(tmp_path):
         resolve({"modell": "x"}, None, {})
     with pytest.raises(BadInput, match="zzz"):
         resolve({"zzz": 1}, None, {})
+
+
+def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path):
+    text = """model = "gemini-2.5-pro"  # max_live_jobs = 1
+
+    "max_live_jobs" = "many"
+    """
+    with pytest.raises(BadInput, match=r"max_live_jobs in .*settings\.toml, line 3: .*\(got 'many'\)"):
+        resolve({}, toml(tmp_path, text), {})
+    with pytest.raises(BadInput, match=r"settings\.toml, line 2: unknown key 'tiers'"):
+        resolve({}, toml(tmp_path, "model = 'm'\ntiers = 2"), {})
+
+
+def test_every_value_that_cannot_be_used_is_told_at_once(tmp_path):
+    path = toml(tmp_path, "max_live_jobs = 0\nkeep = [1, 2]")
+    with pytest.raises(BadInput) as caught:
+        resolve({"temperature": "9"}, path, {"GEMINI_BATCH_TIER": "9"})
+    told = str(caught.value).splitlines()
+    assert told[0] == "4 settings cannot be used:"
+    assert [line.split(":")[0].strip() for line in told[1:]] == [
+        f"keep in {path}, line 2", f"max_live_jobs in {path}, line 1", "--temperature", "tier in GEMINI_BATCH_TIER",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["max_live_jobs", "temperature", "max_cost", "tier", "allow_failed", "model", "keep"])
+def test_true_is_not_taken_for_a_number_or_a_word(tmp_path, name):
+    """`max_live_jobs = true` would be 1."""
+    with pytest.raises(BadInput, match="true or false is for switches"):
+        resolve({}, toml(tmp_path, f"{name} = true"), {})
+
+
+def test_an_unknown_variable_is_warned_of_with_the_nearest_name():
+    """It may be meant for another release, and other programs share the environment."""
+    with pytest.warns(UserWarning, match="GEMINI_BATCH_MAX_LIVE_JOB is no setting.*GEMINI_BATCH_MAX_LIVE_JOBS'"):
+        assert resolve({}, None, {"GEMINI_BATCH_MAX_LIVE_JOB": "3"}).max_live_jobs == 100
+    with pytest.warns(UserWarning, match="did you mean 'GEMINI_BATCH_BROKER_URL'") as told:
+        resolve({}, None, {"GEMINI_BATCH_BROKER": "redis://u:secret@h/0"})
+    assert "secret" not in str(told[0].message)
+
+
+def test_variables_of_other_programs_and_of_single_calls_are_not_warned_of():
+    resolve({}, None, {"GEMINI_API_KEY": "k", "GEMINI_BATCH_JSON": "1", "GEMINI_BATCH_SUPERVISOR": "1"})
+
+
+def test_an_empty_variable_is_one_that_is_not_set(tmp_path):
+    """Compose files and shells leave them so."""
+    path = toml(tmp_path, "max_live_jobs = 3")
+    assert resolve({}, path, {"GEMINI_BATCH_MAX_LIVE_JOBS": "", "GEMINI_BATCH_PROJECT": ""}).max_live_jobs == 3
+
+
+def test_the_settings_file_may_be_named_by_the_environment_and_a_flag_names_another(tmp_path):
+    path, other = toml(tmp_path, "max_live_jobs = 3"), tmp_path / "other.toml"
+    other.write_text("max_live_jobs = 4")
+    assert resolve({}, None, {"GEMINI_BATCH_CONFIG": str(path)}).max_live_jobs == 3
+    assert resolve({}, other, {"GEMINI_BATCH_CONFIG": str(path)}).max_live_jobs == 4
 
 
 def test_a_table_in_the_file_is_refused(tmp_path):
@@ -110,7 +188,7 @@ def test_a_value_out_of_range_is_refused_by_the_name_that_was_used(tmp_path, nam
     with pytest.raises(BadInput) as caught:
         resolve({name: value}, None, {})
     assert flag in str(caught.value)
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
         with pytest.raises(BadInput) as caught:
             resolve({}, None, {f"GEMINI_BATCH_{name.upper()}": value})
         assert f"GEMINI_BATCH_{name.upper()}" in str(caught.value)
@@ -190,6 +268,12 @@ def test_a_name_that_only_looks_like_loopback_needs_a_key(url):
 def test_a_base_url_that_is_none_is_refused(url):
     with pytest.raises(BadInput, match="GOOGLE_GEMINI_BASE_URL"):
         resolve_account(None, {"GOOGLE_GEMINI_BASE_URL": url, "GEMINI_API_KEY": "k"})
+
+
+@pytest.mark.parametrize("key", ["…", "abc\n", "a key", "\u201cabc\u201d"])
+def test_a_key_that_no_header_could_hold_is_refused_before_anything_is_sent(key):
+    with pytest.raises(BadInput, match="holds a character"):
+        resolve_account(None, {"GEMINI_API_KEY": key})
 
 
 def test_the_key_never_shows_and_jobs_are_known_by_project_or_by_its_hash():

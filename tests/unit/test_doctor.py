@@ -54,6 +54,19 @@ def kinds(*runs, **held):
     return [finding.kind for finding in judge(seen(*runs, **held))]
 
 
+# --- a pause ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_pause_holds_back_is_not_stuck_and_a_job_of_a_paused_run_may_be():
+    days = timedelta(days=3)
+    held = [shard(state, number, days) for number, state in enumerate((S.PLANNED, S.CLAIMED, S.READY))]
+    still = {"began": NOW - days, "paused": True}
+    assert kinds(run(**still)) == []
+    assert kinds(run(*held, **still)) == []
+    assert kinds(run(*held, began=NOW - days)) == ["stuck"] * 3
+    assert kinds(run(*held, shard(S.SUBMITTED, 3, days, job=job(age=days)), **still)) == ["stuck"]
+
+
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 SUBMITTED = shard(S.SUBMITTED, job=job())
@@ -268,7 +281,7 @@ def test_a_run_that_lies_deeper_is_found_by_what_the_workers_were_told(shop, tmp
     registry.add("gone", "team/gone")
     (root / ".active/broken.json").write_text("x")
     found = {(one.kind, one.run) for one in visit(shop, root)}
-    assert found == {("problem", "run"), ("registry", "gone"), ("registry", "broken")}
+    assert found == {("registry", "gone"), ("registry", "broken")}
 
 
 def test_a_service_that_refuses_is_a_finding_and_the_runs_are_still_looked_at(shop, tmp_path, monkeypatch):

@@ -93,6 +93,15 @@ def test_a_line_is_a_key_and_a_generate_content_request(asked, tmp_path_factory,
     assert [row["index"] for row in record] == [41 + at for at in range(len(rows))]
 
 
+def test_safety_settings_stand_beside_the_settings_of_every_request(asked, tmp_path):
+    what = asked(generation_config={"topK": 1}, safety_settings=("HARM_CATEGORY_HARASSMENT=OFF",))
+    _, (line,), (row,) = run(tmp_path, what, [{"prompt": "a"}])
+    assert line["request"]["safetySettings"] == [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF"}]
+    assert line["request"]["generationConfig"] == {"topK": 1}
+    _, _, (plain,) = run(tmp_path, asked(generation_config={"topK": 1}), [{"prompt": "a"}])
+    assert row["request_digest"] != plain["request_digest"]
+
+
 @pytest.mark.parametrize(
     ("kind", "mime_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("GIF", "image/gif")]
 )

@@ -38,7 +38,6 @@ def test_every_promise_and_every_fault_names_its_test():
     assert (len(promises), without) == (9, [])
 
 
-def test_links_of_the_page_lead_somewhere_and_lead_to_it():
-    assert [link for link in re.findall(r"\]\(([^)#]+)\)", TEXT) if not (PAGE.parent / link).exists()] == []
+def test_readme_and_guide_lead_to_the_page():
     assert "](docs/guarantees.md)" in (ROOT / "README.md").read_text()
     assert "](guarantees.md)" in (ROOT / "docs" / "operations.md").read_text()

@@ -1,14 +1,21 @@
 """What the package promises about itself: its names, what importing costs, and its effects."""
 
 import importlib
+import os
 import subprocess
 import sys
+import tarfile
+import zipfile
+from email import message_from_string
+from pathlib import Path
 
 import pytest
 
 import gemini_batch
 from gemini_batch import effects
 from gemini_batch.effects import effect, observe
+
+ROOT = Path(__file__).parents[2]
 
 
 def modules_after(statement):
@@ -36,6 +43,44 @@ def test_importing_the_package_imports_neither_the_sdk_nor_arrow():
     assert modules_after("import gemini_batch").isdisjoint({"google.genai", "pyarrow", "PIL", "pydantic"})
 
 
+HEAVY = {"google.genai", "pyarrow", "PIL", "redis", "asyncio", "celery", "httpx2", "obstore", "starlette", "uvicorn"}
+
+
+def test_the_command_imports_what_it_needs_when_it_needs_it():
+    """Help, completion and a mistyped option come at once; Arrow, the SDK and Redis are for who uses them."""
+    assert modules_after("import gemini_batch.cli").isdisjoint({*HEAVY, "gemini_batch.emulator.settings", "loky"})
+
+
+def test_nothing_needs_numpy_or_pandas():
+    """They are no dependencies, and tests run without them: Arrow would import both wherever they are."""
+    assert modules_after("import gemini_batch.audit.walk, gemini_batch.runs").isdisjoint({"numpy", "pandas"})
+
+
+def test_without_a_broker_redis_is_not_imported():
+    """It brings asyncio along."""
+    assert modules_after("import gemini_batch.runs, gemini_batch.inquiries").isdisjoint({"redis", "asyncio", "celery"})
+
+
+def test_what_keeps_a_worker_running_is_small():
+    """One of these stands beside each worker, for as long as that lives."""
+    modules = modules_after("import gemini_batch.cli, gemini_batch.supervise, gemini_batch.ledger.probe")
+    assert modules.isdisjoint(HEAVY)
+
+
+def test_a_worker_imports_the_sdk_before_its_pool_is_forked():
+    """Once for all its processes. An import begins no thread, which a fork would lose."""
+    at_fork = """
+import threading
+from celery.signals import worker_init
+import workers.life
+worker_init.send(sender=None)
+assert threading.active_count() == 1
+"""
+    modules = modules_after(at_fork)
+    assert {"google.genai", "pyarrow", "redis"} <= modules
+    assert "obstore" not in modules, "it hangs in a forked child"
+
+
 @pytest.mark.parametrize("module", ["jobs.encode", "jobs.parse"])
 def test_what_runs_in_the_cpu_pool_imports_neither_the_sdk_nor_obstore(module):
     """obstore hangs in forked children, and the SDK costs each process memory and a second."""
@@ -50,8 +95,64 @@ def test_only_the_client_imports_the_sdk(module):
 
 def test_the_deciders_touch_neither_disk_nor_network():
     """Planning, lifecycle and alignment are decided purely."""
-    for module in ("coordinator.plan", "jobs.lifecycle", "jobs.align", "quota.desk"):
+    for module in ("coordinator.plan", "jobs.lifecycle", "quota.desk"):
         assert modules_after(f"import gemini_batch.{module}").isdisjoint({"pyarrow", "google.genai", "httpx", "PIL"})
+    assert modules_after("import gemini_batch.jobs.align").isdisjoint({"pyarrow.fs", "google.genai", "httpx", "PIL"})
+
+
+# --- what is installed ------------------------------------------------------------------------------------------------
+
+
+def test_the_wheel_is_tested_and_not_the_sources_beside_the_tests():
+    """What `make test` says must hold for what users install; a developer's own pytest takes the sources."""
+    import workers  # noqa: PLC0415
+
+    packages = {Path(package.__file__).parents[1] for package in (gemini_batch, workers)}
+    is_wheel = all(path.name == "site-packages" and path.is_relative_to(sys.prefix) for path in packages)
+    assert is_wheel or (not os.environ.get("GEMINI_BATCH_TEST_INSTALLED") and packages == {ROOT}), packages
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A wheel and a source archive, made from the sources as they are."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-d", str(folder)], cwd=ROOT, check=True)
+    return folder
+
+
+def files_below(*names):
+    found = (path for name in names for path in (ROOT / name).rglob("*") if path.is_file())
+    return {str(path.relative_to(ROOT)) for path in found if not {"__pycache__", ".hypothesis"} & {*path.parts}}
+
+
+def test_the_wheel_holds_the_two_packages_with_their_types_and_tables_and_nothing_else(built):
+    (path,) = built.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        about = next(wheel.read(name) for name in wheel.namelist() if name.endswith("/METADATA"))
+    assert names == files_below("gemini_batch", "workers") - {"workers/Dockerfile"}
+    assert {"gemini_batch/py.typed", "gemini_batch/quota/limits.toml"} <= names
+    words = message_from_string(about.decode())
+    assert set(words.get_all("Provides-Extra")) == {"emulator", "pdf"}
+    assert words["Description-Content-Type"] == "text/markdown"
+    assert words.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+
+
+def test_the_source_archive_holds_all_that_its_tests_read(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {member.name.partition("/")[2] for member in archive if not member.isdir()}
+    assert files_below("gemini_batch", "workers", "tests", "benchmarks", "configs", "docs", ".ci") <= names
+    alone = {
+        "Makefile",
+        "docker-compose.yml",
+        ".dockerignore",
+        "pyproject.toml",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+    }
+    assert alone | {path.name for path in ROOT.glob("requirements*.lock")} <= names
 
 
 # --- effects ----------------------------------------------------------------------------------------------------------

@@ -32,9 +32,10 @@ def test_the_table_of_finish_reasons_is_the_code_s():
 
 
 def test_the_columns_are_the_dataset_s():
-    shown = [(name.strip("`"), kind) for name, kind, _ in table("| column | type | what it says |")]
+    shown = [(name.strip("`"), kind.strip("`")) for name, kind, _ in table("| column | type | what it says |")]
     due = [(field.name, str(field.type).replace("list<item: ", "list<")) for field in dataset_schema(None)]
-    assert shown == [(name, "the schema's type, or string" if name == "result" else kind) for name, kind in due]
+    of_schema = "[the schema's type](schemas.md), or string"
+    assert shown == [(name, of_schema if name == "result" else kind) for name, kind in due]
 
 
 def test_every_status_is_explained():

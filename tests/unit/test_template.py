@@ -40,6 +40,7 @@ def test_a_template_is_read_back_as_it_was_put_together(pairs, end):
     made = parse_template(text + end.replace("{", "{{").replace("}", "}}"))
     assert made.columns == tuple(name for _, name in pairs)
     assert made.pieces == (*(literal for literal, _ in pairs), end)
+    assert parse_template(made.text) == made
 
 
 @given(st.lists(st.text(string.ascii_letters, min_size=1, max_size=3), min_size=1, max_size=3, unique=True), st.data())

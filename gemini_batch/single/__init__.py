@@ -1,0 +1,1 @@
+"""One job at a time: the calls of the public gemini-batch library, over the code of the distributed path."""
