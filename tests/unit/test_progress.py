@@ -1,4 +1,4 @@
-"""The same facts for people: a line, a block at a terminal of any width, a line in a notebook."""
+"""The same facts for people: a line, a block at a terminal of any width."""
 
 import io
 import json
@@ -14,7 +14,6 @@ from screen import Screen
 from gemini_batch.progress import (
     LiveProgress,
     LoggedProgress,
-    NotebookProgress,
     PlainProgress,
     line,
     progress_for,
@@ -153,19 +152,6 @@ def test_a_log_has_the_numbers_and_the_last_line_whenever_it_comes():
     assert known["eta"]["seconds_low"] <= known["eta"]["seconds_high"]
     assert known["rows_per_s"] == known["rows_per_second"] == 0.1
     assert known["cost_usd"]["expected"] == pytest.approx(0.13, abs=0.01)
-
-
-def test_a_notebook_shows_one_line_over_itself_and_keeps_the_last():
-    clock, out = Clock(), io.StringIO()
-    with NotebookProgress(out, clock) as watch:
-        for records, finished in (([running(0)], False), ([ended(0), running(1)], False), ([ended(0)], True)):
-            clock.seconds += 1
-            watch(status(*records, finished=finished))
-    before, *shown = out.getvalue().split("\r")
-    assert (before, len(shown)) == ("", 3)
-    assert shown[-1].startswith("finished: ")
-    assert len(shown[-1].rstrip("\n")) >= len(shown[-2].rstrip()), "nothing of a longer line stays"
-    assert out.getvalue().endswith("\n")
 
 
 # --- at a terminal ----------------------------------------------------------------------------------------------------
