@@ -1,6 +1,7 @@
 """Draws docs/img/*.svg: what real commands say against the local emulator, while a clock is stepped from outside.
 
-In: nothing. Out: the pictures; the same ones every time, but for prices and releases. Run by `make screenshots`.
+In: nothing. Out: the pictures; the same ones every time, but for prices, releases and machines that are very slow. Run by
+`make screenshots`.
 """
 
 import contextlib
@@ -51,7 +52,9 @@ FONT_FACE = re.compile(r"@font-face \{\{.*?\}\}", re.DOTALL)
 """Of rich's template: fonts from another machine."""
 SHOWN_ID = "7c1f09ab52de"
 """A run's id holds the emulator's port."""
-PATIENCE, HASTEN = 3000, 200
+JOB_NAME = re.compile(r"batches/[0-9a-f]+")
+"""Jobs are named in the order of threads."""
+PATIENCE, HASTEN = 6000, 600
 """Looks, a twentieth of a second apart, before a state is given up that does not come, or the clock moves a minute."""
 
 
@@ -117,7 +120,8 @@ def draw(name: str, run: str | None, command: str, *shown: Any) -> None:
             title="gemini-batch-dist", code_format=FONT_FACE.sub("", CONSOLE_SVG_FORMAT), unique_id=name
         )
     IMAGES.mkdir(exist_ok=True)
-    (IMAGES / f"{name}.svg").write_text(svg.replace(run, SHOWN_ID) if run else svg)
+    shown = svg.replace(run, SHOWN_ID) if run else svg
+    (IMAGES / f"{name}.svg").write_text(JOB_NAME.sub("batches/x5k0d3u8w1c7q2e9", shown))
 
 
 def answer(prompt: Any) -> Any:
@@ -151,7 +155,7 @@ def submitted(clock: Stepped, emulator: LocalEmulator) -> str:
             return bool(found) and inquiries.standing(runs.find(found, "runs"), resolve({}))["shards"] == states
 
         until(seen, f"shards {states}", lambda: clock.step(emulator, minutes=1))
-        threading.Event().wait(1)  # for the looks that follow a create
+        threading.Event().wait(3)  # for the looks that follow a create: they are to begin before the next step
 
     shards(SUBMITTED=3, PLANNED=7)
     for collected in (3, 6):
@@ -161,9 +165,10 @@ def submitted(clock: Stepped, emulator: LocalEmulator) -> str:
     until(lambda: last.status and last.status["last_looked_at"] == clock.at.isoformat(), "a new report")
     status = last.status or {}
     draw("submit", status["run_id"], "submit reviews.parquet --schema review.json", Constrain(view(status), WIDEST))
-    while thread.is_alive():
-        clock.step(emulator, minutes=JOB_MINUTES / 4)
-        thread.join(1)
+    clock.step(emulator, minutes=JOB_MINUTES)
+    shards(COLLECTED=9, SUBMITTED=1)
+    clock.step(emulator, minutes=JOB_MINUTES + 1)
+    until(lambda: not thread.is_alive(), "the end", lambda: clock.step(emulator, minutes=1))
     final = ends[0].splitlines()
     begins = max(at for at, text in enumerate(final) if text.startswith("run "))
     draw("finished", status["run_id"], "submit reviews.parquet --schema review.json", "\n".join(final[begins:]))
