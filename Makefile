@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OLDER := $(VENV)/celery56/.installed $(VENV)/genai2/.installed
 WHEEL := $(VENV)/wheel
 PACKAGES = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-TESTED := PYTHONSAFEPATH=1 GEMINI_BATCH_TEST_INSTALLED=1 $(WHEEL)/bin/python -m pytest
+TESTED := PYTHONSAFEPATH=1 TEST_INSTALLED=1 $(WHEEL)/bin/python -m pytest
 # Compiled once, and not in each of thousands of processes.
 unexport PYTHONDONTWRITEBYTECODE
 # More processes than cores: most tests wait for a server half of their time.
