@@ -1,13 +1,14 @@
-"""Progress for people: a live block at a terminal, a line a minute elsewhere.
+"""Progress for people: a live block at a terminal, a line a minute elsewhere, one line over itself in a notebook.
 
 In: statuses, as often as whoever drives a run has one. Out: the same facts as `status --json`, in words.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from math import ceil
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -18,7 +19,7 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
-from gemini_batch.clock import Clock
+from gemini_batch.clock import Clock, SystemClock
 from gemini_batch.eta import in_words
 from gemini_batch.gemini.prices import in_usd
 from gemini_batch.logs import printable
@@ -26,6 +27,9 @@ from gemini_batch.status import Status, is_over
 
 PLAIN_SECONDS = 60.0
 """Between two lines where there is no terminal: a run may take two days, and logs are kept."""
+
+NOTEBOOK_SECONDS = 1.0
+"""Between two lines that overwrite each other."""
 
 WIDEST = 80
 """Columns of the live block. A terminal that gets narrower breaks lines that no longer fit: the fewer, the better."""
@@ -55,6 +59,17 @@ def progress_for(console: Console, clock: Clock) -> Progress:
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveProgress(console)
     return PlainProgress(console, clock)
+
+
+def progress_in_python(clock: Clock | None = None) -> Progress:
+    """What suits a program that calls the library: in a notebook one line on stdout, without widgets; elsewhere as the
+    command, on stderr, with a last line of its own."""
+    console, clock = Console(stderr=True), clock or SystemClock()
+    if console.is_jupyter:
+        return NotebookProgress(sys.stdout, clock)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveProgress(console)
+    return PlainProgress(console, clock, tells_end=True)
 
 
 class _Frame:
@@ -121,6 +136,8 @@ class PlainProgress:
         tells_end: nobody else does.
     """
 
+    seconds = PLAIN_SECONDS
+
     def __init__(self, console: Console, clock: Clock, tells_end: bool = False) -> None:
         self._console = console
         self._clock = clock
@@ -138,7 +155,7 @@ class PlainProgress:
         if is_over(status):
             if self._tells_end:
                 self._tell(status)
-        elif self._told_at is None or now - self._told_at >= PLAIN_SECONDS:
+        elif self._told_at is None or now - self._told_at >= self.seconds:
             self._told_at = now
             self._tell(status)
 
@@ -160,6 +177,29 @@ class LoggedProgress(PlainProgress):
     def _tell(self, status: Status) -> None:
         told = {"run": status["run_id"], **{name: status[name] for name in LOGGED}}
         self._say(line(status), **told, rows_per_second=status["rows_per_s"] or 0.0)
+
+
+class NotebookProgress(PlainProgress):
+    """One line that overwrites itself: carriage returns, which every notebook heeds, and no widget."""
+
+    seconds = NOTEBOOK_SECONDS
+
+    def __init__(self, stream: TextIO, clock: Clock) -> None:
+        super().__init__(Console(quiet=True), clock, tells_end=True)
+        self._stream = stream
+        self._shown = ""
+
+    def __exit__(self, kind: Error, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._shown:
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def _tell(self, status: Status) -> None:
+        text = line(status)
+        if text != self._shown:
+            self._stream.write("\r" + text.ljust(len(self._shown)))
+            self._stream.flush()
+            self._shown = text
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------

@@ -1,10 +1,8 @@
-"""The same facts for people: a line, a block at a terminal of any width."""
+"""The same facts for people: a line, a block at a terminal of any width, a line in a notebook."""
 
 import io
 import json
-import socket
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from made import make_asked, make_run
@@ -14,6 +12,7 @@ from screen import Screen
 from gemini_batch.progress import (
     LiveProgress,
     LoggedProgress,
+    NotebookProgress,
     PlainProgress,
     line,
     progress_for,
@@ -154,6 +153,19 @@ def test_a_log_has_the_numbers_and_the_last_line_whenever_it_comes():
     assert known["cost_usd"]["expected"] == pytest.approx(0.13, abs=0.01)
 
 
+def test_a_notebook_shows_one_line_over_itself_and_keeps_the_last():
+    clock, out = Clock(), io.StringIO()
+    with NotebookProgress(out, clock) as watch:
+        for records, finished in (([running(0)], False), ([ended(0), running(1)], False), ([ended(0)], True)):
+            clock.seconds += 1
+            watch(status(*records, finished=finished))
+    before, *shown = out.getvalue().split("\r")
+    assert (before, len(shown)) == ("", 3)
+    assert shown[-1].startswith("finished: ")
+    assert len(shown[-1].rstrip("\n")) >= len(shown[-2].rstrip()), "nothing of a longer line stays"
+    assert out.getvalue().endswith("\n")
+
+
 # --- at a terminal ----------------------------------------------------------------------------------------------------
 
 
@@ -228,14 +240,3 @@ def test_without_colour_a_block_has_none(monkeypatch):
     assert "\x1b[3" not in out.getvalue()
     assert "38;" not in out.getvalue()
     assert "10 of 30" in out.getvalue()
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["submit", "finished", "fleet", "plan", "explain"])
-def test_a_picture_is_small_and_tells_nothing_of_the_machine_that_drew_it(name):
-    svg = (Path(__file__).parents[2] / "docs" / "img" / f"{name}.svg").read_text()
-    assert len(svg) < 60_000
-    for foreign in ("/tmp", "/home", "/work", "127.0.0.1", "cdnjs", socket.gethostname()):
-        assert foreign not in svg
