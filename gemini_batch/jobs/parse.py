@@ -274,11 +274,17 @@ def read_lines(raw: Path, seen: Callable[[bytes], object] = bool) -> Iterator[by
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Lines of a file that comes in pieces; the last one may be empty."""
+    for lines in split_chunks(chunks):
+        yield from lines
+
+
+def split_chunks(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The same, with all lines that end in a piece at a time."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
-    yield rest
+        yield whole
+    yield [rest]
 
 
 def _seen_by(seen: Callable[[bytes], object], chunks: Iterable[bytes]) -> Iterator[bytes]:
