@@ -2,21 +2,24 @@
 
     python benchmarks/stages.py [--rows 200000] [--repeat 3]
 
-Prints medians and, for each stage, its share of the sum, which is steadier than any time on a shared machine.
+Prints medians and, for each stage, its time over that of a bare loop of the same libraries over the same results, which
+is steadier than any time on a shared machine.
 """
 
 import argparse
-import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import jsonschema_rs
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measured import Given, cpu_timed, median_of, table
 from pydantic import BaseModel
 
 from gemini_batch import rundir
@@ -24,13 +27,18 @@ from gemini_batch.clock import SystemClock
 from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.manifest import open_manifest
 from gemini_batch.coordinator.start import begin, scan
-from gemini_batch.gemini.wire import line_key
+from gemini_batch.dataset import USAGE
+from gemini_batch.gemini.lines import to_columns
+from gemini_batch.gemini.wire import Answer, line_key
+from gemini_batch.jobs.asked import NoAnswer
 from gemini_batch.jobs.encode import EncodeTask, encode
-from gemini_batch.jobs.parse import NoAnswer, PackTask, ParseTask, pack, parse
+from gemini_batch.jobs.parse import PackTask, ParseTask, pack, parse
 from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
-from gemini_batch.records import Asked, Limits, RunRecord, ShardPlan, ShardRecord, Tally
+from gemini_batch.parquet import Writer
+from gemini_batch.records import Asked, Limits, RunRecord, SchemaSpec, ShardPlan, ShardRecord, Tally
 from gemini_batch.reducer.merge import merge
+from gemini_batch.reducer.rows import RowMaker, Rows
 from gemini_batch.schema.load import load_schema
 
 R = TypeVar("R")
@@ -47,9 +55,21 @@ LIMITS = Limits(
 )
 
 
-class Answer(BaseModel):
+class Review(BaseModel):
     label: str
     score: float
+
+
+TARGETS = {
+    "plan": 400_000,
+    "encode": 300_000,
+    "parse": 190_000,
+    "merge": 700_000,
+    "vote and write, three samples": 60_000,
+}
+"""Rows a second of one core."""
+
+FLOOR = "bare loop"
 
 
 def main() -> None:
@@ -57,19 +77,41 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=200_000)
     arguments.add_argument("--repeat", type=int, default=3)
     given = arguments.parse_args()
+    sys.stdout.write(markdown(measure(Given(given.rows, given.repeat))))
+
+
+def measure(given: Given) -> dict[str, Any]:
+    """CPU seconds of each stage, medians."""
     with tempfile.TemporaryDirectory() as folder:
-        seconds = [_once(Path(folder) / str(turn), given.rows) for turn in range(given.repeat)]
-    medians = {stage: statistics.median(turn[stage] for turn in seconds) for stage in seconds[0]}
-    whole = sum(medians.values())
-    print(f"| stage | rows/s, one core (median of {given.repeat}, {given.rows:,} rows) | share |\n|---|---:|---:|")  # noqa: T201
-    for stage, taken in medians.items():
-        print(f"| {stage} | {given.rows / taken:,.0f} | {taken / whole:.0%} |")  # noqa: T201
+        runs = [_once(Path(folder) / str(turn), given.rows) for turn in range(given.repeat)]
+    return {"rows": given.rows, "repeat": given.repeat, "seconds": median_of(runs)}
+
+
+def markdown(figures: dict[str, Any]) -> str:
+    rows, seconds = figures["rows"], figures["seconds"]
+    floor = seconds[FLOOR]
+    lines = [
+        [
+            stage,
+            f"{rows / taken:,.0f}",
+            f"{TARGETS[stage]:,}" if stage in TARGETS else "",
+            f"{taken / floor:.2f}",
+        ]
+        for stage, taken in seconds.items()
+    ]
+    heads = ["stage", "rows per CPU second", "target", "time / bare loop"]
+    return f"{rows:,} rows, median of {figures['repeat']}.\n\n" + table(heads, lines)
+
+
+def bars(figures: dict[str, Any]) -> list[tuple[str, float, float | None]]:
+    """Name, rows per CPU second, target."""
+    return [(name, figures["rows"] / taken, TARGETS.get(name)) for name, taken in figures["seconds"].items()]
 
 
 def _once(folder: Path, rows: int) -> dict[str, float]:
     folder.mkdir()
     manifest = open_manifest(_manifest(folder, rows), Columns())
-    spec = load_schema(Answer).model_copy(update={"ref": None, "result_schema": None, "validate_by": "json-schema"})
+    spec = load_schema(Review).model_copy(update={"ref": None, "result_schema": None, "validate_by": "json-schema"})
     asked = Asked(
         rows=rows,
         rows_digest="",
@@ -97,13 +139,15 @@ def _once(folder: Path, rows: int) -> dict[str, float]:
     now = SystemClock().now()
     records = [ShardRecord(shard=number, at=now, tally=tally) for number, tally in enumerate(tallies)]
     _timed(seconds, "merge", lambda: merge(files.store, run, shards, records, SystemClock()))
+    _timed(seconds, FLOOR, lambda: [_bare(files, shard.shard, spec.json_schema, folder / "bare") for shard in shards])
+    seconds["vote and write, three samples"] = sum(_vote(shard.rows, spec, folder / "voted") for shard in shards)
     return seconds
 
 
 def _timed(seconds: dict[str, float], stage: str, work: Callable[[], R]) -> R:
-    began = time.perf_counter()
+    began = time.process_time()
     result = work()
-    seconds[stage] = time.perf_counter() - began
+    seconds[stage] = time.process_time() - began
     return result
 
 
@@ -136,19 +180,69 @@ def _encode(files: RunFiles, run: RunRecord, shard: int) -> None:
         store.publish(rundir.requests_of(shard, "bench"), requests)
 
 
+def _text(row: int, differs: bool = False) -> str:
+    """An answer that only this row has."""
+    return f'{{"label":"{"bad" if differs else "good"}","score":{row / 8}}}'
+
+
 def _answer(files: RunFiles, run: RunRecord, shard: ShardPlan) -> None:
     """What the service would return, packed."""
-    response = {
-        "candidates": [{"content": {"parts": [{"text": '{"label":"good","score":0.5}'}]}, "finishReason": "STOP"}],
-        "usageMetadata": {"promptTokenCount": 30, "candidatesTokenCount": 9, "totalTokenCount": 39},
-        "modelVersion": run.asked.model,
-    }
     nonce, indexes = run.nonce.encode(), range(shard.first_index, shard.first_index + shard.rows)
-    lines = ({"key": line_key(nonce, index, 0).decode(), "response": response} for index in indexes)
+    usage = {"promptTokenCount": 30, "candidatesTokenCount": 9, "totalTokenCount": 39}
+
+    def line(index: int) -> bytes:
+        content = {"parts": [{"text": _text(index)}], "role": "model"}
+        candidate = {"content": content, "finishReason": "STOP", "index": 0}
+        response = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": run.asked.model}
+        return orjson.dumps({"key": line_key(nonce, index, 0).decode(), "response": response}) + b"\n"
+
     with files.store.scratch("plain") as plain, files.store.scratch("packed") as packed:
-        plain.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        plain.write_bytes(b"".join(map(line, indexes)))
         pack(PackTask(plain, packed))
         files.store.publish(rundir.raw_of(shard.shard), packed)
+
+
+def _bare(files: RunFiles, shard: int, schema: dict[str, Any], path: Path) -> None:
+    """What a script would do: each line read, its text read and checked, four columns written. No keys, no errors."""
+    validator = jsonschema_rs.validator_for(schema)
+    with files.store.local(rundir.raw_of(shard)) as raw, pa.CompressedInputStream(str(raw), "zstd") as packed:
+        lines = packed.read().splitlines()
+    texts, values, tokens = list[str](), list[Any](), list[int]()
+    for line in lines:
+        response = orjson.loads(line)["response"]
+        text = response["candidates"][0]["content"]["parts"][0]["text"]
+        value = orjson.loads(text)
+        if not validator.is_valid(value):
+            raise ValueError(text)
+        texts.append(text)
+        values.append(value)
+        tokens.append(response["usageMetadata"]["promptTokenCount"])
+    columns = {"index": range(len(texts)), "text": texts, "tokens": tokens, "result": pa.array(values)}
+    pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), path, compression="zstd")
+
+
+def _vote(rows: int, spec: SchemaSpec, path: Path) -> float:
+    """CPU seconds to check, vote on and write rows of three samples; in one row of three one differs."""
+    numbers = pa.array(range(rows), pa.int64())
+    answers = [Answer("ok", _text(row, row % 3 == 0 and sample == 1)) for row in range(rows) for sample in range(3)]
+    given = Rows(
+        index=numbers,
+        key=numbers.cast(pa.string()),
+        samples=pa.array([[0, 1, 2]] * rows, pa.list_(pa.int32())),
+        answers=to_columns(answers),
+        attempts=pa.repeat(1, rows),
+        round=pa.repeat(0, rows),
+        usage=pa.nulls(rows, USAGE),
+        cost_usd=pa.nulls(rows, pa.float64()),
+        request_digest=pa.nulls(rows, pa.string()),
+    )
+    maker = RowMaker(spec, 3, 1)
+
+    def work() -> None:
+        with Writer(path, maker.schema) as writer:
+            writer.write(maker.make(given).table)
+
+    return cpu_timed(work)[0]
 
 
 def _parse(files: RunFiles, run: RunRecord, shard: int) -> Tally:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from gemini_batch.coordinator.plan import Cut
 from gemini_batch.ledger.store import Store
-from gemini_batch.parquet import Writer
+from gemini_batch.parquet import Writer, row_numbers
 from gemini_batch.parts import PARTS, is_kept
 
 
@@ -63,7 +63,7 @@ class Freezer:
 def frozen(rows: pa.RecordBatch, first_index: int) -> pa.RecordBatch:
     """Rows of a manifest under the fixed columns of a shard; without a key column the index is the key."""
     count, have = rows.num_rows, rows.schema.names
-    index = pa.array(range(first_index, first_index + count), pa.int64())
+    index = row_numbers(first_index, count)
     return pa.record_batch(
         {
             "index": index,

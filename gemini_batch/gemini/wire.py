@@ -6,9 +6,10 @@ carries the run's nonce, so a line of another run can never be taken for one of 
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from typing import Any
 from zlib import crc32
 
@@ -19,8 +20,15 @@ from gemini_batch.records import Asked
 
 def line_key(nonce: bytes, index: int, sample: int) -> bytes:
     """`<nonce>-<index>-<sample>-<check>`. The check keeps a damaged key from naming another row."""
-    name = b"%b-%d-%d" % (nonce, index, sample)
-    return b"%b-%08x" % (name, crc32(name))
+    return line_keys(nonce, [index], [sample])[0]
+
+
+def line_keys(nonce: bytes, indices: Sequence[int], samples: Iterable[int]) -> list[bytes]:
+    """The same of several lines: each of a row and a sample of it."""
+    run = b"%b-" % nonce
+    start = crc32(run)
+    names = [b"%d-%d" % line for line in zip(indices, samples, strict=True)]
+    return [b"%b%b-%08x" % (run, name, crc32(name, start)) for name in names]
 
 
 class Encoder:
@@ -34,6 +42,7 @@ class Encoder:
         """`key` says the key of a row's sample as JSON holds it between its quotes; by default `line_key`."""
         self._nonce = nonce.encode()
         self._key = partial(line_key, self._nonce) if key is None else key
+        self._keys = partial(line_keys, self._nonce) if key is None else partial(map, key)
         self._system = asked.system_instruction
         config = asked.generation_config
         numbers = range(asked.n_samples)
@@ -56,6 +65,20 @@ class Encoder:
             return b'{"contents":[{"role":"user","parts":' + parts + b"}]"
         said = b',"systemInstruction":{"parts":[{"text":' + orjson.dumps(system) + b"}]}"
         return b'{"contents":[{"role":"user","parts":' + parts + b"}]" + said
+
+    def text_requests(self, texts: Iterable[str]) -> list[bytes]:
+        """`request` of each row that is one text and has no instruction of its own."""
+        before, _, behind = self.request(b'[{"text":\0}]', None).partition(b"\0")
+        return [b"%b%b%b" % (before, orjson.dumps(text), behind) for text in texts]
+
+    def lines(self, indices: Sequence[int], requests: Sequence[bytes]) -> list[bytes]:
+        """The lines of all samples of several rows, in order."""
+        count = len(self._tails)
+        of = [index for index in indices for _ in self._tails]
+        keys = self._keys(of, islice(cycle(range(count)), len(of)))
+        each = requests if count == 1 else [request for request in requests for _ in self._tails]
+        framed = zip(keys, each, cycle(self._tails), strict=False)
+        return [b'{"key":"%b","request":%b%b' % line for line in framed]
 
     def line(self, index: int, sample: int, request: bytes) -> bytes:
         return b'{"key":"%b","request":%b%b' % (self._key(index, sample), request, self._tails[sample])

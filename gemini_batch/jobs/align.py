@@ -1,27 +1,26 @@
 """Result lines onto the samples they answer, by key alone. Pure.
 
-In: the lines of a result file in any order, some missing, doubled, foreign or broken. Out: at most one answer per
-sample of a row, and a count of everything else. Position never matters (python-genai #1909: shuffled results).
+In: a result file in stretches, its lines in any order, some missing, doubled, foreign or broken. Out: at most one
+answer per line that was sent, and a count of everything else. Position never matters (python-genai #1909: shuffled).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from gemini_batch.gemini.wire import Answer, line_key, read_answer
-
-Line = tuple[int, int]
-"""Place of the row in the shard, and sample."""
+from gemini_batch.gemini.lines import ANSWERS, Lines, parsed_line, read_lines
 
 
-@dataclass
+@dataclass(frozen=True)
 class Aligned:
-    """What a result file holds for the rows of a shard; line counts."""
+    """What a result file holds for the lines that were sent; line counts."""
 
-    answers: list[list[Answer | None]]
-    """`answers[place][sample]`: the row at that place of the shard; None where no line came, or none was sent."""
+    answers: pa.Table
+    """In the columns of `ANSWERS`: of every line of the file that has a key."""
+    places: pa.Array
+    """Per line that was sent, its row in `answers`; null where none came."""
     received: int = 0
     duplicate: int = 0
     conflicting: int = 0
@@ -29,65 +28,52 @@ class Aligned:
     broken: int = 0
 
 
-def align(lines: Iterable[bytes], nonce: str, indices: Sequence[int], sent: Sequence[Sequence[int]]) -> Aligned:
+def align(bodies: Iterable[bytes], sent: pa.Array, again: Callable[[], Iterable[bytes]]) -> Aligned:
     """Place every line that answers a sample that was sent.
 
     Args:
-        nonce: the run's; a key without it is foreign.
-        indices: of the shard's rows.
-        sent: per row of the shard, the numbers of the samples that a request was sent for.
+        bodies: the file; each ends where a line does.
+        sent: the key of each line that was sent (`wire.line_keys`). Any other is foreign.
+        again: gives the file once more, for lines that came twice.
 
     Of two lines for one sample the first is kept; if they differ, that is counted as conflicting too.
     """
-    width = 1 + max((samples[-1] for samples in sent if samples), default=-1)
-    found = Aligned([[None] * width for _ in sent])
-    expected = _keys(nonce, indices, sent)
-    kept: dict[Line, int] = {}
-    for line in lines:
-        if not line.strip():
-            continue
-        found.received += 1
-        entry = parsed_line(line)
-        if entry is None:
-            found.broken += 1
-            continue
-        key = entry.get("key")
-        named = expected.get(key) if type(key) is str else None
-        if named is None:
-            found.foreign += 1
-        elif named in kept:
-            found.duplicate += 1
-            found.conflicting += kept[named] != hash(line)
-        else:
-            kept[named] = hash(line)
-            found.answers[named[0]][named[1]] = read_answer(entry)
-    return found
+    found = [read_lines(body) for body in bodies]
+    keys = pa.chunked_array([lines.keys for lines in found], pa.string()).combine_chunks()
+    places = pc.index_in(sent, value_set=keys) if len(keys) else pa.nulls(len(sent), pa.int32())  # the first of equals
+    received, broken = sum(lines.received for lines in found), sum(lines.broken for lines in found)
+    placed, ours = len(places) - places.null_count, len(keys)
+    if placed < ours:
+        ours = pc.sum(pc.is_in(keys, value_set=sent), min_count=0).as_py()
+    return Aligned(
+        answers=_answers(found),
+        places=places,
+        received=received,
+        duplicate=ours - placed,
+        conflicting=_conflicting(again(), keys, sent) if ours > placed else 0,
+        foreign=received - broken - ours,
+        broken=broken,
+    )
 
 
-def _keys(nonce: str, indices: Sequence[int], sent: Sequence[Sequence[int]]) -> dict[str, Line]:
-    """The keys of all lines that were sent."""
-    run = nonce.encode()
-    rows = enumerate(zip(indices, sent, strict=True))
-    return {
-        line_key(run, index, sample).decode(): (place, sample) for place, (index, samples) in rows for sample in samples
-    }
+def _answers(found: Iterable[Lines]) -> pa.Table:
+    return pa.Table.from_batches([lines.answers for lines in found], ANSWERS).combine_chunks()
 
 
-def parsed_lines(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
-    """What `parsed_line` makes of each; where none is broken, at half the cost."""
-    try:
-        entries: list[dict[str, Any] | None] = list(map(orjson.loads, lines))
-        if set(map(type, entries)) <= {dict}:
-            return entries
-    except orjson.JSONDecodeError:
-        pass
-    return [parsed_line(line) for line in lines]
+def _conflicting(bodies: Iterable[bytes], keys: pa.Array, sent: pa.Array) -> int:
+    """Lines that are not the first of their key, and differ from it."""
+    counts = pc.value_counts(keys.filter(pc.is_in(keys, value_set=sent)))
+    doubled = set(counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist())
+    first, differing = dict[str, int](), 0
+    for key, line in _keyed(bodies):
+        if key in doubled:
+            differing += first.setdefault(key, hash(line)) != hash(line)
+    return differing
 
 
-def parsed_line(line: bytes) -> dict[str, Any] | None:
-    """The object on a line; None for one that is broken."""
-    try:
-        entry = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    return entry if isinstance(entry, dict) else None
+def _keyed(bodies: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    for body in bodies:
+        for line in body.split(b"\n"):
+            entry = parsed_line(line)
+            if entry is not None and type(key := entry.get("key")) is str:
+                yield key, line

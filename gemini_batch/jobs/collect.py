@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gemini_batch import rundir
 from gemini_batch.gemini.prices import BatchPrice, price_of
-from gemini_batch.jobs.parse import NoAnswer, Packed, PackTask, ParseTask, pack, parse
+from gemini_batch.jobs.asked import NoAnswer
+from gemini_batch.jobs.parse import Packed, PackTask, ParseTask, pack, parse
 from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.whole import fetch_whole
 from gemini_batch.records import Job, ShardRecord, Tally

@@ -21,7 +21,7 @@ from gemini_batch.errors import RowError
 from gemini_batch.gemini.media import Picture, goes_inline, read_picture
 from gemini_batch.gemini.wire import Encoder, file_part, inline_part, text_part
 from gemini_batch.parquet import Writer, own_names, read_own_blocks
-from gemini_batch.parts import CLOUDS, CONTENT, PASSED_ON, WEB, have_content, is_fetched, is_kept
+from gemini_batch.parts import CLOUDS, CONTENT, PASSED_ON, WEB, have_content, is_fetched
 from gemini_batch.records import Asked
 
 REQUESTS = pa.schema(
@@ -36,6 +36,9 @@ REQUESTS = pa.schema(
 
 GIVEN_UP, NOT_SENT = "cancelled", "the run was cancelled before the row was sent"
 """Kind and message of rows of a run that was cancelled."""
+
+BESIDE_A_TEXT = ("parts", "system_instruction", "samples")
+"""Columns that a row may have beside its prompt."""
 
 RESOLUTIONS = {None, *get_args(Resolution)}
 
@@ -91,11 +94,10 @@ def encode(task: EncodeTask) -> Encoded:
     run = Encoding(task)
     with task.lines.open("wb") as out, Writer(task.requests, REQUESTS) as record:
         for block in read_own_blocks(task.rows, asked_columns(task.rows)):
-            rows = [run.row(row) for row in block.to_pylist()]
-            body = b"".join(line for line, _ in rows)
+            body, outcomes = run.texts(block) or run.rows(block)
             run.digest.update(body)
             out.write(body)
-            record.write(pa.RecordBatch.from_pylist([outcome for _, outcome in rows], REQUESTS))
+            record.write(outcomes)
     missing = tuple(ToUpload(sha256, mime_type) for sha256, mime_type in run.missing.items())
     return Encoded(run.lines, run.size_bytes, run.digest.hexdigest(), missing, tuple(run.unfetched))
 
@@ -118,12 +120,13 @@ def write_given_up(rows: Path, requests: Path, left_out: Mapping[int, str]) -> N
 
 
 def asked_columns(rows: Path) -> list[str]:
-    """Columns of a shard's rows that say what is asked; the others are only kept.
+    """Columns of a shard's rows that say what is asked.
 
     Raises:
         RunStopped: the rows are damaged.
     """
-    return [name for name in own_names(rows) if not is_kept(name)]
+    there = own_names(rows)
+    return [name for name in ("index", "prompt", *BESIDE_A_TEXT) if name in there]
 
 
 class Encoding:
@@ -138,6 +141,31 @@ class Encoding:
         self.size_bytes = 0
         self.missing: dict[str, str] = {}
         self.unfetched: dict[str, None] = {}
+
+    def texts(self, block: pa.RecordBatch) -> tuple[bytes, pa.RecordBatch] | None:
+        """The same of a block in which every row is a text to be sent, and nothing else; None for any other."""
+        index, prompts = block.column("index"), block.column("prompt")
+        others = [block.column(name) for name in BESIDE_A_TEXT if name in block.schema.names]
+        if prompts.null_count or any(other.null_count < len(other) for other in others):
+            return None
+        indices, texts = index.to_pylist(), prompts.to_pylist()
+        if not all(texts) or not self._task.left_out.keys().isdisjoint(indices):
+            return None
+        requests = self._encoder.text_requests(texts)
+        lines = self._encoder.lines(indices, requests)
+        body = b"".join(lines)
+        if self.size_bytes + len(body) > self._task.max_bytes:
+            return None
+        self.lines += len(lines)
+        self.size_bytes += len(body)
+        digests = pa.array([self._encoder.digest(request) for request in requests])
+        nothing = pa.nulls(len(index), pa.string())
+        return body, pa.RecordBatch.from_arrays([index, digests, nothing, nothing], schema=REQUESTS)
+
+    def rows(self, block: pa.RecordBatch) -> tuple[bytes, pa.RecordBatch]:
+        """The lines of the rows of a block, and what became of each."""
+        rows = [self.row(row) for row in block.to_pylist()]
+        return b"".join([lines for lines, _ in rows]), pa.RecordBatch.from_pylist([made for _, made in rows], REQUESTS)
 
     def row(self, row: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
         """The row's lines, one per sample, and its entry in the record; a bad row has none."""

@@ -17,7 +17,7 @@ from gemini_batch import rundir
 from gemini_batch.dataset import as_dataset, dataset_schema
 from gemini_batch.errors import RunStopped
 from gemini_batch.ledger.store import Store
-from gemini_batch.parquet import UNREADABLE, own_schema, read_blocks, read_own_blocks
+from gemini_batch.parquet import UNREADABLE, own_schema, read_blocks, read_own_blocks, row_numbers
 from gemini_batch.parts import KEPT
 from gemini_batch.records import RunRecord, ShardPlan
 from gemini_batch.reducer.rounds import patched, read_rows
@@ -112,7 +112,7 @@ class Parts:
         following = shard.first_index
         for block in self._read(shard):
             index = block.column("index")
-            if index != pa.array(range(following, following + len(index)), pa.int64()):
+            if index != row_numbers(following, len(index)):
                 raise self._wrong(shard, f"does not hold rows {following} and on")
             following += len(index)
             yield block

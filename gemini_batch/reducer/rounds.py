@@ -5,64 +5,49 @@ In: parts, of round 0 and of later ones, which hold only the rows and samples th
 rows of a part that say what all rounds know.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gemini_batch.dataset import PART_SAMPLE
+from gemini_batch.dataset import ERROR, PART_SAMPLE, like_lists
+from gemini_batch.gemini.lines import ANSWERS, TOKENS, to_answers, to_columns
 from gemini_batch.gemini.wire import Answer
-from gemini_batch.reducer.rows import TOKENS, RowMaker, Rows, Usage, sum_cost, sum_usage
+from gemini_batch.reducer.rows import RowMaker, Rows
+from gemini_batch.reducer.used import Usage, sum_cost, sum_usage, usage_column
+
+_SAID = ("status", "text", "kind", "code", "message", "finish_reason", "model_version")
+"""What a part says of an answer: all but its tokens, which are its row's."""
 
 
 def read_rows(part: pa.RecordBatch | pa.Table) -> Rows:
-    """Rows of a part as they were before they were columns. What did not fit the schema stays `invalid`."""
-    samples, answers = _single_answers(part) if _is_single(part) else _sample_answers(part)
-    tokens = [pc.struct_field(part.column("usage"), name).to_pylist() for name in TOKENS]
+    """Rows of a part as they were before they were put together. What did not fit the schema stays `invalid`."""
+    whole = pa.Table.from_batches([part]) if isinstance(part, pa.RecordBatch) else part
+    block = whole.combine_chunks().to_batches()[0] if len(whole) else pa.RecordBatch.from_pylist([], whole.schema)
+    single = not block.schema.field("samples").type.value_type.equals(PART_SAMPLE)
+    samples, said = _single_answers(block) if single else _sample_answers(block)
+    columns = [said.get(field.name, pa.nulls(len(said["status"]), field.type)).cast(field.type) for field in ANSWERS]
+    names = ("index", "key", "attempts", "round", "usage", "cost_usd", "request_digest")
     return Rows(
-        index=part.column("index").to_pylist(),
-        key=part.column("key").to_pylist(),
         samples=samples,
-        answers=answers,
-        attempts=part.column("attempts").to_pylist(),
-        round=part.column("round").to_pylist(),
-        usage=list(zip(*tokens, strict=True)),
-        cost_usd=part.column("cost_usd").to_pylist(),
-        request_digest=part.column("request_digest").to_pylist(),
+        answers=pa.RecordBatch.from_arrays(columns, schema=ANSWERS),
+        **{name: block.column(name) for name in names},
     )
 
 
-def _is_single(part: pa.RecordBatch | pa.Table) -> bool:
-    return not part.schema.field("samples").type.value_type.equals(PART_SAMPLE)
+def _single_answers(part: pa.RecordBatch) -> tuple[pa.ListArray, dict[str, pa.Array]]:
+    offsets = pa.array(range(part.num_rows + 1), pa.int32())
+    every = pa.ListArray.from_arrays(offsets, pa.repeat(pa.scalar(0, pa.int32()), part.num_rows))
+    errors = {field.name: pc.struct_field(part.column("error"), field.name) for field in ERROR}
+    return every, errors | {name: part.column(name) for name in _SAID if name not in errors}
 
 
-def _single_answers(part: pa.RecordBatch | pa.Table) -> tuple[list[Sequence[int]], list[Answer]]:
-    names = ("status", "text", "finish_reason", "model_version")
-    errors = (error or {} for error in part.column("error").to_pylist())
-    rows = zip(*(part.column(name).to_pylist() for name in names), errors, strict=True)
-    return [(0,)] * part.num_rows, [
-        Answer(status, text, **error, finish_reason=reason, model_version=version)
-        for status, text, reason, version, error in rows
-    ]
-
-
-def _sample_answers(part: pa.RecordBatch | pa.Table) -> tuple[list[Sequence[int]], list[Answer]]:
-    rows = [row or [] for row in part.column("samples").to_pylist()]
-    answers = [
-        Answer(
-            sample["status"],
-            sample["text"],
-            sample["error_kind"],
-            sample["code"],
-            sample["message"],
-            sample["finish_reason"],
-            sample["model_version"],
-        )
-        for row in rows
-        for sample in row
-    ]
-    return [[sample["sample"] for sample in row] for row in rows], answers
+def _sample_answers(part: pa.RecordBatch) -> tuple[pa.ListArray, dict[str, pa.Array]]:
+    samples = part.column("samples")
+    held = pc.list_flatten(samples)
+    said = {name: pc.struct_field(held, "error_kind" if name == "kind" else name) for name in _SAID}
+    return like_lists(samples, pc.struct_field(held, "sample")), said
 
 
 @dataclass(slots=True)
@@ -83,12 +68,12 @@ def patched(part: pa.RecordBatch, later: Sequence[Rows], maker: RowMaker) -> pa.
     Args:
         later: in the order in which they were bought; may hold rows that are not in `part`.
     """
-    named = pa.array({index for rows in later for index in rows.index}, pa.int64())
+    named = pa.chunked_array([rows.index for rows in later], pa.int64())
     touched = pc.is_in(part.column("index"), named)
     if not touched.true_count:
         return part
     first = read_rows(part.filter(touched))
-    made = maker.make(overlay([first, *later], set(first.index))).table.combine_chunks().to_batches()[0]
+    made = maker.make(overlay([first, *later], set(first.index.to_pylist()))).table.combine_chunks().to_batches()[0]
     order = pc.add(pc.cumulative_sum(touched.cast(pa.int64())), part.num_rows - 1)
     order = pc.if_else(touched, order, pa.array(range(part.num_rows), pa.int64()))
     both = pa.Table.from_batches([part, made.cast(part.schema)])
@@ -108,18 +93,26 @@ def overlay(rounds: Sequence[Rows], only: Container[int] | None = None) -> Rows:
     """
     found: dict[int, Seen] = {}
     for rows in rounds:
-        for place, (start, stop) in enumerate(rows.spans()):
-            if only is not None and rows.index[place] not in only:
-                continue
-            digest, number = rows.request_digest[place], rows.round[place]
+        for index, now in _seen(rows, only):
+            before = found.get(index)
+            found[index] = now if before is None else _after(before, now, rows.replaced)
+    return _rows(found)
+
+
+def _seen(rows: Rows, only: Container[int] | None) -> Iterator[tuple[int, Seen]]:
+    """The index of each row that is wanted, and what is there of it."""
+    answers, samples, spans = to_answers(rows.answers), rows.samples.to_pylist(), rows.spans()
+    names = ("index", "key", "attempts", "round", "cost_usd", "request_digest")
+    columns = [getattr(rows, name).to_pylist() for name in names]
+    used = zip(*(pc.struct_field(rows.usage, name).to_pylist() for name in TOKENS), strict=True)
+    for place, (usage, index, key, attempts, number, cost, digest) in enumerate(zip(used, *columns, strict=True)):
+        if only is None or index in only:
+            start, stop = spans[place]
             here = {
                 sample: (answer, number, digest)
-                for sample, answer in zip(rows.samples[place], rows.answers[start:stop], strict=True)
+                for sample, answer in zip(samples[place] or (), answers[start:stop], strict=True)
             }
-            now = Seen(rows.key[place], here, rows.attempts[place], rows.usage[place], rows.cost_usd[place])
-            before = found.get(rows.index[place])
-            found[rows.index[place]] = now if before is None else _after(before, now, rows.replaced)
-    return _rows(found)
+            yield index, Seen(key, here, attempts, usage, cost)
 
 
 def _after(before: Seen, now: Seen, replaced: bool) -> Seen:
@@ -143,16 +136,17 @@ def _rows(found: dict[int, Seen]) -> Rows:
     rows = [found[index] for index in indices]
     samples = [sorted(row.samples) for row in rows]
     held = [[row.samples[sample] for sample in numbers] for row, numbers in zip(rows, samples, strict=True)]
+    usage = list(zip(*(row.usage for row in rows), strict=True)) or [()] * len(TOKENS)
     return Rows(
-        index=indices,
-        key=[row.key for row in rows],
-        samples=samples,
-        answers=[answer for of_row in held for answer, _, _ in of_row],
-        attempts=[row.attempts for row in rows],
-        round=[max((number for _, number, _ in of_row), default=0) for of_row in held],
-        usage=[row.usage for row in rows],
-        cost_usd=[row.cost_usd for row in rows],
-        request_digest=[_digest(of_row) for of_row in held],
+        index=pa.array(indices, pa.int64()),
+        key=pa.array([row.key for row in rows], pa.string()),
+        samples=pa.array(samples, pa.list_(pa.int32())),
+        answers=to_columns([answer for of_row in held for answer, _, _ in of_row]),
+        attempts=pa.array([row.attempts for row in rows], pa.int32()),
+        round=pa.array([max((number for _, number, _ in of_row), default=0) for of_row in held], pa.int32()),
+        usage=usage_column([pa.array(counts, pa.int64()) for counts in usage]),
+        cost_usd=pa.array([row.cost_usd for row in rows], pa.float64()),
+        request_digest=pa.array([_digest(of_row) for of_row in held], pa.string()),
     )
 
 

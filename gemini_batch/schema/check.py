@@ -4,13 +4,14 @@ In: the text of one answer. Out: the JSON value that goes into `result`, or `Inv
 is not JSON may hold it, in a fence or in prose: then the one value in it that fits counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jsonschema_rs
 import orjson
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from gemini_batch.clock import new_nonce
 from gemini_batch.errors import BadInput
 from gemini_batch.records import SchemaSpec
 from gemini_batch.schema.load import import_type, json_schema_of
@@ -27,27 +28,72 @@ class Invalid(Exception):
 
 
 def checker(spec: SchemaSpec | None) -> Check:
-    """A function from text to a value of the result column. Compiled once, for any number of answers.
+    """A function from text to a value of the result column, which raises `Invalid`.
+
+    Raises:
+        BadInput: as `Reader`.
+    """
+    if spec is None:
+        return lambda text: text
+    reader = Reader(spec)
+    read, convert = reader.read, reader.convert
+    return read if convert is None else (lambda text: convert(read(text)))
+
+
+class Reader:
+    """Reads the answers of a run in two steps: text to JSON value, which answers can be compared by, and JSON value to
+    column value. Compiled once, for any number of answers.
 
     Raises:
         BadInput: the model of the spec cannot be imported, or is no longer the one the run began with.
     """
-    load, convert = split_checker(spec)
-    return load if convert is None else (lambda text: convert(load(text)))
 
+    def __init__(self, spec: SchemaSpec) -> None:
+        by_model = spec.validate_by == "model" and spec.ref
+        self._is_valid = None if by_model else _validator(spec).is_valid
+        self.read: Check = _by_model(spec, spec.ref) if spec.ref and by_model else _by_schema(_validator(spec))
+        """The first step, of one text; raises `Invalid`."""
+        self._mark = f'"{new_nonce()}"'
+        convert = shape_of(spec.shape_schema).convert
+        self.convert: Callable[[Any], Any] | None = None if convert is None else _or_invalid(convert)
+        """The second step; raises `Invalid`. None where one value serves as the other."""
 
-def split_checker(spec: SchemaSpec | None) -> tuple[Check, Callable[[Any], Any] | None]:
-    """The same in its two steps: text to JSON value, which answers can be compared by, and JSON value to column value,
-    None where the one serves as the other. Both raise `Invalid`.
+    def read_all(self, texts: Sequence[str | None]) -> tuple[list[Any], dict[int, str]]:
+        """The JSON value of each text, None for none, and by its place why one does not fit."""
+        if self._is_valid is not None and (values := self._all_valid(texts, self._is_valid)) is not None:
+            return values, {}
+        found, reasons = list[Any](), dict[int, str]()
+        for at, text in enumerate(texts):
+            value = None
+            if text is not None:
+                try:
+                    value = self.read(text)
+                except Invalid as error:
+                    reasons[at] = str(error)
+            found.append(value)
+        return found, reasons
 
-    Raises:
-        BadInput: as `checker`.
-    """
-    if spec is None:
-        return (lambda text: text), None
-    load = _by_model(spec, spec.ref) if spec.validate_by == "model" and spec.ref else _by_schema(spec)
-    convert = shape_of(spec.shape_schema).convert
-    return load, None if convert is None else _or_invalid(convert)
+    def _all_valid(self, texts: Sequence[str | None], is_valid: Callable[[Any], bool]) -> list[Any] | None:
+        """All values, read as one list, where every text is one that fits.
+
+        Between any two stands a mark that no text can know: where each mark is an item of the list, in its place, each
+        text was one item.
+        """
+        whole = f",{self._mark},".join(["null" if text is None else text for text in texts])
+        try:
+            read = orjson.loads(f"[{whole}]")
+        except orjson.JSONDecodeError:
+            return None
+        values, marks = read[::2], read[1::2]
+        if len(values) != len(texts) or marks.count(self._mark[1:-1]) != len(texts) - 1:
+            return None
+        try:
+            fit = all(map(is_valid, values)) or all(
+                text is None or is_valid(value) for text, value in zip(texts, values, strict=True)
+            )
+        except ValueError:  # nested too deeply
+            return None
+        return values if fit else None
 
 
 def _or_invalid(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -60,9 +106,11 @@ def _or_invalid(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return converted
 
 
-def _by_schema(spec: SchemaSpec) -> Check:
-    validator = jsonschema_rs.validator_for(spec.json_schema, validate_formats=True)
+def _validator(spec: SchemaSpec) -> Any:
+    return jsonschema_rs.validator_for(spec.json_schema, validate_formats=True)
 
+
+def _by_schema(validator: Any) -> Check:
     def check(text: str) -> Any:
         try:
             value = orjson.loads(text)

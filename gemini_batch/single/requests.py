@@ -111,14 +111,16 @@ def line_keys(keys: Sequence[str] | None, prompts: int, n_samples: int) -> Calla
     if keys is None:
         return lambda index, sample: b"prompt_%d_sample_%d" % (index, sample)
     named = [str(key) for key in keys]
-    Alignment(prompts, n_samples, named)  # what reads them later has its say before they are sent
-    if n_samples == 1:
-        return lambda index, _: _quoted(f"{index}_{named[index]}")
-    return lambda index, sample: _quoted(f"{named[index]}_sample_{sample}")
+    alignment = Alignment(prompts, n_samples, named)  # what reads them later has its say before they are sent
+    for index, key in enumerate(named):
+        for sample in range(n_samples):
+            if alignment.place(_named(index, key, sample, n_samples)) != (index, sample):
+                raise BadInput(f"keys: a line of {key!r} could be taken for that of another prompt; call it otherwise")
+    return lambda index, sample: orjson.dumps(_named(index, named[index], sample, n_samples))[1:-1]
 
 
-def _quoted(key: str) -> bytes:
-    return orjson.dumps(key)[1:-1]
+def _named(index: int, key: str, sample: int, n_samples: int) -> str:
+    return f"{index}_{key}" if n_samples == 1 else f"{key}_sample_{sample}"
 
 
 # --- request lines ----------------------------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ def _lines(encoding: Encoding, rows: Sequence[Row]) -> Iterator[bytes]:
     for row in rows:
         try:
             lines, outcome = encoding.row(row)
-        except TypeError as error:
+        except orjson.JSONEncodeError as error:
             raise BadInput(f"prompt {row['index']} cannot be written as JSON: {error}") from None
         if "error_message" in outcome:
             raise BadInput(f"prompt {row['index']}, {outcome['error_message']}; nothing was sent")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gemini_batch.errors import BadInput
+from gemini_batch.gemini.lines import parsed_lines
 from gemini_batch.gemini.wire import Answer, plain_text, read_answer
-from gemini_batch.jobs.align import parsed_lines
-from gemini_batch.jobs.parse import CHUNK_BYTES, read_lines, split_chunks
+from gemini_batch.jobs.parse import CHUNK_BYTES, read_lines, whole_lines
 from gemini_batch.schema.check import Check, Invalid, checker, instance_checker
 from gemini_batch.schema.load import load_schema
 from gemini_batch.single.alignment import NONE, NOWHERE, Alignment
@@ -231,7 +231,10 @@ def _blocks(source: Source) -> Iterator[Sequence[Entry]]:
     path = Path(source)
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file of results")
-    lines = _cut(read_lines(path)) if path.suffix == ".zst" else _cut_lists(split_chunks(_chunks(path)))
+    if path.suffix == ".zst":
+        lines = _cut(read_lines(path))
+    else:
+        lines = _cut_lists(body.split(b"\n") for body in whole_lines(_chunks(path)))
     return (parsed_lines([line for line in some if line and not line.isspace()]) for some in lines)
 
 

@@ -13,11 +13,6 @@ HOURS = 3600.0
 
 
 @pytest.fixture
-def run(folder: Path) -> Path:
-    return folder / "runs" / "run"
-
-
-@pytest.fixture
 def order(cli: Any, valkey: Any, run: Path) -> Callable[..., Any]:
     return lambda *words: cli(words[0], run, "--broker", valkey.url, *words[1:], "--json")
 

@@ -93,7 +93,10 @@ def test_a_stop_at_the_budget_and_on_with_more(reader: Reader, emulator: Any, fo
     assert emulator.bought == 48
     assert emulator.bought_twice() == []
     run = look.only_run(folder / "runs")
-    asked = ["" if key in MENDED else look.answer(f"Answer politely: {text}") for key, text in TEXTS.items()]
+    asked = [
+        "" if key in MENDED else look.answer(f"Answer politely: {text}", config={"maxOutputTokens": 200})
+        for key, text in TEXTS.items()
+    ]
     assert [row["text"] or "" for row in look.rows(run)] == asked
     (said,) = [
         control for control in sorted(run.glob("control/*.json")) if look.json(control)["limits"]["max_cost"] == 1

@@ -16,7 +16,10 @@ from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 
-ELSEWHERE = {"docs/emulator.md": "tests/integration/test_emulator_docs.py"}
+ELSEWHERE = {
+    "README.md": "tests/acceptance/test_readme.py",
+    "docs/emulator.md": "tests/integration/test_emulator_docs.py",
+}
 """Pages whose blocks another file runs, all of them."""
 
 RUN_HERE = {"bash", "python", "toml", "json", "jsonl", "yaml"}

@@ -15,14 +15,7 @@ def measured(script, *arguments):
 def test_a_sweep_is_measured():
     """A script that only people run rots unseen."""
     ((shards, *figures),) = measured("sweep.py", "--shards", "20", "--repeat", "1")
-    assert (shards.strip(), len(figures)) == ("20 shards", 4)
-
-
-def test_the_stages_are_measured_and_their_shares_sum_up():
-    """A script that only people run rots unseen."""
-    rows = [row[:3] for row in measured("stages.py", "--rows", "3000", "--repeat", "1")]
-    assert [stage.strip() for stage, _, _ in rows] == ["plan", "encode", "parse", "merge"]
-    assert 95 <= sum(int(share.strip(" %")) for _, _, share in rows) <= 105
+    assert (shards.strip(), len(figures)) == ("20 shards, local disk", 4)
 
 
 def test_a_vote_is_measured():
@@ -40,6 +33,13 @@ def test_parsing_the_results_of_one_job_is_measured():
 def test_the_start_of_the_emulator_is_measured():
     """A script that only people run rots unseen."""
     assert [row[0].strip() for row in measured("emulator_start.py", "--repeat", "1")] == ["start", "stop"]
+
+
+def test_starts_are_measured():
+    """A script that only people run rots unseen."""
+    rows = measured("start.py", "--repeat", "1")
+    assert rows[0][3].strip() == "1.0"
+    assert any("--help" in row[0] for row in rows)
 
 
 def test_simulated_fleets_are_measured():

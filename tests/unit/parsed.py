@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 
 from gemini_batch.dataset import part_schema
 from gemini_batch.gemini.wire import line_key
+from gemini_batch.jobs.asked import NoAnswer
 from gemini_batch.jobs.encode import REQUESTS
-from gemini_batch.jobs.parse import NoAnswer, PackTask, ParseTask, pack, parse
+from gemini_batch.jobs.parse import PackTask, ParseTask, pack, parse
 
 NONCE = "00c0ffee00c0ffee"
 OPTIONAL = {"samples": pa.list_(pa.int32()), "attempts": pa.int32(), "was": pa.string(), "valid": pa.int32()}

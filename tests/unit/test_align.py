@@ -1,13 +1,16 @@
 """Each row gets its own answer or none, whatever happened to the lines."""
 
+from dataclasses import dataclass
 from zlib import crc32
 
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch.gemini.wire import line_key, read_answer
+from gemini_batch.gemini.lines import to_answers
+from gemini_batch.gemini.wire import line_key, line_keys, read_answer
 from gemini_batch.jobs import align as tested
 
 
@@ -15,10 +18,38 @@ def key(nonce, index, sample=0):
     return line_key(nonce.encode(), index, sample).decode()
 
 
+@dataclass
+class Found:
+    """Answers as a list per row, one or None per sample, and the counts."""
+
+    answers: list
+    counts: tested.Aligned
+
+    def __getattr__(self, name):
+        return getattr(self.counts, name)
+
+
+def place(lines, nonce, indices, sent):
+    """Align lines, all of them in one stretch, onto the samples that were sent of each row."""
+    rows = [
+        (place, index, sample)
+        for place, (index, samples) in enumerate(zip(indices, sent, strict=True))
+        for sample in samples
+    ]
+    keys = line_keys(nonce.encode(), [index for _, index, _ in rows], [sample for *_, sample in rows])
+    body = b"\n".join(lines)
+    found = tested.align([body], pa.array(keys, pa.string()), lambda: [body])
+    answers = to_answers(found.answers)
+    width = 1 + max((samples[-1] for samples in sent if samples), default=-1)
+    placed = [[None] * width for _ in sent]
+    for (row, _, sample), at in zip(rows, found.places.to_pylist(), strict=True):
+        placed[row][sample] = None if at is None else answers[at]
+    return Found(placed, found)
+
+
 def align(lines, nonce, first, sent):
     """Rows that follow one another and have one sample each: `answers` has one entry per row."""
-    indices = range(first, first + len(sent))
-    found = tested.align(lines, nonce, indices, [(0,) if was_sent else () for was_sent in sent])
+    found = place(lines, nonce, range(first, first + len(sent)), [(0,) if was_sent else () for was_sent in sent])
     found.answers = [row[0] if row else None for row in found.answers]
     return found
 
@@ -166,7 +197,7 @@ def test_a_key_with_one_damaged_character_names_no_other_row(index, at, characte
     at %= len(whole)
     damaged = whole[:at] + character + whole[at + 1 :]
     indices = sorted({max(index + by, 0) for by in (-1, 0, 1)} | {int(f"{index}{by}") for by in range(10)})
-    found = tested.align([keyed(damaged)], "abc", indices, [(0, 1)] * len(indices))
+    found = place([keyed(damaged)], "abc", indices, [(0, 1)] * len(indices))
     assert found.foreign == (damaged != whole)
 
 
@@ -180,5 +211,5 @@ def test_a_key_with_one_damaged_character_names_no_other_row(index, at, characte
 )  # fmt: skip
 def test_anything_else_is_no_key_of_this_run(other):
     """A foreign line must never be placed on a row of ours, nor stop the reading."""
-    found = tested.align([keyed(other)], "abc", [0, 1], [(0,), (0,)])
+    found = place([keyed(other)], "abc", [0, 1], [(0,), (0,)])
     assert (found.foreign, found.answers) == (1, [[None], [None]])

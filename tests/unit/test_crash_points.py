@@ -24,6 +24,9 @@ from gemini_batch.jobs.verdicts import Stop
 from gemini_batch.ledger.objects import ObjectStore
 
 REMOTE = ("upload", "create_job", "get_job", "list_jobs", "get_file", "delete_file", "list_files", "download")
+CHANGES = {"store.create", "store.publish", "store.delete", "remote.upload", "remote.create_job", "remote.delete_file"}
+"""Death before anything else is death before the next of these."""
+
 LOOKS = 60
 
 
@@ -85,27 +88,25 @@ def finished(shop):
 
 
 def test_whatever_effect_it_dies_at_the_next_process_finishes_and_buys_nothing_twice(tmp_path, asked, limits, store):
-    """The pay path and everything around it, at each point of the port."""
+    """The pay path and everything around it, at each change, and at the first of what changes nothing."""
     terms = limits(max_requests_per_shard=2)
-    points, datasets = set(), []
-    for number in count(1):
+    passed = trace(tmp_path / "whole", asked, terms)
+    numbers = [number for number, at in enumerate(passed, 1) if at[1] in CHANGES or at not in passed[: number - 1]]
+    assert {("before", "remote.create_job"), ("after", "remote.create_job"), ("before", "store.create")} <= {*passed}
+    assert ("before", "store.publish") in passed
+    assert len(numbers) > 40
+    datasets = []
+    for number in numbers:
         folder = tmp_path / str(number)
         folder.mkdir()
         service = Announced(Clock())
-        passed = die_at(number)
-        try:
-            datasets.append(finished(begun(folder, asked, terms, service, store)))
-        except Died:
-            points.add(passed[-1])
-        else:
-            break
+        died = die_at(number)
+        with pytest.raises(Died):
+            finished(begun(folder, asked, terms, service, store))
         effects.observe(None)
         datasets.append(finished(begun(folder, asked, terms, service, store)))
-        assert (passed[-1], len(service.jobs)) == (passed[-1], 2)
-    assert {("before", "remote.create_job"), ("after", "remote.create_job"), ("before", "store.create")} <= points
-    assert ("before", "store.publish") in points
-    assert number > 60
-    assert [made == datasets[-1] for made in datasets] == [True] * number
+        assert (died[-1], len(service.jobs)) == (passed[number - 1], 2)
+    assert [made == datasets[-1] for made in datasets] == [True] * len(numbers)
 
 
 def test_dying_again_while_it_finds_out_what_became_of_a_create_changes_nothing(tmp_path, asked, limits):

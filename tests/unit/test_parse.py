@@ -10,8 +10,9 @@ import pytest
 
 from gemini_batch.dataset import dataset_schema
 from gemini_batch.gemini.wire import line_key
+from gemini_batch.jobs.asked import NoAnswer
 from gemini_batch.jobs.encode import REQUESTS
-from gemini_batch.jobs.parse import NoAnswer, PackTask, ParseTask, pack, parse
+from gemini_batch.jobs.parse import PackTask, ParseTask, pack, parse
 from gemini_batch.records import SchemaSpec
 from gemini_batch.schema.load import load_schema
 

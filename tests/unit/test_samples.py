@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from parsed import answer, error, parsed, write_requests, write_rows
 
 from gemini_batch.dataset import as_dataset, dataset_schema
+from gemini_batch.gemini.lines import to_columns
 from gemini_batch.gemini.prices import BatchPrice
 from gemini_batch.gemini.wire import Answer
 from gemini_batch.jobs.sent import place_of_line, row_of_line
 from gemini_batch.records import Failed, SchemaSpec
 from gemini_batch.reducer.rounds import overlay, patched, read_rows
-from gemini_batch.reducer.rows import RowMaker, cost_of, sum_usage
+from gemini_batch.reducer.rows import RowMaker
+from gemini_batch.reducer.used import costs_of, sum_usage
 from gemini_batch.schema.load import load_schema
 
 PRICE = BatchPrice(input_usd=Decimal("0.1"), output_usd=Decimal(1), cached_usd=Decimal("0.01"))
@@ -135,9 +137,9 @@ def test_without_a_price_no_cost_is_known(tmp_path):
 def test_cached_tokens_are_part_of_the_prompt_and_thoughts_are_output(counts, cost):
     prompt, cached, output, thoughts = counts
     told = Answer("ok", "x", prompt_tokens=prompt, cached_tokens=cached, output_tokens=output, thoughts_tokens=thoughts)
-    assert cost_of(told, (0.1, 0.01, 1.0)) == (None if cost is None else pytest.approx(cost))
     blocked = Answer("blocked", prompt_tokens=10)
-    assert cost_of(blocked, (0.1, 0.01, 1.0)) == pytest.approx(1.0)
+    costs = costs_of(to_columns([told, blocked, Answer("failed")]), PRICE).to_pylist()
+    assert costs == [None if cost is None else pytest.approx(cost), pytest.approx(1.0), None]
 
 
 def test_texts_and_lists_vote_as_one_value_and_unions_too(tmp_path):

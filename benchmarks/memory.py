@@ -1,0 +1,74 @@
+"""The most memory of every process of a run, at several sizes: it must not grow with the rows.
+
+    python benchmarks/run.py --only memory [--long]
+
+300,000 and 1,000,000 rows; at length 3,000,000 and 10,000,000 and 20,000 pictures of 1 MB, in one process and by two
+workers. The emulator is the service and does not count.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from e2e import fleet, solo, write_manifest
+from measured import Given, table
+
+SIZES, LONG_SIZES = (0.3, 1.0), (3.0, 10.0)
+"""Of the rows that were asked for."""
+
+PICTURES, PICTURE_BYTES, BLOCK = 20_000, 1_000_000, 50
+OUTSIDE = ("emulator", "valkey", "tracker", "python")
+
+
+def measure(given: Given) -> dict[str, Any]:
+    shares = SIZES + (LONG_SIZES if given.long else ())
+    sizes = [max(1, int(given.rows * share)) for share in shares]
+    peaks = {f"{rows:,} rows": _peaks(partial(write_manifest, rows=rows)) for rows in sizes}
+    if given.long:
+        peaks[f"{PICTURES:,} pictures of 1 MB"] = _peaks(write_pictures)
+    return {"peaks": peaks}
+
+
+def _peaks(write: Callable[[Path], Path]) -> dict[str, dict[str, float]]:
+    """Peak memory in MB of each process, of both ways to run."""
+    found = {}
+    for name, run in (("one process and its pool", solo), ("two workers", fleet)):
+        with tempfile.TemporaryDirectory() as folder:
+            manifest = write(Path(folder))
+            own = Path(folder) / "own"
+            own.mkdir()
+            found[name] = run(own, manifest)["peak_mb"]
+    return found
+
+
+def write_pictures(folder: Path) -> Path:
+    """A manifest that holds its pictures: bytes that no compression makes smaller, with the head of a JPEG file."""
+    path = write_manifest(folder, 1)
+    part = pa.struct([("text", pa.string()), ("data", pa.binary()), ("mime_type", pa.string())])
+    with pq.ParquetWriter(path, pa.schema([("parts", pa.list_(part))]), compression="none") as writer:
+        for _ in range(0, PICTURES, BLOCK):
+            data = [b"\xff\xd8\xff\xe0" + os.urandom(PICTURE_BYTES - 4) for _ in range(BLOCK)]
+            rows = [[{"text": "What is it?"}, {"data": held, "mime_type": "image/jpeg"}] for held in data]
+            writer.write_table(pa.table({"parts": pa.array(rows, pa.list_(part))}))
+    return path
+
+
+def markdown(figures: dict[str, Any]) -> str:
+    sizes = list(figures["peaks"])
+    by_process: dict[str, dict[str, float]] = {}
+    for size, ways in figures["peaks"].items():
+        for way, peaks in ways.items():
+            for role, peak in peaks.items():
+                if role not in OUTSIDE:
+                    by_process.setdefault(f"{way}: {role}", {})[size] = peak
+    lines = []
+    for process, peaks in by_process.items():
+        known = [peaks[size] for size in sizes if size in peaks]
+        shown = [f"{peaks[size]:,.0f} MB" if size in peaks else "" for size in sizes]
+        lines.append([process, *shown, f"{max(known) / min(known):.2f}"])
+    return "Peak resident memory (VmHWM).\n\n" + table(["process", *sizes, "largest / smallest"], lines)

@@ -1,0 +1,154 @@
+"""Other clients beside this one: one server, one manifest of text prompts.
+
+    python benchmarks/run.py --only peers [--rows 20000]
+
+Each client is a script of its own below benchmarks/clients, run by the Python of an environment that has the versions
+of benchmarks/peers.txt (`PEERS_PYTHON`, made with uv in a temporary directory if it is not set). A client that is not
+there, or fails, is named with its error. Rows are wrong where the answer is not that of the prompt.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from e2e import BLOCK
+from measured import Given, Watch, emulator, environment, table
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = {
+    "gemini-batch-dist": "ours.py",
+    "google-genai, by hand": "sdk.py",
+    "pydantic-ai": "pydantic_ai_client.py",
+    "chatlas": "chatlas_client.py",
+    "pollux": "pollux_client.py",
+}
+MISSING = "result_line_missing"
+SHUFFLED = "result_shuffled"
+LONGEST_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What goes wrong at the service."""
+
+    name: str
+    faults: Sequence[str] = ()
+
+
+CLEAN, ODD = (
+    Trial("clean"),
+    Trial("shuffled and missing", ("--fault", f"{SHUFFLED},times=1000", "--fault", f"{MISSING},rate=0.01")),
+)
+
+
+def measure(given: Given) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        python = _python(folder)
+        prompts = _write(folder, given.rows)
+        found = {client: _client(client, python, folder, prompts) for client in SCRIPTS}
+    return {"rows": given.rows, "clients": found, "versions": (HERE / "peers.txt").read_text().split()}
+
+
+def _python(folder: Path) -> str:
+    """The Python that has the other clients."""
+    if "PEERS_PYTHON" in os.environ:
+        return os.environ["PEERS_PYTHON"]
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder / "venv"], check=True)
+    python = str(folder / "venv" / "bin" / "python")
+    subprocess.run([uv, "pip", "install", "-q", "-p", python, "-r", HERE / "peers.txt"], check=True)
+    return python
+
+
+def _write(folder: Path, rows: int) -> list[str]:
+    prompts = [f"Is review {row} good after {row % 17} days?" for row in range(rows)]
+    with pq.ParquetWriter(folder / "prompts.parquet", pa.schema([("prompt", pa.string())])) as writer:
+        for start in range(0, rows, BLOCK):
+            writer.write_table(pa.table({"prompt": prompts[start : start + BLOCK]}))
+    return prompts
+
+
+def _client(client: str, python: str, folder: Path, prompts: list[str]) -> dict[str, Any]:
+    used = sys.executable if client == "gemini-batch-dist" else python
+    found: dict[str, Any] = {}
+    for trial in (CLEAN, ODD):
+        try:
+            found[trial.name] = _once(used, folder, prompts, SCRIPTS[client], trial)
+        except RuntimeError as error:
+            found[trial.name] = {"error": str(error)}
+    return found
+
+
+def _once(python: str, folder: Path, prompts: list[str], script: str, trial: Trial) -> dict[str, Any]:
+    own = Path(tempfile.mkdtemp(dir=folder))
+    with emulator("--answers", "answers:answer", *trial.faults, folder=HERE / "clients") as (_, url):
+        began = time.perf_counter()
+        with subprocess.Popen(
+            [python, HERE / "clients" / script, str(folder / "prompts.parquet"), str(own)],
+            env=environment(url) | {"GEMINI_API_KEY": "bench", "GOOGLE_API_KEY": ""},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            with Watch([process.pid]) as watch:
+                _, said = process.communicate(timeout=LONGEST_SECONDS)
+            seconds = time.perf_counter() - began
+        if process.returncode:
+            raise RuntimeError((said.strip().splitlines() or ["no word"])[-1][:200])
+        calls = sum(_calls(httpx2.get(f"{url}/admin/stats", trust_env=False).json()).values())
+    answers = orjson.loads((own / "answers.json").read_bytes())
+    return {
+        "seconds": seconds,
+        "peak_mb": max(used.peak_mb for used in watch.used.values()),
+        "cpu": sum(used.cpu_seconds for used in watch.used.values()),
+        "calls": calls,
+        **_judged(prompts, answers),
+    }
+
+
+def _judged(prompts: list[str], answers: list[str | None]) -> dict[str, int]:
+    """Rows by what became of them; a list that is too short has no answers at its end."""
+    held = [*answers, *[None] * (len(prompts) - len(answers))]
+    wrong = sum(text is not None and text != f"about: {prompt}" for prompt, text in zip(prompts, held, strict=False))
+    return {"wrong": wrong, "without": sum(text is None for text in held)}
+
+
+def _calls(stats: Mapping[str, Any]) -> dict[str, int]:
+    return dict(stats["calls"])
+
+
+def markdown(figures: dict[str, Any]) -> str:
+    heads = ["client", "rows/s", "time / by hand", "CPU s", "peak memory", "HTTP calls", "wrong rows", "rows without"]
+    floor = figures["clients"]["google-genai, by hand"][CLEAN.name].get("seconds")
+    parts = [f"{figures['rows']:,} rows, one run each. Other clients: {', '.join(figures['versions'])}.\n"]
+    for trial in (CLEAN.name, ODD.name):
+        lines = [_line(client, found[trial], figures["rows"], floor) for client, found in figures["clients"].items()]
+        parts.append(f"Result lines {trial}:\n\n" + table(heads, lines))
+    return "\n".join(parts)
+
+
+def _line(client: str, found: Mapping[str, Any], rows: int, floor: float | None) -> list[str]:
+    if "error" in found:
+        return [client, f"failed: `{found['error']}`", *[""] * 6]
+    return [
+        client,
+        f"{rows / found['seconds']:,.0f}",
+        f"{found['seconds'] / floor:.2f}" if floor else "",
+        f"{found['cpu']:.1f}",
+        f"{found['peak_mb']:,.0f} MB",
+        f"{found['calls']:,}",
+        f"{found['wrong']:,}",
+        f"{found['without']:,}",
+    ]
