@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.lines import parsed_lines
 from gemini_batch.gemini.wire import Answer, plain_text, read_answer
-from gemini_batch.jobs.parse import CHUNK_BYTES, read_lines, split_lines
+from gemini_batch.jobs.parse import CHUNK_BYTES, read_lines, whole_lines
 from gemini_batch.schema.check import Check, Invalid, checker, instance_checker
 from gemini_batch.schema.load import load_schema
 from gemini_batch.single.alignment import NONE, NOWHERE, Alignment
@@ -231,13 +231,21 @@ def _blocks(source: Source) -> Iterator[Sequence[Entry]]:
     path = Path(source)
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file of results")
-    lines = read_lines(path) if path.suffix == ".zst" else split_lines(_chunks(path))
-    return map(parsed_lines, _cut(line for line in lines if line and not line.isspace()))
+    if path.suffix == ".zst":
+        lines = _cut(read_lines(path))
+    else:
+        lines = _cut_lists(body.split(b"\n") for body in whole_lines(_chunks(path)))
+    return (parsed_lines([line for line in some if line and not line.isspace()]) for some in lines)
 
 
 def _cut(items: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(items)
     return iter(lambda: list(islice(rest, BLOCK)), [])
+
+
+def _cut_lists(lists: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
+    """As `_cut`, of items that come in lists: no line takes a turn of its own."""
+    return (items[at : at + BLOCK] for items in lists for at in range(0, len(items), BLOCK))
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
