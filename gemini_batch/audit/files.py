@@ -52,6 +52,8 @@ class FilesTask:
     """Whether the service took the shard's create, as far as its rows are told."""
     was_cancelled: bool = False
     """Whether anyone ever cancelled the run."""
+    allow_http: bool = False
+    """Whether the run was ever allowed to fetch pictures by http(s)."""
 
 
 def examine(task: FilesTask) -> Files:
@@ -151,6 +153,7 @@ def _remade(task: FilesTask, stored: pa.RecordBatch) -> tuple[Remade | None, Spo
             requests=requests,
             media=task.scratch / "media",
             left_out=task.left_out,
+            allow_http=task.allow_http,
         )
     )
     if encoded.to_upload or encoded.to_fetch:

@@ -125,6 +125,7 @@ class Walk:
         self._was_cancelled = False
         self._telling = Telling()
         self._caps = set[float]()
+        self._allow_http = False
 
     # --- the run
 
@@ -187,6 +188,7 @@ class Walk:
                 limits.append(control.limits)
                 orders.add(control.order)
         self._caps = {one.max_cost for one in limits if one.max_cost is not None}
+        self._allow_http = any(one.allow_http for one in limits)
         return orders | {str(one.on_unknown) for one in limits}, faults
 
     def _reported(self) -> int | Unreadable | None:
@@ -281,6 +283,7 @@ class Walk:
                 left_out=left_out_of(facts.history, record.requests),
                 was_bought=record.refused is None,
                 was_cancelled=self._was_cancelled,
+                allow_http=self._allow_http,
             )
             return self._means.pool.run(examine, task)
 

@@ -6,6 +6,9 @@ import logging
 import signal
 import sys
 import warnings
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from PIL import Image
@@ -279,6 +282,26 @@ def test_retry_and_explain_look_for_pictures_where_this_machine_has_them(typed, 
     assert "inlineData" in found["samples"][0]["sent"]
     again = typed("retry", "run", "--status", "ok", *moved)
     assert (again.code, again.json["rows"]["ok"], emulator.bought) == (0, 1, 2)
+
+
+def test_pictures_on_the_web_are_read_where_that_is_allowed_and_the_audit_does_not_miss_them(
+    typed, folder, look, emulator
+):
+    """It encodes anew what was sent, and fetches nothing."""
+    Image.new("RGB", (8, 8), "blue").save(folder / "a.png")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    look.jsonl(folder / "m.jsonl", [{"prompt": "What?", "i": f"http://127.0.0.1:{server.server_port}/a.png"}])
+    refused = typed("submit", "m.jsonl", *QUICK, "--image-column", "i", "--out", "run", "--json")
+    assert (refused.code, emulator.bought) == (3, 0)
+    assert typed("audit", "run").code == 0
+    allowed = typed("retry", "run", "--allow-http", "--json")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    assert (allowed.code, allowed.json["rows"]["ok"], "allow_http false -> true" in allowed.err) == (0, 1, True)
+    assert typed("audit", "run").code == 0
 
 
 def test_of_a_run_that_a_fleet_has_nobody_says_that_it_stalls_without_seeing_its_workers(typed, begun):
