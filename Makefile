@@ -6,13 +6,13 @@ STAMP := $(VENV)/.installed
 OLDER := $(VENV)/celery56/.installed $(VENV)/genai2/.installed
 WHEEL := $(VENV)/wheel
 PACKAGES = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-TESTED := PYTHONSAFEPATH=1 GEMINI_BATCH_TEST_INSTALLED=1 $(WHEEL)/bin/python -m pytest
+TESTED := PYTHONSAFEPATH=1 TEST_INSTALLED=1 $(WHEEL)/bin/python -m pytest
 # Compiled once, and not in each of thousands of processes.
 unexport PYTHONDONTWRITEBYTECODE
 # More processes than cores: most tests wait for a server half of their time.
 PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test wheel docs chaos lint lock clean
+.PHONY: demo screenshots test wheel docs chaos lint lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gemini-batch-dist needs Python 3.11 or newer; set PYTHON=")'
@@ -23,6 +23,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP)  ## 10,000 prompts against the local emulator
 	$(BIN)/gemini-batch-dist demo
+
+screenshots: $(STAMP)  ## draw docs/img anew, from real commands against the local emulator
+	$(BIN)/python docs/screenshots.py
 
 # Older supported versions, Celery's and the SDK's, each laid over the same environment: tests put one first in a path.
 $(OLDER): $(VENV)/%/.installed: $(STAMP) requirements-%.lock

@@ -88,10 +88,11 @@ def _kept(folder: Path) -> dict[str, Figures]:
 
 def _write(path: Path, every: Mapping[str, Figures]) -> None:
     sections = {name: _dated(every[name]) + SECTIONS[name].markdown(every) for name in every}
-    path.write_text(page.with_sections(path.read_text(), sections))
     if "stages" in every:
         drawn = page.picture("Rows per CPU second; the line is the target", stages.bars(every["stages"]))
         path.with_name("performance.svg").write_text(drawn)
+        sections["stages"] += "\n\n![Rows per CPU second of each stage](performance.svg)"
+    path.write_text(page.with_sections(path.read_text(), sections))
     _say(f"wrote {path}\n")
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import re
-import secrets  # noqa: TID251 - its dice are loaded, so that pictures stay the same
+import secrets
 import sys
 import tempfile
 import threading
@@ -52,7 +52,7 @@ FONT_FACE = re.compile(r"@font-face \{\{.*?\}\}", re.DOTALL)
 SHOWN_ID = "7c1f09ab52de"
 """A run's id holds the emulator's port."""
 PATIENCE, HASTEN = 3000, 200
-"""Looks, a twentieth of a second apart, before a state that does not come is given up, or the clock moves a minute."""
+"""Looks, a twentieth of a second apart, before a state is given up that does not come, or the clock moves a minute."""
 
 
 class Stepped:
@@ -121,11 +121,11 @@ def draw(name: str, run: str | None, command: str, *shown: Any) -> None:
 
 
 def answer(prompt: Any) -> Any:
-    """Five of a thousand reviews answer in another form, one in a thousand is blocked."""
+    """Of the 500 reviews of a shard two are answered in another form, and one is blocked."""
     number = int(prompt.text.split()[1])
-    if number % 200 == 7:
+    if number % 250 == 7:
         return {"sentiment": "mixed"}
-    if number % 1000 == 13:
+    if number % 500 == 13:
         return {"response": {"promptFeedback": {"blockReason": "SAFETY"}}}
     return {"sentiment": "good" if number % 3 else "bad", "stars": number % 5 + 1}
 
@@ -172,7 +172,8 @@ def submitted(clock: Stepped, emulator: LocalEmulator) -> str:
 
 def fleet(clock: Stepped, emulator: LocalEmulator, broker: str) -> None:
     """Two workers in this process, their doorbells answered in turn."""
-    submitted = said("submit", "reviews.parquet", *ASKED, "--fresh", "--yes", "--broker", broker, "--detach", "--json")
+    how = ("--fresh", "--yes", "--max-live-jobs", 4, "--broker", broker, "--detach", "--json")
+    submitted = said("submit", "reviews.parquet", *ASKED, *how)
     run = json.loads(submitted[submitted.index("{") :])["run_id"]
     bells: list[tuple[str, Doorbell]] = []
     account = resolve_account(None)
@@ -202,7 +203,9 @@ def fleet(clock: Stepped, emulator: LocalEmulator, broker: str) -> None:
 
         until(worked, f"shards {states}")
 
-    go(SUBMITTED=10)
+    go(SUBMITTED=4, PLANNED=6)
+    clock.step(emulator, minutes=JOB_MINUTES + 1)
+    go(COLLECTED=4, SUBMITTED=4, PLANNED=2)
     clock.step(emulator, minutes=JOB_MINUTES / 2)
     draw("fleet", run, "status", said("status", run, "--broker", broker))
 

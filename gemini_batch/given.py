@@ -72,7 +72,7 @@ def _from_environment(environment: Mapping[str, str], names: Collection[str]) ->
     known = {variable(name): name for name in names}
     for unknown in sorted(environment.keys() - known.keys() - OTHERS):
         if unknown.startswith(ENV_PREFIX):
-            warnings.warn(f"{unknown} is no setting and is not read{_nearest(unknown, known)}", stacklevel=4)
+            warnings.warn(f"{unknown} is no setting and is not read{nearest(unknown, known)}", stacklevel=4)
     return {
         name: Given(environment[of], "environment", of) for of, name in known.items() if environment.get(of)
     }  # fmt: skip
@@ -101,9 +101,10 @@ def _place(path: Path, text: str, name: str) -> str:
 
 def _refuse_unknown(name: str, names: Collection[str], what: str) -> None:
     if name not in names:
-        raise BadInput(f"{what} {name!r}{_nearest(name, names)}")
+        raise BadInput(f"{what} {name!r}{nearest(name, names)}")
 
 
-def _nearest(name: str, names: Collection[str]) -> str:
+def nearest(name: str, names: Collection[str]) -> str:
+    """The end of a refusal: the nearest name that there is, if one is near."""
     near = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

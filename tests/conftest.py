@@ -35,6 +35,7 @@ from tests.forks import Forks  # noqa: E402
 COMMAND = Path(sys.executable).parent / "gemini-batch-dist"
 MARK = "TEST_MARK_OF_GEMINI_BATCH"  # not GEMINI_BATCH_…: of those, one that is no setting is warned of
 NOT_INHERITED = ("PYTEST_XDIST", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "http_proxy", "https_proxy", "all_proxy")
+NOT_INHERITED += ("PYTHONSAFEPATH",)  # of `make test` for itself: whoever starts a script finds what lies beside it
 LONG = 120.0
 
 # A shell that starts the tests in the background ignores SIGINT for all of them, and what is ignored stays so in every

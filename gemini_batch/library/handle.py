@@ -1,5 +1,6 @@
 """The handle of a run: how it stands, its rows, and what a person may tell it."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace as with_fields
 from html import escape
@@ -12,6 +13,7 @@ import pyarrow as pa
 from gemini_batch import orders, rundir
 from gemini_batch.access import record_of
 from gemini_batch.config import GENERATION, Options
+from gemini_batch.coordinator.differ import changes
 from gemini_batch.errors import GeminiBatchError, RunStopped
 from gemini_batch.inquiries import standing
 from gemini_batch.ledger.places import is_url
@@ -21,10 +23,13 @@ from gemini_batch.library.prompts import read_replacement
 from gemini_batch.library.rows import Row, rows_in, typed
 from gemini_batch.library.shown import as_html, tell, watching
 from gemini_batch.library.work import Work
+from gemini_batch.records import Limits
 from gemini_batch.reducer.merge import read_json
 from gemini_batch.results import Wanted, rows_of, schema_of, write_results
 from gemini_batch.runs import Driver, driver, find, hurry, is_handed_over, watcher
 from gemini_batch.status import Status, forgiven, is_held_back, is_over
+
+log = logging.getLogger(__name__)
 
 Names = str | Iterable[str]
 """One name, or several."""
@@ -107,7 +112,7 @@ class Run:
         nothing.
 
         Args:
-            once: do what is due now, before it returns, and leave the rest.
+            once: do what is due now, before it returns, and leave the rest. A pause stays.
             options: anything that says how a run is carried out, such as `max_live_jobs`.
 
         Raises:
@@ -120,14 +125,27 @@ class Run:
         self._settings = settings
         self._shared |= {name: getattr(settings, name) for name in SHARED}
         self._as_logs = self._as_logs or settings.log_format == "json"
+        before = self._limits()
         if self._work is not None and self._work.is_driving:
-            orders.limits_in_force(self._files, settings)  # it hears what is said
-        elif once:
+            orders.limits_in_force(self._files, settings, keep_pause=once)  # it hears what is said
+            self._tell_changes(before)
+            return self
+        if once:
             self._alone()
-            driver(self._files, settings).drive(once=True)
+        found = driver(self._files, settings, keep_pause=once)
+        self._tell_changes(before)
+        if once:
+            found.drive(once=True)
         else:
-            self._begin(driver(self._files, settings))
+            self._begin(found)
         return self
+
+    def _limits(self) -> Limits:
+        return self._files.limits(record_of(self._files))
+
+    def _tell_changes(self, before: Limits) -> None:
+        for text in changes(before, self._limits()):
+            log.info("run %s: %s", self.path, text)
 
     def pause(self) -> "Run":
         """Create no more jobs, whoever works on the run; those that run are collected. `resume` lifts it.
@@ -219,7 +237,7 @@ class Run:
         """Go on with the run, or watch the fleet that has it."""
         if is_handed_over(self._files, self._settings.runs):
             return self._begin(watcher(self._files, self._settings))
-        return self._begin(driver(self._files, self._settings))
+        return self._begin(driver(self._files, self._settings, keep_pause=True))
 
     def _begin(self, found: Driver) -> Work:
         self._alone()

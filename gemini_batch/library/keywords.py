@@ -4,12 +4,12 @@ A test holds them to the flags of the command.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from gemini_batch.config import OPERATIONAL, Options, resolve
 from gemini_batch.errors import BadInput, UnknownOption
+from gemini_batch.given import nearest
 from gemini_batch.logs import LogFormat, LogLevel, set_up
 
 OF_CALLS = frozenset({"config", "log_level", "log_format"})
@@ -60,6 +60,7 @@ class HowKeywords(CallKeywords, total=False):
     max_tokens_per_shard: int | None
     media_root: str | Sequence[str] | None
     on_unknown: Literal["resubmit", "wait"] | None
+    owner: str | None
     poll_interval: float | None
     price: str | tuple[float, float] | None
     project: str | None
@@ -108,8 +109,7 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
     names = sorted(known)
     for name in given:
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            raise UnknownOption(f"unknown option: {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise UnknownOption(f"unknown option {name!r}{nearest(name, names)}")
 
 
 def settings_of(given: Mapping[str, Any]) -> Options:

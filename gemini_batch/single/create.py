@@ -104,7 +104,7 @@ def _without_twins(request: Mapping[str, Any], members: Mapping[str, Any]) -> di
 def _line(entry: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(entry) + b"\n"
-    except TypeError as error:
+    except orjson.JSONEncodeError as error:
         raise BadInput(f"the request {entry['key']!r} cannot be written as JSON: {error}") from None
 
 
@@ -127,9 +127,24 @@ def request_file(folder: str | os.PathLike[str] | None, name: str) -> Iterator[t
             raise BadInput(f"no request file can be made in {folder or 'the temporary directory'}: {error}") from None
         try:
             yield path, stream
-        except BadInput:  # half a file is of no use to anybody
+        except (BadInput, OSError):  # half a file is of no use to anybody
             path.unlink(missing_ok=True)
             raise
+
+
+def refuse_folder(folder: str | os.PathLike[str]) -> None:
+    """Find out before anything is paid for whether results can be kept there; the folder is made.
+
+    Raises:
+        BadInput: they cannot.
+    """
+    probe = Path(folder) / f".{unique_name()}"
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"output_dir {folder}: no results can be kept there: {error}") from None
 
 
 def write_lines(out: BinaryIO, lines: Iterable[bytes], most: int = MAX_FILE_BYTES) -> None:

@@ -13,7 +13,7 @@ import orjson
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.client import GeminiClient
 from gemini_batch.gemini.lines import parsed_line
-from gemini_batch.single.create import Order, request_file, write_lines
+from gemini_batch.single.create import Order, refuse_folder, request_file, write_lines
 from gemini_batch.single.media import Uploads
 from gemini_batch.single.monitor import telling
 from gemini_batch.single.process import fetch_when_over
@@ -74,6 +74,8 @@ def batch_embed(
     if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
         raise BadInput("texts has to be a list of one or more str")
     settings = _settings(task_type, output_dimensionality, title)
+    if wait:
+        refuse_folder(output_dir)
     order = Order(connect(client), model.removeprefix("models/"), job_display_name)
     uploads = Uploads(order.service, show=False)
     with uploads.wasted_if_refused(), request_file(jsonl_dir, order.unique) as (path, out):
@@ -131,7 +133,7 @@ def _line(place: int, text: str, settings: dict[str, Any]) -> bytes:
         return (
             orjson.dumps({"key": str(place), "request": {"content": {"parts": [{"text": text}]}, **settings}}) + b"\n"
         )
-    except TypeError as error:
+    except orjson.JSONEncodeError as error:
         raise BadInput(f"text {place} cannot be written as JSON: {error}") from None
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from gemini_batch.errors import JobFailed
 from gemini_batch.gemini.client import GeminiClient
 from gemini_batch.reducer.vote import aggregate_records, vote
-from gemini_batch.single.create import DEFAULT_MODEL, Order, request_file
+from gemini_batch.single.create import DEFAULT_MODEL, Order, refuse_folder, request_file
 from gemini_batch.single.download import download_batch_results
 from gemini_batch.single.media import UPLOADS_AT_ONCE, Uploads, read_resolution
 from gemini_batch.single.monitor import SUCCEEDED, Watch, telling
@@ -84,6 +84,8 @@ def batch_process(
     rows = read_rows(prompts, read_resolution(part_media_resolution, "part_media_resolution"))
     asked = what_is_asked(options, schema, raw)
     key = line_keys(keys, len(rows), n_samples)
+    if wait:
+        refuse_folder(output_dir)
     order = Order(connect(client), options.model, job_display_name)
     uploads = Uploads(order.service, max_upload_workers, show_progress)
     with uploads.wasted_if_refused(), request_file(jsonl_dir, order.unique) as (path, out):

@@ -5,7 +5,6 @@ In: Python values. Out: a file of lines, with all they refer to at the service. 
 """
 
 import difflib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from gemini_batch.parts import FIELDS
 from gemini_batch.prompts import read_prompt
 from gemini_batch.records import Asked
 from gemini_batch.schema.load import load_schema
+from gemini_batch.single.alignment import Alignment
 from gemini_batch.single.create import write_lines
 from gemini_batch.single.media import Uploads, read_resolution
 
@@ -106,22 +106,21 @@ def line_keys(keys: Sequence[str] | None, prompts: int, n_samples: int) -> Calla
     """Names the line of a prompt's sample, so that it can be told whose it is by its name alone.
 
     Raises:
-        BadInput: keys that are not one for each prompt, or name two alike.
+        BadInput: keys that are not one for each prompt, or of which one could be taken for another's.
     """
     if keys is None:
         return lambda index, sample: b"prompt_%d_sample_%d" % (index, sample)
     named = [str(key) for key in keys]
-    if len(named) != prompts:
-        raise BadInput(f"keys: there are {len(named):,} of them for {prompts:,} prompts")
-    if twins := [key for key, count in Counter(named).items() if count > 1]:
-        raise BadInput(f"keys: {twins[0]!r} names several prompts; they have to be unique")
-    if n_samples == 1:
-        return lambda index, _: _quoted(f"{index}_{named[index]}")
-    return lambda index, sample: _quoted(f"{named[index]}_sample_{sample}")
+    alignment = Alignment(prompts, n_samples, named)  # what reads them later has its say before they are sent
+    for index, key in enumerate(named):
+        for sample in range(n_samples):
+            if alignment.place(_named(index, key, sample, n_samples)) != (index, sample):
+                raise BadInput(f"keys: a line of {key!r} could be taken for that of another prompt; call it otherwise")
+    return lambda index, sample: orjson.dumps(_named(index, named[index], sample, n_samples))[1:-1]
 
 
-def _quoted(key: str) -> bytes:
-    return orjson.dumps(key)[1:-1]
+def _named(index: int, key: str, sample: int, n_samples: int) -> str:
+    return f"{index}_{key}" if n_samples == 1 else f"{key}_sample_{sample}"
 
 
 # --- request lines ----------------------------------------------------------------------------------------------------
@@ -164,7 +163,7 @@ def _lines(encoding: Encoding, rows: Sequence[Row]) -> Iterator[bytes]:
     for row in rows:
         try:
             lines, outcome = encoding.row(row)
-        except TypeError as error:
+        except orjson.JSONEncodeError as error:
             raise BadInput(f"prompt {row['index']} cannot be written as JSON: {error}") from None
         if "error_message" in outcome:
             raise BadInput(f"prompt {row['index']}, {outcome['error_message']}; nothing was sent")

@@ -20,7 +20,7 @@ from gemini_batch.gemini.wire import Answer, plain_text, read_answer
 from gemini_batch.jobs.parse import CHUNK_BYTES, read_lines, split_lines
 from gemini_batch.schema.check import Check, Invalid, checker, instance_checker
 from gemini_batch.schema.load import load_schema
-from gemini_batch.single.order import NONE, NOWHERE, Order
+from gemini_batch.single.alignment import NONE, NOWHERE, Alignment
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +87,16 @@ def parse_batch_results(
     Raises:
         BadInput: no such file, or the lines cannot be told apart.
     """
-    read, order = _reader(schema), Order(n, n_samples, keys)
+    read, aligned = _reader(schema), Alignment(n, n_samples, keys)
     values, metadata = list[Any](), list[dict[str, Any] | None]()
     with _no_collections():
         for entries in _blocks(results):
-            order.note(_keys(entries))
+            aligned.note(_keys(entries))
             found = _values(entries, read)
             values += found
             if return_metadata:
                 metadata += map(_metadata_of, entries, found)
-    lines = order.lines()
+    lines = aligned.lines()
     placed = [None if line == NONE else values[line] for line in lines]
     log.info("%d of %d requests answered", sum(value is not None for value in placed), len(placed))
     return (placed, [None if line == NONE else metadata[line] for line in lines]) if return_metadata else placed
@@ -115,11 +115,11 @@ def iter_batch_results(
     Raises:
         BadInput: no such file.
     """
-    read, order = _reader(schema), Order(keys=keys)
-    return (_result(entry, read, order) for entries in _blocks(results) for entry in entries)
+    read, aligned = _reader(schema), Alignment(keys=keys)
+    return (_result(entry, read, aligned) for entries in _blocks(results) for entry in entries)
 
 
-def _result(entry: Entry, read: Check, order: Order) -> BatchResult:
+def _result(entry: Entry, read: Check, aligned: Alignment) -> BatchResult:
     if entry is None:
         return BatchResult(None, None, 0, None, BROKEN.status, None, _error(BROKEN), None)
     answer, value, key = read_answer(entry), None, _key(entry)
@@ -129,7 +129,7 @@ def _result(entry: Entry, read: Check, order: Order) -> BatchResult:
             value = read(answer.text or "")
         except Invalid as reason:
             status, error = "invalid", {"kind": "schema_invalid", "code": None, "message": str(reason)}
-    prompt, sample = NOWHERE if key is None else order.place(str(key))
+    prompt, sample = NOWHERE if key is None else aligned.place(str(key))
     return BatchResult(
         key=None if key is None else str(key),
         index=None if prompt == NONE else prompt,

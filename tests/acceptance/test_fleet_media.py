@@ -67,7 +67,7 @@ def test_limits_that_are_said_to_one_process_hold_for_a_fleet_within_a_sweep(
     look.until(lambda: emulator.creates == 1, "one job is created")
     told = cli.start("resume", run, "--max-live-jobs", 4, *fleet)
     look.until(lambda: emulator.creates == 4, "three more are")
-    assert "max_live_jobs 1 -> 4" in told.said
+    look.until(lambda: "max_live_jobs 1 -> 4" in told.said, "it is told")
     told.kill()
     lower = cli.start("resume", run, "--max-live-jobs", 2, *fleet)
     look.until(lambda: "max_live_jobs 4 -> 2" in lower.said, "it is recorded")

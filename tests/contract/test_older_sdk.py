@@ -29,7 +29,7 @@ def test_the_oldest_supported_sdk_passes_the_same_tests(bare_cli):
     (oldest,) = re.findall(r'"google-genai>=([0-9.]+),', (ROOT / "pyproject.toml").read_text())
     files = [Path(__file__).with_name(name) for name in THOSE_THAT_DRIVE_IT]
     path = os.pathsep.join([str(OLDEST), *filter(None, [os.environ.get("PYTHONPATH")])])
-    again = bare_cli.python("-m", "pytest", *OF_EACH, *files, env={"PYTHONPATH": path}, cwd=ROOT)
+    again = bare_cli.python("-P", "-m", "pytest", *OF_EACH, *files, env={"PYTHONPATH": path}, cwd=ROOT)
     done = again.ended(300)
     assert done.code == 0, done.words
     assert f"\ngoogle-genai: {oldest}." in done.out

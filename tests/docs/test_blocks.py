@@ -95,7 +95,7 @@ def test_what_is_called_output_holds_no_command_to_type() -> None:
 
 
 def synopsis() -> Block:
-    (found,) = [block for block in blocks("README.md") if "gemini-batch-dist plan|submit MANIFEST " in block.text]
+    (found,) = [block for block in blocks("README.md") if "gemini-batch-dist plan MANIFEST " in block.text]
     return found
 
 
@@ -113,7 +113,7 @@ def commands_of(line: str) -> list[str]:
 @pytest.mark.parametrize("page", ELSEWHERE)
 def test_blocks_that_are_run_elsewhere_are_run_there(page: str) -> None:
     there = (ROOT / ELSEWHERE[page]).read_text()
-    assert Path(page).name in there and "test_every_block_is_of_a_language_that_is_run_here" in there
+    assert Path(page).name in there and "def test_every_block_is_" in there
 
 
 def test_what_is_only_checked_is_little_and_says_why() -> None:

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -141,19 +142,24 @@ def test_nothing_reads_as_html(page: str) -> None:
     assert re.findall(r"<(?!https?:)/?[a-z][^>]*>", text) == []
 
 
+def flags_of(command: Any) -> set[str]:
+    """Those that turn a switch off included."""
+    return {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_in_a_sentence_exists_and_takes_its_flags(page: str) -> None:
     for said in re.findall(r"`(gemini-batch-dist [^`]*)`", prose(page)):
         _, name, *words = said.split()
         assert name in COMMANDS or name.startswith("-") or name == "COMMAND", said
         if name in COMMANDS:
-            known = {flag for param in COMMANDS[name].params for flag in param.opts} | {"-h", "--help"}
+            known = flags_of(COMMANDS[name]) | {"-h", "--help"}
             assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known, said
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_flag_in_a_sentence_is_one_of_ours(page: str) -> None:
-    known = {flag for command in COMMANDS.values() for param in command.params for flag in param.opts}
+    known = set().union(*map(flags_of, COMMANDS.values()))
     known |= {"--help", "--version", "--install-completion"}
     for program in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'"(--[a-z-]+)"', program.read_text()))

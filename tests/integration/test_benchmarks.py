@@ -24,9 +24,22 @@ def test_a_vote_is_measured():
     assert names == ["vote", "read the samples' JSON"]
 
 
+def test_parsing_the_results_of_one_job_is_measured():
+    """A script that only people run rots unseen."""
+    names = [row[0].strip() for row in measured("parse.py", "--lines", "300", "--repeat", "1") if row]
+    assert names == ["bare loop", "parse_batch_results", "iter_batch_results"]
+
+
 def test_the_start_of_the_emulator_is_measured():
     """A script that only people run rots unseen."""
     assert [row[0].strip() for row in measured("emulator_start.py", "--repeat", "1")] == ["start", "stop"]
+
+
+def test_starts_are_measured():
+    """A script that only people run rots unseen."""
+    rows = measured("start.py", "--repeat", "1")
+    assert rows[0][3].strip() == "1.0"
+    assert any("--help" in row[0] for row in rows)
 
 
 def test_simulated_fleets_are_measured():

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,11 @@ def test_each_distinct_picture_is_uploaded_once_by_all_of_its_content(
     assert uploads(emulator) - 1 == len(set(uris)) <= 5
 
 
+def test_no_bar_is_drawn_where_there_is_no_terminal(client: GeminiClient, capfd: pytest.CaptureFixture[str]) -> None:
+    batch_process([["x", png("red")]], wait=False, client=client)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_pictures_may_travel_inline(client: GeminiClient, emulator: Any, folder: Path) -> None:
     batch_process([["x", png("red")]], media="inline", jsonl_dir="kept", wait=False, client=client)
     assert parts(sent(folder / "kept")[0])[1]["inlineData"]["mimeType"] == "image/png"
@@ -327,7 +333,8 @@ def test_uploads_go_on_through_what_passes(client: GeminiClient, emulator: Any) 
         ([["x"]], {"n_samples": 0}, "n.samples"),
         ([["x"]], {"generation_config": {"tools": []}}, "'tools' is no field of generationConfig"),
         ([["x"]], {"keys": ["a", "b"]}, "there are 2 of them for 1 prompts"),
-        ([["x"], ["y"]], {"keys": ["a", "a"]}, "'a' names several prompts"),
+        ([["x"], ["y"]], {"keys": ["a", "a"]}, "'a' names prompt 0 and prompt 1"),
+        ([["x"], ["y"]], {"keys": ["1_a", "a"]}, "could be taken for"),
         ([["x"]], {"max_upload_workers": 0}, "max_upload_workers"),
         ([["x"]], {"schema": 7}, "schema 7"),
         ([["x"]], {"job_display_name": ""}, "job_display_name"),
@@ -348,7 +355,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_sent(
     (folder / "file").write_text("mine")
     with pytest.raises(BadInput, match="no request file can be made in file"):
         batch_process(PROMPTS, jsonl_dir="file", client=client)
+    with pytest.raises(BadInput, match="output_dir file: no results can be kept there"):
+        batch_process(PROMPTS, output_dir="file", client=client)
     assert emulator.untouched()
+    assert (folder / "file").read_text() == "mine"
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
@@ -382,6 +392,17 @@ def test_it_runs_inside_a_running_event_loop(client: GeminiClient, look: Any) ->
         return batch_process([["Question"]], client=client)
 
     assert asyncio.run(cell()) == [look.answer("Question")]
+
+
+def test_threads_in_one_folder_share_a_client_and_no_file(client: GeminiClient, look: Any, folder: Path) -> None:
+    def ask(number: int) -> Any:
+        prompts = [[f"Question {number}-{i}"] for i in range(5)]
+        return batch_process(prompts, job_display_name="same", client=client)
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(ask, range(4)))
+    assert found == [[look.answer(f"Question {number}-{i}") for i in range(5)] for number in range(4)]
+    assert len(list(folder.glob("same*.jsonl"))) == 4
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,13 @@ import yaml
 
 from gemini_batch.cli import app
 from gemini_batch.config import OF_WORKERS, Options, option_name, resolve
-from gemini_batch.given import variable
+from gemini_batch.given import find_settings, variable
 
 ROOT = Path(__file__).parents[2]
 COMPOSE, IMAGE, GUIDE = ROOT / "docker-compose.yml", ROOT / "workers" / "Dockerfile", ROOT / "docs" / "operations.md"
 LIMITS = ROOT / "docs" / "money-and-limits.md"
 PRODUCTION = ROOT / "configs" / "production.toml"
-CONFIGS = (PRODUCTION, ROOT / "configs" / "compose.toml")
+CONFIGS = (PRODUCTION, ROOT / "configs" / "compose.toml", ROOT / "configs" / "local.toml")
 VARIABLES = {variable(option_name(field)) for field in Options.model_fields}
 SECRETS = {"GEMINI_API_KEY", "GOOGLE_API_KEY"}
 
@@ -194,6 +195,16 @@ def test_every_key_of_a_configuration_is_explained(path):
     keys = [line for line in path.read_text().splitlines() if re.match(r"(# )?[a-z_]+ = ", line)]
     assert keys
     assert [line for line in keys if " # " not in line.removeprefix("# ")] == []
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_configuration_loads_with_its_examples(path):
+    """What is commented out is there to be used."""
+    text = re.sub(r"^# ([a-z_]+ = )", r"\1", path.read_text(), flags=re.MULTILINE)
+    keys = re.findall(r"^([a-z_]+) = ", text, re.MULTILINE)
+    given = find_settings({}, path, {}, {option_name(field) for field in Options.model_fields})
+    assert given.keys() <= set(keys) <= {option_name(field) for field in Options.model_fields}
+    assert resolve(tomllib.loads(text), None, {})
 
 
 def test_the_configuration_of_a_fleet_says_all_that_workers_take():

@@ -1,6 +1,7 @@
 """The library says what the command says, by the same names: read off the command."""
 
 import inspect
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import get_args, get_type_hints
 
@@ -8,11 +9,14 @@ import pytest
 import typer.main
 from hypothesis import given
 from hypothesis import strategies as st
+from made import make_asked, make_run
 
 from gemini_batch import BadInput, Run, UnknownOption, distributed_batch_process
 from gemini_batch.cli import app
 from gemini_batch.library.call import OWN
 from gemini_batch.library.shown import as_html
+from gemini_batch.records import ShardPlan, ShardRecord
+from gemini_batch.status import summarise
 
 COMMANDS = typer.main.get_command(app).commands
 OF_OPEN = {"runs", "broker", "project"}
@@ -92,14 +96,15 @@ class Tags(HTMLParser):
         self.text += data
 
 
-@given(st.text(), st.text(), st.text(), st.integers(0, 5), st.integers(0, 5))
-def test_no_text_of_a_run_becomes_markup(where, reason, problem, done, failed):
-    status = {
-        "run": where, "run_id": "0a1b", "state": "running", "reason": reason, "dataset": where,
-        "rows": {"total": done + failed, "ok": done, "failed": failed, "pending": 0},
-        "shards": {"SUBMITTED": 1}, "waiting": [{"reason": reason, "shards": 1, "until": None}], "jobs": {"live": 1},
-        "cost_usd": {"spent": 0.5, "reserved": None, "cap": None}, "problems": [{"what": problem, "fix": "x"}],
-    }  # fmt: skip
+TEXTS = st.text(st.characters(codec="utf-8"))
+
+
+@given(TEXTS, TEXTS, TEXTS)
+def test_no_text_of_a_run_becomes_markup(where, reason, problem):
+    plan = [ShardPlan(shard=0, first_index=0, rows=1, requests=1, request_bytes=1, tokens=1)]
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    run, records = make_run(asked=make_asked(rows=1)), [ShardRecord(shard=0)]
+    status = summarise(where, run, plan, records, False, now, stopped=reason, waiting={0: problem})
     parser = Tags()
-    parser.feed(as_html(status | {"reason": reason or None}))
+    parser.feed(as_html(status))
     assert parser.seen <= {"div", "b", "br", "progress"}

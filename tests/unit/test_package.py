@@ -109,7 +109,7 @@ def test_the_wheel_is_tested_and_not_the_sources_beside_the_tests():
 
     packages = {Path(package.__file__).parents[1] for package in (gemini_batch, workers)}
     is_wheel = all(path.name == "site-packages" and path.is_relative_to(sys.prefix) for path in packages)
-    assert is_wheel or (not os.environ.get("GEMINI_BATCH_TEST_INSTALLED") and packages == {ROOT}), packages
+    assert is_wheel or (not os.environ.get("TEST_INSTALLED") and packages == {ROOT}), packages
 
 
 @pytest.fixture(scope="module")

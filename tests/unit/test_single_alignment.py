@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.wire import line_key, plain_text, read_answer
-from gemini_batch.single.order import Order
+from gemini_batch.single.alignment import Alignment
 from gemini_batch.single.results import iter_batch_results, parse_batch_results
 
 STYLES = {
@@ -17,10 +17,10 @@ STYLES = {
 
 
 def order_of(lines, **known):
-    order = Order(**known)
-    order.note(lines[:2])
-    order.note(lines[2:])
-    return list(order.lines())
+    aligned = Alignment(**known)
+    aligned.note(lines[:2])
+    aligned.note(lines[2:])
+    return list(aligned.lines())
 
 
 def line(key, text="yes", **more):
@@ -68,7 +68,7 @@ def test_without_a_count_nothing_moves_to_another_request(file):
 @given(st.lists(st.text("ab-1_", max_size=6) | st.text(max_size=8), min_size=1, max_size=6, unique=True), st.data())
 def test_own_keys_are_found_however_they_look(keys, data):
     try:
-        Order(keys=keys)
+        Alignment(keys=keys)
     except BadInput:
         return  # one could be taken for another's
     for form in ("{key}", "{place}_{key}"):

@@ -25,7 +25,7 @@ SPARSE, ROOM = 10, 1_000
 numbers are somebody's own, or most of the file is gone."""
 
 
-class Order:
+class Alignment:
     """Takes note of the key of every line, then says which line stands where.
 
     Args:
