@@ -1,6 +1,6 @@
 """Draws docs/img/*.svg: what real commands say against the local emulator, while a clock is stepped from outside.
 
-In: nothing. Out: the pictures; the same ones every time, but for prices and releases. Run by `make screenshots`.
+In: nothing. Out: the pictures; the same ones every time, as long as prices and the code are. Run by `make screenshots`.
 """
 
 import contextlib
@@ -51,8 +51,10 @@ FONT_FACE = re.compile(r"@font-face \{\{.*?\}\}", re.DOTALL)
 """Of rich's template: fonts from another machine."""
 SHOWN_ID = "7c1f09ab52de"
 """A run's id holds the emulator's port."""
-PATIENCE, HASTEN = 3000, 200
-"""Looks, a twentieth of a second apart, before a state is given up that does not come, or the clock moves a minute."""
+JOB_NAME = re.compile(r"batches/[0-9a-f]+")
+"""Jobs are named in the order of threads."""
+PATIENCE, HASTEN = 6000, 40
+"""Looks, a twentieth of a second apart, before a state that does not come is given up, or the clock ticks."""
 
 
 class Stepped:
@@ -67,7 +69,10 @@ class Stepped:
         SystemClock.boottime = lambda _: (self.at - zero).total_seconds()  # type: ignore[method-assign]
 
     def step(self, emulator: LocalEmulator, **by: float) -> None:
-        self.at += timedelta(**by)
+        self.go_to(emulator, self.at + timedelta(**by))
+
+    def go_to(self, emulator: LocalEmulator, at: datetime) -> None:
+        self.at = at
         emulator.advance(timedelta(0))  # it looks at its clock again
 
 
@@ -86,7 +91,7 @@ class Last:
 
 
 def until(done: Callable[[], Any], what: str, hasten: Callable[[], None] = lambda: None) -> Any:
-    """What is waited for. A look that began before the last step comes again only when the clock goes on."""
+    """What is waited for. Whoever rests for some seconds goes on only when the clock does."""
     pause = threading.Event()
     for looks in range(1, PATIENCE):
         if found := done():
@@ -117,7 +122,8 @@ def draw(name: str, run: str | None, command: str, *shown: Any) -> None:
             title="gemini-batch-dist", code_format=FONT_FACE.sub("", CONSOLE_SVG_FORMAT), unique_id=name
         )
     IMAGES.mkdir(exist_ok=True)
-    (IMAGES / f"{name}.svg").write_text(svg.replace(run, SHOWN_ID) if run else svg)
+    shown = svg.replace(run, SHOWN_ID) if run else svg
+    (IMAGES / f"{name}.svg").write_text(JOB_NAME.sub("batches/x5k0d3u8w1c7q2e9", shown))
 
 
 def answer(prompt: Any) -> Any:
@@ -139,31 +145,39 @@ def prepare() -> None:
 
 def submitted(clock: Stepped, emulator: LocalEmulator) -> str:
     """A submit that is watched half way and at its end. Returns the run's id."""
-    last, words = Last(), ("submit", "reviews.parquet", *ASKED, "--max-live-jobs", 3, "--max-cost", 20)
+    began, last, words = clock.at, Last(), ("submit", "reviews.parquet", *ASKED, "--max-live-jobs", 3, "--max-cost", 20)
     driving.progress = lambda: last
     ends: list[str] = []
     thread = threading.Thread(target=lambda: ends.append(said(*words, "--max-output-tokens", 500)), daemon=True)
     thread.start()
+
+    def tick() -> None:
+        clock.step(emulator, seconds=2)
+
+    def at(minutes: float) -> None:
+        """The same instant however often it ticked."""
+        clock.go_to(emulator, max(began + timedelta(minutes=minutes), clock.at + timedelta(seconds=1)))
 
     def shards(**states: int) -> None:
         def seen() -> bool:
             found = runs.newest("runs") if Path("runs").is_dir() else None
             return bool(found) and inquiries.standing(runs.find(found, "runs"), resolve({}))["shards"] == states
 
-        until(seen, f"shards {states}", lambda: clock.step(emulator, minutes=1))
-        threading.Event().wait(1)  # for the looks that follow a create
+        until(seen, f"shards {states}", tick)
+        threading.Event().wait(3)  # for the looks that follow a create: they are to begin before the next step
 
     shards(SUBMITTED=3, PLANNED=7)
     for collected in (3, 6):
-        clock.step(emulator, minutes=JOB_MINUTES + 1)
+        at((JOB_MINUTES + 2) * collected / 3)
         shards(COLLECTED=collected, SUBMITTED=3, PLANNED=7 - collected)
-    clock.step(emulator, minutes=15)
+    at(2 * (JOB_MINUTES + 2) + 15.3)
     until(lambda: last.status and last.status["last_looked_at"] == clock.at.isoformat(), "a new report")
     status = last.status or {}
     draw("submit", status["run_id"], "submit reviews.parquet --schema review.json", Constrain(view(status), WIDEST))
-    while thread.is_alive():
-        clock.step(emulator, minutes=JOB_MINUTES / 4)
-        thread.join(1)
+    at(3 * (JOB_MINUTES + 2))
+    shards(COLLECTED=9, SUBMITTED=1)
+    at(4 * (JOB_MINUTES + 2))
+    until(lambda: not thread.is_alive(), "the end", tick)
     final = ends[0].splitlines()
     begins = max(at for at, text in enumerate(final) if text.startswith("run "))
     draw("finished", status["run_id"], "submit reviews.parquet --schema review.json", "\n".join(final[begins:]))

@@ -11,7 +11,7 @@ from gemini_batch.jobs.shop import Shop
 from gemini_batch.jobs.spending import settle_all
 from gemini_batch.jobs.tidy import end_files
 from gemini_batch.jobs.twins import end_all
-from gemini_batch.records import ShardPlan, ShardState
+from gemini_batch.records import ShardPlan, ShardRecord, ShardState
 from gemini_batch.reducer.merge import merge
 
 
@@ -73,7 +73,12 @@ def finish(shop: Shop) -> None:
         if shop.files.is_finished():
             return
         store.delete(rundir.SUCCESS)
-    for record in records:
-        if not store.exists(rundir.part_of(record.shard)):
-            collect(shop, record)
-    merge(store, shop.run, plan, records, shop.clock, shop.limits.max_cost)
+    whole = [_with_part(shop, record) for record in records]
+    merge(store, shop.run, plan, whole, shop.clock, shop.limits.max_cost)
+
+
+def _with_part(shop: Shop, record: ShardRecord) -> ShardRecord:
+    """The record, its part there. One that is made again may have other bytes: those that this release writes."""
+    if shop.files.store.exists(rundir.part_of(record.shard)):
+        return record
+    return record.model_copy(update={"tally": collect(shop, record)})

@@ -16,7 +16,7 @@ import xxhash
 BUCKETS = 64
 """100 million keys are then 12.5 MB a bucket."""
 
-SPOOL_BYTES = 1 << 20
+SPOOL_BYTES = 1 << 16
 """Held in memory per bucket before it goes to disk."""
 
 

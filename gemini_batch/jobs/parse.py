@@ -20,7 +20,7 @@ from gemini_batch.parquet import Writer
 from gemini_batch.records import SchemaSpec, Tally
 from gemini_batch.reducer.rows import RowMaker
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.lines import parsed_lines
+from gemini_batch.gemini.lines import read_lines as read_columns
 from gemini_batch.gemini.wire import Answer, plain_text, read_answer
-from gemini_batch.jobs.parse import CHUNK_BYTES, read_lines, split_lines
+from gemini_batch.jobs.parse import CHUNK_BYTES, read_bodies, whole_lines
 from gemini_batch.schema.check import Check, Invalid, checker, instance_checker
 from gemini_batch.schema.load import load_schema
 from gemini_batch.single.alignment import NONE, NOWHERE, Alignment
@@ -90,12 +93,10 @@ def parse_batch_results(
     read, aligned = _reader(schema), Alignment(n, n_samples, keys)
     values, metadata = list[Any](), list[dict[str, Any] | None]()
     with _no_collections():
-        for entries in _blocks(results):
-            aligned.note(_keys(entries))
-            found = _values(entries, read)
+        for block_keys, found, told in _read(results, read, return_metadata):
+            aligned.note(block_keys)
             values += found
-            if return_metadata:
-                metadata += map(_metadata_of, entries, found)
+            metadata += told
     lines = aligned.lines()
     placed = [None if line == NONE else values[line] for line in lines]
     log.info("%d of %d requests answered", sum(value is not None for value in placed), len(placed))
@@ -145,6 +146,38 @@ def _result(entry: Entry, read: Check, aligned: Alignment) -> BatchResult:
 # --- a few lines at a time --------------------------------------------------------------------------------------------
 
 
+def _read(source: Source, read: Check, with_metadata: bool) -> Iterator[tuple[list[Any], list[Any], list[Any]]]:
+    """Keys of lines, the answers on them, and if asked for their metadata."""
+    if with_metadata or not isinstance(source, str | os.PathLike):
+        for entries in _blocks(source):
+            yield _of_entries(entries, read, with_metadata)
+        return
+    for body in _bodies(source):
+        lines = read_columns(body)
+        if lines.broken or lines.keys.null_count:  # columns do not tell where a broken line stood, nor of other keys
+            for entries in _entries(body):
+                yield _of_entries(entries, read, with_metadata)
+        else:
+            yield lines.keys.to_pylist(), _of_columns(lines.answers, read), []
+
+
+def _of_columns(answers: pa.RecordBatch, read: Check) -> list[Any]:
+    texts = answers.column("text").to_pylist()
+    statuses = answers.column("status")
+    if statuses.unique().to_pylist() == ["ok"]:
+        try:
+            return list(map(read, texts))
+        except Invalid:
+            pass
+    pairs = zip(statuses.to_pylist(), texts, strict=True)
+    return [_fitting(text or "", read) if status == "ok" else None for status, text in pairs]
+
+
+def _of_entries(entries: Sequence[Entry], read: Check, with_metadata: bool) -> tuple[list[Any], list[Any], list[Any]]:
+    values = _values(entries, read)
+    return _keys(entries), values, list(map(_metadata_of, entries, values)) if with_metadata else []
+
+
 def _values(entries: Sequence[Entry], read: Check) -> list[Any]:
     """The answer on each line, None where there is none. Where all have one, no line takes a turn of its own."""
     texts: list[Any] = list(map(plain_text, entries))
@@ -182,6 +215,10 @@ def _value(entry: Entry, read: Check) -> Any:
         if answer.status != "ok":
             return None
         text = answer.text or ""
+    return _fitting(text, read)
+
+
+def _fitting(text: str, read: Check) -> Any:
     try:
         return read(text)
     except Invalid:
@@ -228,11 +265,20 @@ def _blocks(source: Source) -> Iterator[Sequence[Entry]]:
     """
     if not isinstance(source, str | os.PathLike):
         return _cut(_as_on_a_line(given, place) for place, given in enumerate(source))
+    return (entries for body in _bodies(source) for entries in _entries(body))
+
+
+def _bodies(source: str | os.PathLike[str]) -> Iterator[bytes]:
+    """A file in stretches that end where a line does."""
     path = Path(source)
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file of results")
-    lines = read_lines(path) if path.suffix == ".zst" else split_lines(_chunks(path))
-    return map(parsed_lines, _cut(line for line in lines if line and not line.isspace()))
+    return read_bodies(path) if path.suffix == ".zst" else whole_lines(_chunks(path))
+
+
+def _entries(body: bytes) -> Iterator[list[Entry]]:
+    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+    return (parsed_lines(lines[at : at + BLOCK]) for at in range(0, len(lines), BLOCK))
 
 
 def _cut(items: Iterable[T]) -> Iterator[list[T]]:

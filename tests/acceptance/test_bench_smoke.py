@@ -40,6 +40,6 @@ def test_the_stages_are_measured_and_drawn(folder: Path) -> None:
 
 
 def test_whole_runs_are_measured_alone_and_by_two_workers(folder: Path) -> None:
-    written = bench(folder, "e2e", ROWS)
+    written = bench(folder, "e2e", ROWS // 4)
     assert "| one process and its pool |" in written
     assert "| two workers: celery process |" in written

@@ -154,9 +154,9 @@ MISTAKES = {
     ),
     "lines are in the order of the rows": (
         "gemini_batch.jobs.align",
-        "named = expected.get(key) if type(key) is str else None",
-        "named = min(found.received, len(indices)) - 1, 0",
-        f"{ALIGN}::test_lines_without_a_key_are_foreign_and_not_placed_by_position",
+        "places = pc.index_in(sent, value_set=keys) if len(keys)",
+        "places = pa.array([at if at < len(keys) else None for at in range(len(sent))], pa.int32()) if len(keys)",
+        f"{ALIGN}::test_a_row_gets_its_own_answer_or_none_never_another_rows",
     ),
 }
 

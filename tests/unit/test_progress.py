@@ -3,6 +3,7 @@
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from made import make_asked, make_run
@@ -240,3 +241,14 @@ def test_without_colour_a_block_has_none(monkeypatch):
     assert "\x1b[3" not in out.getvalue()
     assert "38;" not in out.getvalue()
     assert "10 of 30" in out.getvalue()
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["submit", "finished", "fleet", "plan", "explain"])
+def test_a_picture_is_small_and_tells_nothing_of_the_machine_that_drew_it(name):
+    svg = (Path(__file__).parents[2] / "docs" / "img" / f"{name}.svg").read_text()
+    assert len(svg) < 60_000
+    for foreign in ("/tmp", "/home", "/work", "127.0.0.1", "cdnjs"):
+        assert foreign not in svg

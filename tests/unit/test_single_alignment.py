@@ -1,5 +1,6 @@
 """A result of one job stands where its prompt stood, whatever became of the lines: by key alone."""
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,3 +195,32 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         parse_batch_results(tmp_path / "nothing.jsonl")
     with pytest.raises(BadInput, match=r"nothing\.jsonl"):
         iter_batch_results("nothing.jsonl")
+
+
+ODD = [
+    {"key": "1", "error": {"code": 13, "message": "internal"}},
+    {"metadata": {"key": "2"}, "response": line("", "two")["response"]},
+    {"key": 3, "response": line("", "three")["response"]},
+    {"key": "4", "response": {"promptFeedback": {"blockReason": "SAFETY"}}},
+    line("5", "```json\n[5]\n```"),
+    line("6", ""),
+    None,
+]
+
+
+@given(st.lists(st.sampled_from([line("0", "[0]"), line("7", "[7]"), *ODD]), max_size=8), st.booleans())
+def test_a_file_is_read_as_its_lines_are(tmp_path_factory, lines, structured):
+    """Files are read by column, lists line by line."""
+    path = tmp_path_factory.mktemp("file") / "results.jsonl"
+    path.write_bytes(b"\n".join(b"{broken" if one is None else orjson.dumps(one) for one in lines) + b"\n\n")
+    schema = list[int] if structured else None
+    found = [outcome(lambda source=source: parse_batch_results(source, schema)) for source in (path, lines)]
+    assert found[0] == found[1]
+    assert outcome(lambda: parse_batch_results(path, schema, return_metadata=True)[0]) == found[0]
+
+
+def outcome(call):
+    try:
+        return call()
+    except BadInput as refused:
+        return str(refused)
