@@ -35,7 +35,7 @@ SCRIPTS = {
 }
 MISSING = "result_line_missing"
 SHUFFLED = "result_shuffled"
-LONGEST_SECONDS = 3600
+LONGEST_SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,11 @@ def _once(python: str, folder: Path, prompts: list[str], script: str, trial: Tri
             text=True,
         ) as process:
             with Watch([process.pid]) as watch:
-                _, said = process.communicate(timeout=LONGEST_SECONDS)
+                try:
+                    _, said = process.communicate(timeout=LONGEST_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise RuntimeError(f"no end after {LONGEST_SECONDS} s") from None
             seconds = time.perf_counter() - began
         if process.returncode:
             raise RuntimeError((said.strip().splitlines() or ["no word"])[-1][:200])

@@ -15,7 +15,7 @@ async def main(path: str, folder: Path) -> None:
     while not (await inspect_deferred(handle)).is_terminal:
         await asyncio.sleep(1)
     found = await collect_deferred(handle)
-    (folder / "answers.json").write_text(json.dumps([output.text or None for output in found]))
+    (folder / "answers.json").write_text(json.dumps([output.text or None for output in found.outputs]))
 
 
 if __name__ == "__main__":
