@@ -95,19 +95,19 @@ MISTAKES = {
         "gemini_batch.gemini.client",
         "types.HttpRetryOptions(attempts=1)",
         "types.HttpRetryOptions(attempts=3, initial_delay=0.01, jitter=0.01)",
-        f"{WIRE}::test_a_status_is_taken_as_it_is_and_nothing_is_sent_again[503-Unavailable]",
+        f"{WIRE}::test_a_status_is_taken_as_it_is_and_nothing_is_sent_again[create_job-503-Unavailable]",
     ),
     "a create reuses a connection": (
         "gemini_batch.gemini.client",
         '{"Connection": "close"}',
         "{}",
-        f"{WIRE}::test_every_create_has_a_connection_of_its_own",
+        f"{WIRE}::test_every_create_has_a_connection_of_its_own[create_job]",
     ),
     "a create follows redirects": (
         "gemini_batch.gemini.client",
         "follow_redirects=False",
         "follow_redirects=True",
-        f"{WIRE}::test_a_redirect_is_not_followed[307]",
+        f"{WIRE}::test_a_redirect_is_not_followed[create_job-307]",
     ),
 }
 

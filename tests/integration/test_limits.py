@@ -61,11 +61,13 @@ def test_plan_says_how_long_it_may_take_under_the_limits_of_the_tier(cli: Any, m
 
 
 def test_a_number_beside_a_tier_wins_and_a_later_tier_holds_from_then_on(
-    cli: Any, folder: Path, manifest: Path
+    cli: Any, emulator: Any, folder: Path, manifest: Path
 ) -> None:
     tier = ("--model", MODEL, "--tier", "1")
+    emulator.fault("create_400", times="always")
     done = cli("submit", manifest, *tier, "--max-enqueued-tokens", "80000", "--max-live-jobs", "7", *QUICK, timeout=120)
-    assert done.code == 0, done.err
+    assert done.code == 1, done.err
+    emulator.clear_faults()
     limits = _limits(folder)
     assert (limits["tier"], limits["max_enqueued_tokens"], limits["max_live_jobs"]) == ("1", 80_000, 7)
     controls = folder / "run" / "control"

@@ -117,9 +117,8 @@ def test_rows_that_were_changed_do_not_give_the_bytes_that_were_sent(task):
 
 
 def test_damage_in_the_rows_is_not_taken_for_damage_in_the_requests(task):
-    body = bytearray(task.rows.read_bytes())
-    body[body.index(b"p0") + 1] ^= 1
-    task.rows.write_bytes(body)
+    body = task.rows.read_bytes()
+    task.rows.write_bytes(body.replace(b"p0", b"p1"))  # wherever it stands: statistics have no checksum
     files = examine(task)
     assert "damaged" not in str(files.requests)
     assert files.rows.why
