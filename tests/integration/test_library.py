@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pytest
 from google.genai import types
@@ -67,6 +68,27 @@ def test_a_run_in_a_bucket_is_opened_again_by_its_url_or_id(
         assert [row.result for row in again.results()] == [look.answer(f"Question {i}") for i in range(2)]
         assert again.to_table().num_rows == again.report["rows"] == 2
     assert distributed_batch_process([["Question 2"]], out=f"{root}/two", **QUICK) == [look.answer("Question 2")]
+
+
+def test_pictures_beside_a_manifest_in_a_bucket_are_found_there(
+    s3: Any, emulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path is relative to the manifest, wherever that is; what leads out of its folder fails alone."""
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    folder = f"s3://{s3.new_bucket()}/letters"
+    s3.put(f"{folder}/scans/a b.png", _png(20))
+    s3.put(f"{folder}/scans/c.png", _png(21))
+    given = [
+        {"prompt": "What?", "scan": scan} for scan in ("scans/a b.png", "./scans/c.png", "../c.png", "scans/d.png")
+    ]
+    manifest = s3.put(f"{folder}/m.jsonl", b"".join(orjson.dumps(row) + b"\n" for row in given))
+    run = distributed_batch_process(manifest, image_column="scan", out="run", **QUICK)
+    rows = list(run.results())
+    assert [row.status for row in rows] == ["ok", "ok", "failed", "failed"], rows
+    assert "../c.png" in rows[2].error["message"]
+    assert f"{folder}/scans/d.png" in rows[3].error["message"]
+    assert emulator.bought == 2
 
 
 def test_a_list_of_texts_gives_a_list_of_texts(look: Any, emulator: Any) -> None:

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.coordinator.columns import Columns
+from gemini_batch.coordinator.fetched import with_objects
 from gemini_batch.coordinator.found import chosen, matching, split_glob
 from gemini_batch.coordinator.manifest import open_manifest
 from gemini_batch.coordinator.sources import KINDS
 from gemini_batch.coordinator.start import scan
 from gemini_batch.errors import BadInput
+from gemini_batch.parts import PARTS
 
 
 def put(folder, **files):
@@ -238,6 +240,34 @@ def test_what_lies_behind_a_limit_is_not_looked_at(tmp_path):
     (tmp_path / "2.parquet").write_bytes(b"broken")
     assert prompts(tmp_path, limit=1) == ["a"]
     refused(tmp_path, "row 1", limit=2)
+
+
+# --- at a URL ---------------------------------------------------------------------------------------------------------
+
+
+def test_relative_paths_of_a_manifest_at_a_url_are_objects_beside_it_and_nothing_else_changes():
+    given = [
+        [{"text": "What?"}, {"path": "a/b.png", "mime_type": "image/png"}],
+        None,
+        [],
+        [{"path": "./a.png"}, {"path": "../a.png"}, {"path": "/a.png"}, {"path": "a/../../b.png"}, {"path": ""}],
+        [{"uri": "gs://other/a.png"}, {"data": b"x"}, {}],
+    ]
+    block = pa.record_batch({"parts": pa.array(given, PARTS), "key": pa.array(list("abcde"))})
+    made = with_objects(block, "s3://bucket/letters/")
+    due = pa.array(
+        [
+            [{"text": "What?"}, {"uri": "s3://bucket/letters/a/b.png", "mime_type": "image/png"}],
+            None,
+            [],
+            [{"uri": "s3://bucket/letters/a.png"}, *given[3][1:]],
+            given[4],
+        ],
+        PARTS,
+    )
+    assert made.column("parts").to_pylist() == due.to_pylist()
+    assert made.schema == block.schema
+    assert with_objects(block.select(["key"]), "s3://bucket") == block.select(["key"])
 
 
 # --- the page for users -----------------------------------------------------------------------------------------------
