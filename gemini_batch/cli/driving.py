@@ -11,6 +11,9 @@ from gemini_batch.cli.app import Interrupted, err, logs_json, say
 from gemini_batch.config import Options
 from gemini_batch.errors import RunStopped
 
+NOT_OK = "rows that are not ok say why in the columns status and error"
+OTHER_STATUSES = "--status failed --status blocked --status truncated --status invalid"
+
 
 def drive(files: Any, settings: Options, as_json: bool, detach: bool = False, once: bool = False) -> NoReturn:
     """Take a run to its end, or until interrupted, and exit by the contract.
@@ -95,5 +98,6 @@ def told(status: dict[str, Any]) -> list[str]:
         said.append(f"dataset: {status['dataset']}")
     said += [f"{problem['what']}: {problem['fix']}" for problem in status["problems"]]
     if status["rows"]["failed"]:
-        said.append("rows that are not ok say why in the columns status and error")
+        partial = "" if status["dataset"] else " --partial"
+        said.append(f"{NOT_OK}: gemini-batch-dist results {status['run']}{partial} {OTHER_STATUSES}")
     return said

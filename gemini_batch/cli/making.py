@@ -98,8 +98,10 @@ def resume(
 @with_options(OPERATIONAL | GENERATION | {"project", "key_column"})
 def retry(
     run: RunName = None,
-    status: Annotated[list[str] | None, typer.Option(help="rows of this status; repeatable")] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="rows that failed for this reason; repeatable")] = None,
+    status: Annotated[list[str] | None, typer.Option(metavar="STATUS", help="rows of this status; repeatable")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="rows that failed for this reason; repeatable")
+    ] = None,
     keys: Annotated[Path | None, typer.Option(metavar="FILE", help="rows of these keys, one a line")] = None,
     replace: Annotated[
         str | None, typer.Option(metavar="MANIFEST", help="rows with new content, by key, else by index")

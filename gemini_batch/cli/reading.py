@@ -17,7 +17,9 @@ def results(
     to: Annotated[
         str, typer.Option("--to", metavar="FILE|-", help="ends in .parquet, .csv or .jsonl; - is stdout")
     ] = "-",
-    status: Annotated[list[str] | None, typer.Option("--status", help="rows of this status; repeatable")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="rows of this status; repeatable")
+    ] = None,
     with_input: Annotated[bool, typer.Option("--with-input", help="with what each row asked")] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="of an unfinished run as well; rows without an outcome are pending")
