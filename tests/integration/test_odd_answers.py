@@ -8,7 +8,6 @@ from many_types import Priced
 
 from gemini_batch import distributed_batch_process
 
-DOCS = Path(__file__).parents[2] / "docs" / "results.md"
 PRICE = '{"price": "12.50"}'
 
 
@@ -73,17 +72,3 @@ def test_each_answer_is_right_or_says_why_not(
     assert all(row.error is None or row.error["message"] for row in rows)
     priced = Priced.model_validate_json(PRICE)
     assert results == [priced if status == "ok" else None for status, _ in due]
-
-
-def test_what_the_docs_say_about_reading_works(
-    gemini_emulator: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(folder)
-    gemini_emulator.answer(lambda prompt: ANSWERS[int(prompt.text)][0])
-    distributed_batch_process([["0"], ["9"], ["20"], ["1"]], Priced, out="run", poll_interval=0.1, max_attempts=1)
-    code = DOCS.read_text().split("```python\n", 1)[1].split("```", 1)[0]
-    found: dict[str, Any] = {}
-    exec(code, found)
-    assert found["prices"].to_pylist() == ["12.50", "12.50"]
-    assert found["bad"]["key"].to_pylist() == ["1", "2"]
-    assert {one["values"]: one["counts"] for one in found["kinds"].to_pylist()} == {"schema_invalid": 1, "truncated": 1}
