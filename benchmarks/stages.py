@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+import genai_prices.data  # noqa: F401 - a fifth of a second, once a process: no stage is to pay for it
 import jsonschema_rs
 import orjson
 import pyarrow as pa
