@@ -62,7 +62,7 @@ def locate(path: str, roots: Sequence[Path]) -> Path:
     if not roots:
         raise RowError(
             "media_unreadable",
-            f"picture {path!r}: a manifest at a URL cannot name pictures by path; use data, uri or --media-root",
+            f"picture {path!r}: a manifest at a URL names by path what is beside it; use data, uri or --media-root",
         )
     try:
         found = (roots.lead(path) if isinstance(roots, MediaRoots) else roots[0] / path).resolve(strict=True)

@@ -221,10 +221,10 @@ def test_a_directory_or_glob_in_a_bucket_is_its_files_in_the_order_of_their_name
     assert list(scratch.glob("gemini-batch-*")) == []
 
 
-def test_a_picture_beside_a_manifest_in_a_bucket_fails_its_row_alone(
+def test_a_picture_that_is_not_beside_its_manifest_in_a_bucket_fails_its_row_alone(
     cli: Any, emulator: Any, look: Any, folder: Path, s3: Any, root: str
 ) -> None:
-    rows = [[{"text": "a"}], [{"text": "b"}, {"path": "p.png"}], [{"path": "/etc/hostname"}]]
+    rows = [[{"text": "a"}], [{"text": "b"}, {"path": "../p.png"}], [{"path": "/etc/hostname"}]]
     body = "".join(json.dumps({"parts": parts}) + "\n" for parts in rows).encode()
     done = cli("submit", s3.put(f"{root}/m.jsonl", body), *QUICK, "--out", "here", "--json")
     assert done.code == 3, done.err
