@@ -555,6 +555,7 @@ class Worker:
         folder.mkdir(parents=True)
         self.name = name
         self._cli = Cli(folder)
+        env = env | {"PYTHONFAULTHANDLER": "1"}
         self._supervisor = self._cli.start("worker", "-c", 2, "-n", name, *arguments, env=env)
 
     @property
@@ -616,7 +617,14 @@ class Worker:
         return self.ended()
 
     def ended(self) -> Done:
-        return self._supervisor.ended()
+        try:
+            return self._supervisor.ended()
+        except subprocess.TimeoutExpired:
+            states = self.states
+            for pid in self.all:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGABRT)  # each says where it stands
+            pytest.fail(f"{self.name} does not leave; its processes are in the states {states}")
 
     def close(self) -> None:
         try:
