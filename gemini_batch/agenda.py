@@ -93,5 +93,12 @@ class Agenda:
         self.timed = [(0.0, shard) for _, shard in self.timed]
         self.closed_until = 0.0
 
-    def until_next(self, now: float) -> float:
-        return max(0.0, min(GLANCE_SECONDS, self.timed[0][0] - now)) if self.timed else GLANCE_SECONDS
+    def until_next(self, now: float, hands: int) -> float:
+        """Seconds until there is something to do, at most `GLANCE_SECONDS`.
+
+        Args:
+            hands: how many threads are free; without one, what is due waits for the end of a step.
+        """
+        if not (self.timed and hands):
+            return GLANCE_SECONDS
+        return max(0.0, min(GLANCE_SECONDS, self.timed[0][0] - now))

@@ -22,6 +22,8 @@ FIELDS = tuple(field.name for field in PART)
 CONTENT = ("text", "path", "uri", "data")
 """Of these a part has one."""
 
+BESIDE_PROMPTS = ("parts", "system_instruction", "samples")
+"""Columns that rows may have beside the prompt, for what is sent."""
 
 CLOUDS, WEB = ("gs://", "s3://", "az://"), ("https://", "http://")
 PASSED_ON = ("files/", "https://generativelanguage.googleapis.com/")
@@ -46,3 +48,9 @@ def have_content(parts: Sequence[Mapping[str, Any] | None] | None) -> bool:
     """Whether there is anything to send but empty text."""
     rest = CONTENT[1:]
     return any(part and (part["text"] or any(part[name] is not None for name in rest)) for part in parts or ())
+
+
+def nothing_beside_prompts(block: pa.RecordBatch) -> bool:
+    """Whether every row of a block is its prompt and nothing else, so that the rows can be taken together."""
+    beside = (block.column(name) for name in BESIDE_PROMPTS if name in block.schema.names)
+    return all(column.null_count == len(column) for column in beside)

@@ -244,7 +244,7 @@ class Solo:
                     last_round = now
                     if due_batches(self._shop):
                         under_way[threads.submit(self._begin_round, due)] = NEXT_ROUND
-                self._pause(under_way, due.until_next(now))
+                self._pause(under_way, due.until_next(now, hands=THREADS - len(under_way)))
                 for future in [future for future in under_way if future.done()]:
                     ceiling, shard = self._shop.limits.poll_interval, under_way.pop(future)
                     due.put(shard, future.result(), self._clock.boottime(), ceiling, self._has_begun(shard))

@@ -5,6 +5,7 @@ A hash that occurs twice is only a suspicion; the keys themselves are compared i
 
 import tempfile
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice, pairwise
@@ -15,6 +16,9 @@ import xxhash
 
 BUCKETS = 64
 """100 million keys are then 12.5 MB a bucket."""
+
+BOUNDS = tuple(number * 2**64 // BUCKETS for number in range(1, BUCKETS))
+"""The first hash of each bucket but the first."""
 
 SPOOL_BYTES = 1 << 16
 """Held in memory per bucket before it goes to disk."""
@@ -38,12 +42,11 @@ class KeySpool:
         self._stack.close()
 
     def add(self, keys: Iterable[str]) -> None:
-        parted = [array("Q") for _ in range(BUCKETS)]
-        for key in keys:
-            mark = xxhash.xxh3_64_intdigest(key.encode())
-            parted[mark % BUCKETS].append(mark)
-        for bucket, marks in zip(self._buckets, parted, strict=True):
-            bucket.write(marks.tobytes())
+        marks = array("Q", sorted(map(xxhash.xxh3_64_intdigest, map(str.encode, keys))))
+        ends = [bisect_left(marks, bound) for bound in BOUNDS]
+        with memoryview(marks) as sorted_marks:
+            for bucket, (start, stop) in zip(self._buckets, pairwise([0, *ends, len(marks)]), strict=True):
+                bucket.write(sorted_marks[start:stop])
 
     def suspects(self) -> set[int]:
         """Hashes that were added more than once; of very many, the first thousand of each bucket."""

@@ -142,7 +142,11 @@ def read(source: Source, limit: int | None) -> Iterator[pa.RecordBatch]:
     row = 0
     for block in source.blocks():
         for piece in source.form.pieces(block if limit is None else block.slice(0, limit - row)):
-            yield source.form.normalised(piece, row)
+            try:
+                normalised = source.form.normalised(piece, row)
+            except KeyError as error:  # a column that was there when the file was opened
+                raise BadInput(f"manifest {source.form.name} changed while it was being read: {error}") from None
+            yield normalised
             row += piece.num_rows
         if row == limit:
             return

@@ -5,7 +5,7 @@ the run's identity. Text is exact to the byte; pictures count by their size on d
 encoded. The system instruction and the schema stand in every request, and count in every one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gemini_batch.gemini.media import INLINE_BYTES, goes_inline
 from gemini_batch.gemini.scripts import text_tokens, text_tokens_of
 from gemini_batch.gemini.tokens import schema_words
 from gemini_batch.gemini.wire import Encoder, text_part
-from gemini_batch.parts import FIELDS, have_content, is_fetched
+from gemini_batch.parts import FIELDS, have_content, is_fetched, nothing_beside_prompts
 from gemini_batch.records import Asked
 
 NO_PART: dict[str, Any] = dict.fromkeys(FIELDS)
@@ -35,8 +35,12 @@ REFERENCE_BYTES = 400
 """The same for an uploaded file, with its URI: ids have at most 40 characters (Files reference)."""
 
 
-Sized = tuple[int, int, bytes]
-"""Bytes of a row's request, tokens of its parts, and what it adds to the run's identity."""
+Sized = tuple[Sequence[int], Sequence[int], Sequence[bytes]]
+"""Of each row: bytes of its request, 0 for one that cannot be sent; tokens of its parts; what it adds to the run's
+identity."""
+
+NOTHING = b"null"
+"""What a row adds to the identity that asks nothing."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +65,40 @@ class Scale:
 
     def weigh(self, block: pa.RecordBatch, first_index: int) -> Measured:
         keys = _values(block, "key")
-        sized = self._sized(block)
-        identity = [content for _, _, content in sized]
+        sizes, counts, identity = self._sized(block)
         if keys:
-            identity = [orjson.dumps(key) + content for key, content in zip(keys, identity, strict=True)]
-        lines = self._lines(sized, first_index)
+            identity = [key + content for key, content in zip(map(orjson.dumps, keys), identity, strict=True)]
+        lines = self._lines(sizes, first_index)
         every = self._every_request(block)
         tokens = [
             self._samples * (count + more) if line else 0
-            for line, (_, count, _), more in zip(lines, sized, every, strict=True)
+            for line, count, more in zip(lines, counts, every, strict=True)
         ]
         return Measured(Weights(lines, tokens, self._samples), b"\n".join([*identity, b""]))
 
-    def _sized(self, block: pa.RecordBatch) -> list[Sized]:
-        systems = _values(block, "system_instruction") or [None] * block.num_rows
+    def _sized(self, block: pa.RecordBatch) -> Sized:
         prompts, prompt_tokens = _texts(block, "prompt")
+        if nothing_beside_prompts(block):
+            return self._plain(prompts, prompt_tokens)
+        systems = _values(block, "system_instruction") or [None] * block.num_rows
+        parts = _values(block, "parts") or [None] * block.num_rows
         texts = zip(prompts, prompt_tokens, systems, strict=True)
-        parts = _values(block, "parts")
-        if parts is None:
-            return [self._text(*text) for text in texts]
-        counts = iter(text_tokens_of(pc.struct_field(block.column("parts").flatten(), "text")))
-        return [  # frozen rows have both columns
+        counts = iter(_part_tokens(block))
+        rows = [
             self._text(*text) if row is None else self._parts(row, [next(counts) for _ in row], text[-1])
             for row, text in zip(parts, texts, strict=True)
         ]
+        sizes, tokens, identity = zip(*rows, strict=True)
+        return sizes, tokens, identity
+
+    def _plain(self, prompts: Sequence[str | None], tokens: Sequence[int]) -> Sized:
+        """Of rows that are one text each, together: most manifests have no others."""
+        requests = self._encoder.text_requests(prompt or "" for prompt in prompts)
+        if all(prompts):
+            return list(map(len, requests)), tokens, requests
+        there = list(map(bool, prompts))
+        sizes = [len(request) if has else 0 for request, has in zip(requests, there, strict=True)]
+        return sizes, tokens, [request if has else NOTHING for request, has in zip(requests, there, strict=True)]
 
     def _every_request(self, block: pa.RecordBatch) -> list[int]:
         """Tokens that stand in each request beside its parts: the instruction in force, and the schema."""
@@ -96,22 +110,23 @@ class Scale:
             for system, count in zip(*_texts(block, "system_instruction"), strict=True)
         ]
 
-    def _lines(self, sized: Iterable[Sized], first_index: int) -> list[int]:
+    def _lines(self, sizes: Sequence[int], first_index: int) -> list[int]:
         """Bytes of each row's lines; 0 for a row that will fail, which nothing is sent for."""
-        bytes_of = self._encoder.row_bytes
-        lines = [bytes_of(index, size) if size else 0 for index, (size, _, _) in enumerate(sized, first_index)]
+        lines = self._encoder.row_bytes(first_index, sizes)
         most = self._max_row_bytes
         return lines if max(lines, default=0) <= most else [size if size <= most else 0 for size in lines]
 
-    def _text(self, text: str | None, tokens: int, system: str | None) -> Sized:
+    def _text(self, text: str | None, tokens: int, system: str | None) -> tuple[int, int, bytes]:
         if not text:
-            return 0, 0, b"null"
+            return 0, 0, NOTHING
         request = self._encoder.request(b"[" + text_part(text) + b"]", system)
         return len(request), tokens, request
 
-    def _parts(self, parts: list[dict[str, Any] | None], text_tokens: list[int], system: str | None) -> Sized:
+    def _parts(
+        self, parts: list[dict[str, Any] | None], text_tokens: list[int], system: str | None
+    ) -> tuple[int, int, bytes]:
         if not have_content(parts):
-            return 0, 0, b"null"
+            return 0, 0, NOTHING
         size, tokens = len(self._encoder.request(b"[]", system)), 0
         for part, count in zip(parts, text_tokens, strict=True):
             part_bytes, part_tokens = self._part(part or NO_PART, count)
@@ -162,3 +177,10 @@ def _texts(block: pa.RecordBatch, name: str) -> tuple[list[Any], list[int]]:
 
 def _values(block: pa.RecordBatch, name: str) -> list[Any] | None:
     return block.column(name).to_pylist() if name in block.schema.names else None
+
+
+def _part_tokens(block: pa.RecordBatch) -> Sequence[int]:
+    """Of every part of every row, one after the other."""
+    if "parts" not in block.schema.names:
+        return ()
+    return text_tokens_of(pc.struct_field(block.column("parts").flatten(), "text"))

@@ -114,9 +114,9 @@ class Retracer:
     _shard: int = 0
     _row: int = 0
 
-    def feed(self, weights: Weights) -> Iterator[Cut]:
-        """Place one block of rows; rows behind the last shard stay in an open one."""
-        start, rows = 0, len(weights.request_bytes)
+    def feed(self, rows: int) -> Iterator[Cut]:
+        """Place one block of so many rows; those behind the last shard stay in an open one."""
+        start = 0
         while start < rows:
             here = self.shards[self._shard] if self._shard < len(self.shards) else None
             end = here.first_index + here.rows - self._row if here else rows + 1
@@ -125,9 +125,6 @@ class Retracer:
             self._shard += stop == end
             start = stop
         self._row += rows
-
-    def finish(self) -> None:
-        """Every shard was closed with its last row."""
 
 
 def grow(
@@ -179,7 +176,9 @@ class _Sums:
         self.samples = weights.samples
         self.request_bytes = list(accumulate(weights.request_bytes, initial=0))
         self.tokens = list(accumulate(weights.tokens, initial=0))
-        self.requests = list(accumulate((self.samples * (size > 0) for size in weights.request_bytes), initial=0))
+        self.requests: Sequence[int] = range(0, (self.rows + 1) * self.samples, self.samples)
+        if not all(weights.request_bytes):
+            self.requests = list(accumulate((self.samples * (size > 0) for size in weights.request_bytes), initial=0))
 
 
 def _fits(sums: list[int], start: int, room: int) -> int:

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import orjson
 import pyarrow as pa
@@ -18,12 +17,13 @@ import pyarrow.parquet as pq
 from gemini_batch import rundir
 from gemini_batch._version import __version__
 from gemini_batch.clock import Clock, new_nonce
+from gemini_batch.coordinator.content import Content
 from gemini_batch.coordinator.differ import differences
 from gemini_batch.coordinator.freeze import Freezer, frozen
 from gemini_batch.coordinator.keys import KeySpool, first_duplicate
 from gemini_batch.coordinator.manifest import Manifest
 from gemini_batch.coordinator.measure import Scale
-from gemini_batch.coordinator.plan import Cut, Retracer, Splitter
+from gemini_batch.coordinator.plan import Retracer, Splitter
 from gemini_batch.errors import BadInput
 from gemini_batch.gemini.roots import MediaRoots
 from gemini_batch.ledger.probe import PROBE
@@ -59,6 +59,8 @@ class Plan:
 
     shards: list[ShardPlan]
     rows_digest: str
+    content: str = field(compare=False)
+    """The digest of this reading, as of any other of the same files."""
     empty: dict[str, int] = field(default_factory=dict)
     """Of columns that a template names, rows in which they are null."""
 
@@ -71,32 +73,17 @@ class Plan:
         return {"shards": len(self.shards)} | {name: sum(getattr(s, name) for s in self.shards) for name in names}
 
 
-class Sink(Protocol):
-    """Takes the rows as they are placed."""
-
-    def take(self, rows: pa.RecordBatch, first_index: int, cut: Cut) -> None: ...
-
-
-def scan(
-    manifest: Manifest,
-    asked: Asked,
-    roots: tuple[Path, ...],
-    limits: Limits,
-    sink: Sink | None = None,
-    planned: list[ShardPlan] | None = None,
-) -> Plan:
+def scan(manifest: Manifest, asked: Asked, roots: tuple[Path, ...], limits: Limits) -> Plan:
     """Read a manifest once, as a stream, and split it.
 
     Args:
         asked: for the size of a request line; its rows and their digest are not looked at.
-        sink: takes every block of placed rows.
-        planned: split like this, and not by the limits.
 
     Raises:
         BadInput: no rows, a key that occurs twice, or whatever the manifest says of itself.
     """
     scale = Scale(asked, "0" * 2 * NONCE_BYTES, roots, limits.max_bytes_per_shard)
-    splitter = Splitter(limits) if planned is None else Retracer(planned)
+    splitter, content = Splitter(limits), Content()
     digest, shards = hashlib.sha256(), list[ShardPlan]()
     rows = 0
     with KeySpool() as spool:
@@ -105,17 +92,15 @@ def scan(
                 spool.add(block.column("key").to_pylist())
             measured = scale.weigh(block, rows)
             digest.update(measured.identity)
-            for cut in splitter.feed(measured.weights):
-                if sink:
-                    sink.take(block.slice(cut.start, cut.stop - cut.start), rows + cut.start, cut)
-                shards += [cut.full] if cut.full else []
+            content.add(block)
+            shards += [cut.full for cut in splitter.feed(measured.weights) if cut.full]
             rows += block.num_rows
         if rows == 0:
             raise BadInput(f"manifest {manifest.name} has no rows")
         empty = manifest.empty  # another reading begins anew
         _refuse_duplicates(manifest, spool.suspects())
     last = splitter.finish()
-    return Plan([*shards, last] if last else shards, digest.hexdigest(), dict(+empty))
+    return Plan([*shards, last] if last else shards, digest.hexdigest(), content.digest, dict(+empty))
 
 
 def _refuse_duplicates(manifest: Manifest, suspects: set[int]) -> None:
@@ -157,9 +142,7 @@ def begin(
     refuse_foreign(store)
     store.sweep_scratch()
     shards = _settle_plan(files, plan.shards, _plan_marks(asked, keep))
-    with Freezer(store, rundir.rows_of) as freezer:
-        written = scan(manifest, asked, roots, limits, _Freezing(freezer), shards)
-    if written.rows_digest != asked.rows_digest:
+    if _freeze(store, manifest, shards) != plan.content:
         raise BadInput(f"manifest {manifest.name} changed while it was being read; submit again")
     record = RunRecord(
         run_id=run_id,
@@ -261,11 +244,13 @@ def plan_file(store: Store, shards: list[ShardPlan], metadata: dict[bytes, bytes
         return scratch.read_bytes()
 
 
-class _Freezing:
-    """Freezes the rows of a manifest as they are placed."""
-
-    def __init__(self, freezer: Freezer) -> None:
-        self._freezer = freezer
-
-    def take(self, rows: pa.RecordBatch, first_index: int, cut: Cut) -> None:
-        self._freezer.take(frozen(rows, first_index), cut)
+def _freeze(store: Store, manifest: Manifest, shards: list[ShardPlan]) -> str:
+    """Write the rows of each shard to an object of its own. Returns the digest of what was read."""
+    retracer, content, rows = Retracer(shards), Content(), 0
+    with Freezer(store, rundir.rows_of) as freezer:
+        for block in manifest.blocks():
+            content.add(block)
+            for cut in retracer.feed(block.num_rows):
+                freezer.take(frozen(block.slice(cut.start, cut.stop - cut.start), rows + cut.start), cut)
+            rows += block.num_rows
+    return content.digest

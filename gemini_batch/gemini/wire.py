@@ -83,9 +83,18 @@ class Encoder:
     def line(self, index: int, sample: int, request: bytes) -> bytes:
         return b'{"key":"%b","request":%b%b' % (self._key(index, sample), request, self._tails[sample])
 
-    def row_bytes(self, index: int, request_bytes: int) -> int:
-        """Size of the lines of all samples of a row without building them."""
-        return self._frame_bytes + len(self._tails) * (len(str(index)) + request_bytes)
+    def row_bytes(self, first_index: int, request_bytes: Sequence[int]) -> list[int]:
+        """Size of the lines of all samples of rows in order, without building them; 0 where the request has no
+        bytes."""
+        count, rows, done = len(self._tails), len(request_bytes), 0
+        sizes: list[int] = []
+        while done < rows:  # rows whose numbers are equally long
+            digits = len(str(first_index + done))
+            stop = min(rows, 10**digits - first_index)
+            frame = self._frame_bytes + count * digits
+            sizes += [frame + count * size if size else 0 for size in request_bytes[done:stop]]
+            done = stop
+        return sizes
 
     def digest(self, content: bytes) -> str:
         """`request_digest`: model, settings (with the run's seed, not the sample's) and content, as 32 hex digits."""

@@ -21,7 +21,16 @@ from gemini_batch.errors import RowError
 from gemini_batch.gemini.media import Picture, goes_inline, read_picture
 from gemini_batch.gemini.wire import Encoder, file_part, inline_part, text_part
 from gemini_batch.parquet import Writer, own_names, read_own_blocks
-from gemini_batch.parts import CLOUDS, CONTENT, PASSED_ON, WEB, have_content, is_fetched
+from gemini_batch.parts import (
+    BESIDE_PROMPTS,
+    CLOUDS,
+    CONTENT,
+    PASSED_ON,
+    WEB,
+    have_content,
+    is_fetched,
+    nothing_beside_prompts,
+)
 from gemini_batch.records import Asked
 
 REQUESTS = pa.schema(
@@ -36,9 +45,6 @@ REQUESTS = pa.schema(
 
 GIVEN_UP, NOT_SENT = "cancelled", "the run was cancelled before the row was sent"
 """Kind and message of rows of a run that was cancelled."""
-
-BESIDE_A_TEXT = ("parts", "system_instruction", "samples")
-"""Columns that a row may have beside its prompt."""
 
 RESOLUTIONS = {None, *get_args(Resolution)}
 
@@ -126,7 +132,7 @@ def asked_columns(rows: Path) -> list[str]:
         RunStopped: the rows are damaged.
     """
     there = own_names(rows)
-    return [name for name in ("index", "prompt", *BESIDE_A_TEXT) if name in there]
+    return [name for name in ("index", "prompt", *BESIDE_PROMPTS) if name in there]
 
 
 class Encoding:
@@ -145,8 +151,7 @@ class Encoding:
     def texts(self, block: pa.RecordBatch) -> tuple[bytes, pa.RecordBatch] | None:
         """The same of a block in which every row is a text to be sent, and nothing else; None for any other."""
         index, prompts = block.column("index"), block.column("prompt")
-        others = [block.column(name) for name in BESIDE_A_TEXT if name in block.schema.names]
-        if prompts.null_count or any(other.null_count < len(other) for other in others):
+        if prompts.null_count or not nothing_beside_prompts(block):
             return None
         indices, texts = index.to_pylist(), prompts.to_pylist()
         if not all(texts) or not self._task.left_out.keys().isdisjoint(indices):

@@ -94,16 +94,35 @@ def test_text_rows_weigh_exactly_their_encoded_line(asked, tmp_path_factory, row
 
 
 @given(
-    index=st.integers(0, 10**9),
+    first=st.integers(0, 10**9) | st.integers(1, 9).map(lambda digits: 10**digits - 2),
     samples=st.integers(1, 12),
-    request=st.binary(max_size=40),
+    requests=st.lists(st.binary(max_size=40), max_size=5),
     config=CONFIG,
 )
-def test_row_bytes_is_the_length_of_the_rows_lines(asked, index, samples, request, config):
-    """A size computed without building the lines must be the size of the lines."""
+def test_row_bytes_is_the_length_of_the_rows_lines(asked, first, samples, requests, config):
+    """A size computed without building the lines must be the size of the lines, also where the numbers of rows become
+    longer."""
     encoder = Encoder(asked(generation_config=config, n_samples=samples), NONCE)
-    lines = [encoder.line(index, sample, request) for sample in range(samples)]
-    assert encoder.row_bytes(index, len(request)) == len(b"".join(lines))
+    lines = [
+        [encoder.line(index, sample, request) for sample in range(samples)]
+        for index, request in enumerate(requests, first)
+    ]
+    sizes = [len(b"".join(of_row)) if request else 0 for of_row, request in zip(lines, requests, strict=True)]
+    assert encoder.row_bytes(first, list(map(len, requests))) == sizes
+
+
+@given(rows=st.lists(st.none() | TEXT, min_size=1, max_size=8), first=st.integers(0, 12), system=st.none() | TEXT)
+def test_rows_of_text_weigh_the_same_together_and_one_by_one(asked, rows, first, system):
+    """A block of prompts alone is weighed by column; an instruction of one row, which is the run's, makes it go row by
+    row."""
+    scale = Scale(asked(system_instruction=system), NONCE, (), 10**9)
+    together, by_row = (
+        scale.weigh(block(rows), first),
+        scale.weigh(block([*rows, "x"], systems=[None] * len(rows) + ["y"]), first),
+    )
+    assert list(together.weights.request_bytes) == list(by_row.weights.request_bytes)[:-1]
+    assert list(together.weights.tokens) == list(by_row.weights.tokens)[:-1]
+    assert by_row.identity.startswith(together.identity)
 
 
 @given(parts=st.lists(st.lists(TEXT, min_size=1, max_size=4), min_size=1, max_size=4), system=st.none() | TEXT)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lifecycle import NOW, RECORDS, S
 
-from gemini_batch.agenda import Agenda
+from gemini_batch.agenda import GLANCE_SECONDS, Agenda
 from gemini_batch.jobs import lifecycle as life
 from gemini_batch.jobs.orders import GiveUp, HoldBack, under
 from gemini_batch.jobs.verdicts import AwaitDesk, Rest, Stop
@@ -71,3 +71,10 @@ def test_an_agenda_of_one_look_names_no_shard_twice_and_ends(begun, planned, ver
         agenda.put(shard, verdicts[shard], 1.0, 60.0, begun=shard < begun)
     assert len(seen) == len(set(seen))
     assert set(range(begun)) <= set(seen), "what has begun is looked at, whatever the desk says"
+
+
+@pytest.mark.parametrize(("hands", "seconds"), [(1, 0.0), (0, GLANCE_SECONDS)])
+def test_what_is_due_while_no_thread_is_free_is_not_looked_for_without_a_pause(hands, seconds):
+    """A driver that asked at once again took half a core until a thread came free."""
+    assert Agenda(deque(), [(5.0, 1)]).until_next(9.0, hands) == seconds
+    assert Agenda(deque()).until_next(9.0, hands) == GLANCE_SECONDS

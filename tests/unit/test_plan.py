@@ -56,7 +56,8 @@ def feed(splitter, rows, sizes):
     for size in [*sizes, len(rows)]:
         block = rows[at : at + size]
         covered = 0
-        for cut in splitter.feed(Weights([b for b, _ in block], [t for _, t in block])):
+        weights = Weights([b for b, _ in block], [t for _, t in block])
+        for cut in splitter.feed(len(block) if isinstance(splitter, Retracer) else weights):
             assert isinstance(cut, Cut)
             assert cut.start == covered
             covered = cut.stop
@@ -67,8 +68,7 @@ def feed(splitter, rows, sizes):
                 open_rows = []
         assert covered == len(block)
         at += len(block)
-    last = splitter.finish()
-    if last:
+    if isinstance(splitter, Splitter) and (last := splitter.finish()):
         shards.append(last)
         placed.append(open_rows)
     return shards, placed

@@ -130,10 +130,11 @@ def test_a_flipped_bit_under_a_page_checksum_is_never_read_as_a_value(tmp_path, 
         scan(open_manifest(path, Columns()), asked(), (tmp_path,), limits())
 
 
-def begun(folder, manifest, asked, limits):
-    """A run as submit makes it."""
+def begun(folder, manifest, asked, limits, meanwhile=lambda: None):
+    """A run as submit makes it; `meanwhile` is called between its two readings."""
     bounds = limits(max_requests_per_shard=700)
     plan = scan(manifest, asked(), (manifest.root,), bounds)
+    meanwhile()
     what = asked(rows=plan.rows, rows_digest=plan.rows_digest)
     files = RunFiles(PosixStore(folder))
     begin(files, manifest, what, plan, (manifest.root,), bounds, "run", SystemClock())
@@ -150,6 +151,25 @@ def test_the_frozen_shards_hold_every_row_of_the_manifest_in_order(tmp_path, ask
     assert frozen["index"].to_pylist() == list(range(ROWS))
     for column in TABLE.schema.names:
         assert frozen[column].to_pylist() == TABLE[column].to_pylist()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        TABLE.slice(0, ROWS - 1),
+        pa.concat_tables([TABLE, TABLE.slice(0, 1)]),
+        TABLE.set_column(1, "prompt", pa.array(["another"] * ROWS)),
+        TABLE.drop_columns("system_instruction"),
+    ],
+    ids=["shorter", "longer", "another value", "without a column"],
+)
+def test_a_manifest_that_changes_before_its_rows_are_frozen_begins_no_run(tmp_path, asked, limits, other):
+    """What was weighed, confirmed and made the run's identity is what is bought."""
+    path = tmp_path / "m.parquet"
+    pq.write_table(TABLE, path)
+    with pytest.raises(BadInput, match=r"m\.parquet changed while it was being read"):
+        begun(tmp_path / "run", open_manifest(path, Columns()), asked, limits, lambda: pq.write_table(other, path))
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_rows_without_keys_have_their_index_as_key(tmp_path, asked, limits):
