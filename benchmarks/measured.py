@@ -21,6 +21,9 @@ from typing import Any
 import orjson
 
 TICKS = os.sysconf("SC_CLK_TCK")
+WITHOUT = Path(__file__).resolve().parents[1] / "tests" / "without"
+"""Hides numpy, and says why."""
+
 LOOK_SECONDS = 0.02
 """Between two looks at /proc: the last moments of a process are not seen."""
 
@@ -148,10 +151,12 @@ def emulator(*arguments: str, folder: Path | None = None) -> Iterator[tuple[int,
 
 
 def environment(url: str) -> dict[str, str]:
-    """To talk to an emulator and to nobody else."""
+    """To talk to an emulator and to nobody else, and as after a plain install: without numpy, which Arrow and Celery
+    would import in every process if a developer has it."""
     keys = {"GEMINI_API_KEY", "GOOGLE_API_KEY"}
     held = {name: value for name, value in os.environ.items() if name not in keys and "PROXY" not in name.upper()}
-    return held | {"GOOGLE_GEMINI_BASE_URL": url}
+    path = os.pathsep.join(filter(None, [str(WITHOUT), held.get("PYTHONPATH")]))
+    return held | {"GOOGLE_GEMINI_BASE_URL": url, "PYTHONPATH": path}
 
 
 def command(arguments: Sequence[str], url: str, folder: Path) -> subprocess.Popen[str]:

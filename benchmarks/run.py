@@ -33,17 +33,9 @@ class Section(NamedTuple):
     """That are measured if nobody says how many."""
 
 
-def _stage_floor(every: Mapping[str, Figures]) -> float | None:
-    """CPU seconds a row of all stages that a run goes through."""
-    if "stages" not in every:
-        return None
-    found = every["stages"]
-    return sum(found["seconds"][name] for name in ("plan", "encode", "parse", "merge")) / float(found["rows"])
-
-
 SECTIONS = {
     "stages": Section(stages.measure, lambda every: stages.markdown(every["stages"]), 1_000_000),
-    "e2e": Section(e2e.measure, lambda every: e2e.markdown(every["e2e"], _stage_floor(every)), 1_000_000),
+    "e2e": Section(e2e.measure, lambda every: e2e.markdown(every["e2e"]), 1_000_000),
     "memory": Section(memory.measure, lambda every: memory.markdown(every["memory"]), 1_000_000),
     "control": Section(control.measure, lambda every: control.markdown(every["control"]), 10_000),
     "peers": Section(peers.measure, lambda every: peers.markdown(every["peers"]), 20_000),

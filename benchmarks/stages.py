@@ -137,12 +137,35 @@ def _once(folder: Path, rows: int) -> dict[str, float]:
     for shard in shards:
         _answer(files, run, shard)
     tallies = _timed(seconds, "parse", lambda: [_parse(files, run, shard.shard) for shard in shards])
+    _merged(seconds, files, run, shards, tallies)
+    _timed(seconds, FLOOR, lambda: [_bare(files, shard.shard, spec.json_schema, folder / "bare") for shard in shards])
+    for shard in shards:
+        _answer(files, run, shard, more=True)
+    _timed(seconds, "parse, lines of full length", lambda: [_parse(files, run, shard.shard) for shard in shards])
+    seconds["vote and write, three samples"] = sum(_vote(shard.rows, spec, folder / "voted") for shard in shards)
+    return seconds
+
+
+def stages_of(run_folder: Path, manifest: Path) -> dict[str, float]:
+    """CPU seconds of the stages, one after the other in this process, for the rows of a run that has finished: the
+    floor of what the run took."""
+    files, seconds = RunFiles(PosixStore(run_folder)), dict[str, float]()
+    run, shards = files.record(), files.plan()
+    assert run is not None  # noqa: S101 - it has finished
+    read = open_manifest(manifest, Columns())
+    _timed(seconds, "plan", lambda: scan(read, run.asked, (manifest.parent,), run.limits))
+    _timed(seconds, "encode", lambda: [_encode(files, run, shard.shard) for shard in shards])
+    tallies = _timed(seconds, "parse", lambda: [_parse(files, run, shard.shard) for shard in shards])
+    _merged(seconds, files, run, shards, tallies)
+    return seconds
+
+
+def _merged(
+    seconds: dict[str, float], files: RunFiles, run: RunRecord, shards: list[ShardPlan], tallies: list[Tally]
+) -> None:
     now = SystemClock().now()
     records = [ShardRecord(shard=number, at=now, tally=tally) for number, tally in enumerate(tallies)]
     _timed(seconds, "merge", lambda: merge(files.store, run, shards, records, SystemClock()))
-    _timed(seconds, FLOOR, lambda: [_bare(files, shard.shard, spec.json_schema, folder / "bare") for shard in shards])
-    seconds["vote and write, three samples"] = sum(_vote(shard.rows, spec, folder / "voted") for shard in shards)
-    return seconds
 
 
 def _timed(seconds: dict[str, float], stage: str, work: Callable[[], R]) -> R:
@@ -186,15 +209,21 @@ def _text(row: int, differs: bool = False) -> str:
     return f'{{"label":"{"bad" if differs else "good"}","score":{row / 8}}}'
 
 
-def _answer(files: RunFiles, run: RunRecord, shard: ShardPlan) -> None:
-    """What the service would return, packed."""
+def _answer(files: RunFiles, run: RunRecord, shard: ShardPlan, more: bool = False) -> None:
+    """What the service would return, packed.
+
+    Args:
+        more: with the members that the service adds and that no column holds.
+    """
     nonce, indexes = run.nonce.encode(), range(shard.first_index, shard.first_index + shard.rows)
-    usage = {"promptTokenCount": 30, "candidatesTokenCount": 9, "totalTokenCount": 39}
+    usage: dict[str, Any] = {"promptTokenCount": 30, "candidatesTokenCount": 9, "totalTokenCount": 39}
+    usage |= {"promptTokensDetails": [{"modality": "TEXT", "tokenCount": 30}]} if more else {}
 
     def line(index: int) -> bytes:
         content = {"parts": [{"text": _text(index)}], "role": "model"}
         candidate = {"content": content, "finishReason": "STOP", "index": 0}
         response = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": run.asked.model}
+        response |= {"responseId": f"{index:022x}"} if more else {}
         return orjson.dumps({"key": line_key(nonce, index, 0).decode(), "response": response}) + b"\n"
 
     with files.store.scratch("plain") as plain, files.store.scratch("packed") as packed:

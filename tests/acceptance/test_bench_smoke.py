@@ -33,7 +33,15 @@ def bench(cli: Any, folder: Path, section: str, rows: int) -> str:
 def test_the_stages_are_measured_and_drawn(bare_cli: Any, place: Path) -> None:
     written = bench(bare_cli, place, "stages", ROWS)
     names = [line.split("|")[1].strip() for line in written.splitlines() if line.startswith("| ")][2:]
-    assert names == ["plan", "encode", "parse", "merge", "bare loop", "vote and write, three samples"]
+    assert names == [
+        "plan",
+        "encode",
+        "parse",
+        "merge",
+        "bare loop",
+        "parse, lines of full length",
+        "vote and write, three samples",
+    ]
     assert "<svg" in (place / "performance.svg").read_text()
 
 
