@@ -3,7 +3,8 @@
     python benchmarks/run.py --only control [--rows 10000] [--long]
 
 `--rows` are the shards of the run that is swept. A step's time is that of `advance` without calls of the service,
-without encoding and parsing. The fleet is two workers that watch 100 live jobs, for a minute, at length for an hour.
+without encoding and parsing. The fleet is two workers that watch 100 live jobs for an hour: the service's clock is put
+forward, and the fleet is measured for some seconds at each of several ages of the jobs.
 """
 
 import json
@@ -17,6 +18,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -45,7 +47,13 @@ from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.quota.desk import Desk, MemoryBooks
 
-STEPS, WATCHED, WATCH_SECONDS, LONG_SECONDS = 50, 100, 60, 3600
+STEPS, WATCHED = 50, 100
+AGES, WATCH_SECONDS, LONG_SECONDS = (1, 3, 6, 12, 30, 60), 20, 120
+"""Minutes; a job is looked at when it is a tenth older than at the last look, so the first ones cost most."""
+
+SETTLE_SECONDS = 10
+"""After the clock is put forward all jobs are due to be looked at once; nobody would see that in an hour."""
+
 PAUSE_SECONDS = 0.2
 
 
@@ -53,7 +61,7 @@ def measure(given: Given) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         local = measure_sweep(folder, given.rows, given.repeat)
     with bucket() as url:
-        s3 = measure_sweep(url, given.rows, given.repeat)
+        s3 = measure_sweep(url, given.rows, 1)  # moto takes minutes to be given so many objects
     seconds = LONG_SECONDS if given.long else WATCH_SECONDS
     return {"sweeps": {"local disk": local, "S3 (moto)": s3}, "step": step(), "watch": watch(seconds)}
 
@@ -124,23 +132,36 @@ def _shop(folder: Path, account: Account, limits: Any, remote: Any, pool: Any) -
 
 
 def watch(seconds: float) -> dict[str, float]:
-    """Share of a core that two workers and the Redis server take while 100 jobs run."""
+    """Share of a core that two workers and the Redis server take while 100 jobs run for an hour."""
     with tempfile.TemporaryDirectory() as name, emulator("--job-seconds", "1e6") as (_, url):
         folder = Path(name)
         with ValkeyServer(save="") as valkey, workers(folder, url, valkey) as pids:
             _submit(folder, url, f"{valkey.connection_url}/0")
             _all_sent(folder, url, f"{valkey.connection_url}/0")
             with redis.Redis.from_url(valkey.connection_url) as client:
-                before = client.info("stats")["total_commands_processed"], client.info("cpu")["used_cpu_user"]
-                began = {pid: cpu_seconds(pid) for pid in descendants(pids)}
-                Event().wait(seconds)
-                used = sum(cpu_seconds(pid) - began.get(pid, 0.0) for pid in descendants(pids))
-                commands = client.info("stats")["total_commands_processed"] - before[0]
-                server = client.info("cpu")["used_cpu_user"] - before[1]
-    return {
-        "seconds": seconds, "jobs": WATCHED, "workers": used / seconds, "redis": server / seconds,
-        "commands": commands / seconds,
-    }  # fmt: skip
+                steps = zip(AGES, (0, *AGES), strict=False)
+                found = [_watched(client, pids, url, 60 * (age - before), seconds) for age, before in steps]
+    shares = {name: _mean([one[name] for one in found]) for name in found[0]}
+    return {"seconds": seconds * len(AGES), "jobs": WATCHED, "first": found[0]["workers"], **shares}
+
+
+def _mean(values: list[float]) -> float:
+    """Over the hour, by trapezoids between the ages."""
+    between = zip(pairwise(AGES), pairwise(values), strict=True)
+    return sum((later - sooner) * (one + other) / 2 for (sooner, later), (one, other) in between) / (AGES[-1] - AGES[0])
+
+
+def _watched(client: Any, pids: list[int], url: str, later: float, seconds: float) -> dict[str, float]:
+    """Shares of a core when the service's clock is so many seconds later."""
+    _call("POST", f"{url}/admin/clock", {"advance_seconds": later})
+    Event().wait(SETTLE_SECONDS)
+    before = client.info("stats")["total_commands_processed"], client.info("cpu")["used_cpu_user"]
+    began = {pid: cpu_seconds(pid) for pid in descendants(pids)}
+    Event().wait(seconds)
+    used = sum(cpu_seconds(pid) - began.get(pid, 0.0) for pid in descendants(pids))
+    commands = client.info("stats")["total_commands_processed"] - before[0]
+    server = client.info("cpu")["used_cpu_user"] - before[1]
+    return {"workers": used / seconds, "redis": server / seconds, "commands": commands / seconds}
 
 
 def _submit(folder: Path, url: str, broker: str) -> None:
@@ -179,13 +200,18 @@ def bucket() -> Iterator[str]:
 
 
 def _made(url: str) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
         try:
-            opener.open(urllib.request.Request(url, method="PUT"), timeout=30).close()  # noqa: S310 - loopback
+            _call("PUT", url)
             return
         except OSError:
             Event().wait(PAUSE_SECONDS)
+
+
+def _call(method: str, url: str, body: Any = None) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    data = None if body is None else json.dumps(body).encode()
+    opener.open(urllib.request.Request(url, data, method=method), timeout=30).close()  # noqa: S310 - loopback
 
 
 def markdown(figures: dict[str, Any]) -> str:
@@ -194,7 +220,8 @@ def markdown(figures: dict[str, Any]) -> str:
         ["`advance` without the service, encoding, parsing: median", f"{step_of['median_ms']:.1f} ms"],
         ["the same for each record that it writes", f"{step_of['median_ms'] / step_of['records']:.1f} ms"],
         [f"the longest of {step_of['calls']:,} calls", f"{step_of['longest_ms']:.1f} ms"],
-        [f"two workers that watch {seen['jobs']} jobs, of a core", f"{seen['workers']:.1%}"],
+        [f"two workers that watch {seen['jobs']} jobs for an hour, of a core", f"{seen['workers']:.2%}"],
+        [f"the same {AGES[0]} minute after they began", f"{seen['first']:.2%}"],
         ["the Redis server meanwhile, of a core", f"{seen['redis']:.1%}"],
         ["Redis commands a second meanwhile", f"{seen['commands']:.1f}"],
     ]

@@ -21,7 +21,7 @@ from gemini_batch.fleet.sweep import SWEEP_SECONDS
 from workers.app import options
 from workers.ring import ring_sweep
 
-TICK_SECONDS = 0.2
+TICK_SECONDS = 0.3
 """Between two looks at whether a sweep is due, which a sweep or a doorbell may have brought forward."""
 
 SUPERVISOR = "GEMINI_BATCH_SUPERVISOR"

@@ -16,7 +16,8 @@ class Held:
 
     def __init__(self, shop: Shop, shard: int, listing: Listing | None = None) -> None:
         self._shop = shop
-        self._record = shop.last(shard)
+        # A listing is a sweep's, which has just told the desk of every record.
+        self._record = shop.read(shard) if listing else shop.last(shard)
         self._claim: str | None = None
         self._listed = listing
 
