@@ -4,18 +4,23 @@
 
 Each client is a script of its own below benchmarks/clients, run by the Python of an environment that has the versions
 of benchmarks/peers.txt (`PEERS_PYTHON`, made with uv in a temporary directory if it is not set). A client that is not
-there, or fails, is named with its error. Rows are wrong where the answer is not that of the prompt.
+there, or fails, is named with its error. Rows are wrong where the answer is not that of the prompt. In the last trial
+each is killed once the service has its first job, and the same command is given again.
 """
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx2
@@ -36,6 +41,9 @@ SCRIPTS = {
 MISSING = "result_line_missing"
 SHUFFLED = "result_shuffled"
 LONGEST_SECONDS = 900
+
+KILLED = "killed after the first create, and begun again"
+KILLED_JOB_SECONDS, GLANCE_SECONDS = 3, 0.02
 
 
 @dataclass(frozen=True)
@@ -82,44 +90,81 @@ def _write(folder: Path, rows: int) -> list[str]:
 
 def _client(client: str, python: str, folder: Path, prompts: list[str]) -> dict[str, Any]:
     used = sys.executable if client == "gemini-batch-dist" else python
+    tries = {trial.name: partial(_once, trial=trial) for trial in (CLEAN, ODD)} | {KILLED: _killed}
     found: dict[str, Any] = {}
-    for trial in (CLEAN, ODD):
+    for name, tried in tries.items():
         try:
-            found[trial.name] = _once(used, folder, prompts, SCRIPTS[client], trial)
+            found[name] = tried(used, folder, prompts, SCRIPTS[client])
         except RuntimeError as error:
-            found[trial.name] = {"error": str(error)}
+            found[name] = {"error": str(error)}
     return found
 
 
 def _once(python: str, folder: Path, prompts: list[str], script: str, trial: Trial) -> dict[str, Any]:
     own = Path(tempfile.mkdtemp(dir=folder))
-    with emulator("--answers", "answers:answer", *trial.faults, folder=HERE / "clients") as (_, url):
+    with _answering(*trial.faults) as url:
         began = time.perf_counter()
-        with subprocess.Popen(
-            [python, HERE / "clients" / script, str(folder / "prompts.parquet"), str(own)],
-            env=environment(url) | {"GEMINI_API_KEY": "bench", "GOOGLE_API_KEY": ""},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            with Watch([process.pid]) as watch:
-                try:
-                    _, said = process.communicate(timeout=LONGEST_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    raise RuntimeError(f"no end after {LONGEST_SECONDS} s") from None
-            seconds = time.perf_counter() - began
-        if process.returncode:
-            raise RuntimeError((said.strip().splitlines() or ["no word"])[-1][:200])
-        calls = sum(_calls(httpx2.get(f"{url}/admin/stats", trust_env=False).json()).values())
-    answers = orjson.loads((own / "answers.json").read_bytes())
+        with _begun(python, script, folder, own, url) as process, Watch([process.pid]) as watch:
+            _end(process)
+        seconds = time.perf_counter() - began
+        calls = sum(_stats(url)["calls"].values())
     return {
         "seconds": seconds,
         "peak_mb": max(used.peak_mb for used in watch.used.values()),
         "cpu": sum(used.cpu_seconds for used in watch.used.values()),
         "calls": calls,
-        **_judged(prompts, answers),
+        **_judged(prompts, orjson.loads((own / "answers.json").read_bytes())),
     }
+
+
+def _killed(python: str, folder: Path, prompts: list[str], script: str) -> dict[str, Any]:
+    """The client dies by SIGKILL as soon as the service has its first job, and the same command is given again."""
+    own = Path(tempfile.mkdtemp(dir=folder))
+    with _answering("--job-seconds", str(KILLED_JOB_SECONDS)) as url:
+        with _begun(python, script, folder, own, url) as process:
+            while process.poll() is None and not _stats(url)["creates"]:
+                Event().wait(GLANCE_SECONDS)
+            os.killpg(process.pid, signal.SIGKILL)
+        with _begun(python, script, folder, own, url) as process:
+            _end(process)
+        stats = _stats(url)
+    judged = _judged(prompts, orjson.loads((own / "answers.json").read_bytes()))
+    return {"creates": stats["creates"], "twice": stats["requests"]["bought_more_than_once"], **judged}
+
+
+@contextmanager
+def _answering(*arguments: str) -> Iterator[str]:
+    with emulator("--answers", "answers:answer", *arguments, folder=HERE / "clients") as (_, url):
+        yield url
+
+
+def _begun(python: str, script: str, folder: Path, own: Path, url: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [python, HERE / "clients" / script, str(folder / "prompts.parquet"), str(own)],
+        env=environment(url) | {"GEMINI_API_KEY": "bench", "GOOGLE_API_KEY": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """
+    Raises:
+        RuntimeError: it failed, with its last words.
+    """
+    try:
+        _, said = process.communicate(timeout=LONGEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise RuntimeError(f"no end after {LONGEST_SECONDS} s") from None
+    if process.returncode:
+        raise RuntimeError((said.strip().splitlines() or ["no word"])[-1][:200])
+
+
+def _stats(url: str) -> dict[str, Any]:
+    return dict(httpx2.get(f"{url}/admin/stats", trust_env=False).json())
 
 
 def _judged(prompts: list[str], answers: list[str | None]) -> dict[str, int]:
@@ -129,10 +174,6 @@ def _judged(prompts: list[str], answers: list[str | None]) -> dict[str, int]:
     return {"wrong": wrong, "without": sum(text is None for text in held)}
 
 
-def _calls(stats: Mapping[str, Any]) -> dict[str, int]:
-    return dict(stats["calls"])
-
-
 def markdown(figures: dict[str, Any]) -> str:
     heads = ["client", "rows/s", "time / by hand", "CPU s", "peak memory", "HTTP calls", "wrong rows", "rows without"]
     floor = figures["clients"]["google-genai, by hand"][CLEAN.name].get("seconds")
@@ -140,7 +181,16 @@ def markdown(figures: dict[str, Any]) -> str:
     for trial in (CLEAN.name, ODD.name):
         lines = [_line(client, found[trial], figures["rows"], floor) for client, found in figures["clients"].items()]
         parts.append(f"Result lines {trial}:\n\n" + table(heads, lines))
+    heads = ["client", "creates", "requests bought twice", "wrong rows", "rows without"]
+    lines = [_outcome(client, found[KILLED]) for client, found in figures["clients"].items() if KILLED in found]
+    parts.append(f"The client is {KILLED}:\n\n" + table(heads, lines))
     return "\n".join(parts)
+
+
+def _outcome(client: str, found: Mapping[str, Any]) -> list[str]:
+    if "error" in found:
+        return [client, f"failed: `{found['error']}`", *[""] * 3]
+    return [client, *(f"{found[name]:,}" for name in ("creates", "twice", "wrong", "without"))]
 
 
 def _line(client: str, found: Mapping[str, Any], rows: int, floor: float | None) -> list[str]:
