@@ -25,12 +25,15 @@ class Log(Generic[R]):
         self._folder = folder
         self._type = record_type
 
-    def last(self, known: R | None = None) -> R | None:
+    def last(self, known: R | None = None, listed: int | None = None) -> R | None:
         """The newest record, looked for from `known` on; None when there is none.
 
         A listing only says where to start: the end is the first version that is absent.
+
+        Args:
+            listed: the newest version in a listing that whoever asks has made; by default one is made.
         """
-        version = known.version if known else self._listed_version()
+        version = known.version if known else self._listed_version() if listed is None else listed
         record = known or (self.at(version) if version else None)
         while (following := self.at(version + 1)) is not None:
             record, version = following, version + 1
@@ -79,8 +82,13 @@ class Log(Generic[R]):
             raise RunStopped(f"{where} cannot be read: damaged, or of a newer release; restore it") from None
 
     def _listed_version(self) -> int:
-        stems = (name.removesuffix(".json") for name in self._store.names(self._folder) if name.endswith(".json"))
-        return max((int(stem) for stem in stems if stem.isdecimal() and len(stem) == DIGITS), default=0)
+        return max(map(version_of, self._store.names(self._folder)), default=0)
 
     def _name(self, version: int) -> str:
         return f"{self._folder}/{version:0{DIGITS}d}.json"
+
+
+def version_of(name: str) -> int:
+    """The version that an object of a history holds; 0 for any other."""
+    stem = name.removesuffix(".json")
+    return int(stem) if stem != name and stem.isdecimal() and len(stem) == DIGITS else 0

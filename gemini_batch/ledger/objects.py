@@ -90,11 +90,11 @@ class ObjectStore:
         return sorted(path.rpartition("/")[2] for path in paths)
 
     @effect("store.names")
-    def tree(self) -> list[str]:
-        """Names of all objects, however deep, sorted. A hint, as `names`."""
-        with self._os_errors(""):
-            prefix = f"{urlsplit(self.url).path.strip('/')}/".lstrip("/")
-            return sorted(entry["path"].removeprefix(prefix) for page in self._remote.list() for entry in page)
+    def tree(self, folder: str = "") -> list[str]:
+        """Names of all objects below a folder, however deep, sorted. A hint, as `names`."""
+        with self._os_errors(folder):
+            prefix, pages = f"{urlsplit(self.url).path.strip('/')}/".lstrip("/"), self._remote.list(folder or None)
+            return sorted(entry["path"].removeprefix(prefix) for page in pages for entry in page)
 
     @effect("store.publish")
     def publish(self, name: str, scratch: Path) -> None:

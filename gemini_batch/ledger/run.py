@@ -1,5 +1,6 @@
 """Typed access to one run directory: its record, its plan, its shards' histories."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -11,8 +12,8 @@ from pydantic import ValidationError
 
 from gemini_batch import rundir
 from gemini_batch.errors import BadInput
-from gemini_batch.ledger.log import Log
-from gemini_batch.ledger.places import is_url
+from gemini_batch.ledger.log import Log, version_of
+from gemini_batch.ledger.objects import ObjectStore
 from gemini_batch.ledger.store import Store
 from gemini_batch.records import (
     FORMAT,
@@ -27,6 +28,9 @@ from gemini_batch.records import (
 
 READERS = 32
 """At once in an object store: a read takes 20 ms or so, and a long run has 10,000 histories."""
+
+MANY_UNKNOWN = 100
+"""Of more histories that nothing is known of one listing is made, in pages of 1,000 objects, and not one of each."""
 
 
 class RunFiles:
@@ -131,15 +135,34 @@ class RunFiles:
 
     def _read_all(self, shards: list[int], known: dict[int, ShardRecord]) -> Iterator[ShardRecord]:
         """Last records, many at a time where each takes a while."""
-        if not is_url(self.store.url) or not shards:
+        if not isinstance(self.store, ObjectStore) or not shards:
             return (self.last(shard, known[shard]) for shard in shards)
+        unknown = sum(not known[shard].version for shard in shards)
+        listed = self._listed(self.store) if unknown > MANY_UNKNOWN else None
         with ThreadPoolExecutor(READERS) as readers:
-            return readers.map(lambda shard: self.last(shard, known[shard]), shards)
+            return readers.map(
+                lambda shard: self.last(shard, known[shard], None if listed is None else listed[shard]), shards
+            )
 
-    def last(self, shard: int, known: ShardRecord | None = None) -> ShardRecord:
-        """The newest record of a shard, one without a history as PLANNED."""
+    @staticmethod
+    def _listed(store: ObjectStore) -> Counter[int]:
+        """The newest version of each history in one listing of all of them."""
+        versions = Counter[int]()
+        for name in store.tree(rundir.LEDGER):  # ledger/000007/000003.json
+            shard, _, record = name.removeprefix(f"{rundir.LEDGER}/").partition("/")
+            if shard.isdecimal():
+                versions[int(shard)] = max(versions[int(shard)], version_of(record))
+        return versions
+
+    def last(self, shard: int, known: ShardRecord | None = None, listed: int | None = None) -> ShardRecord:
+        """The newest record of a shard, one without a history as PLANNED.
+
+        Args:
+            known: an earlier one, to look from.
+            listed: the version to look from otherwise, if who asks has a listing.
+        """
         known = known if known and known.version else None
-        return self.history(shard).last(known) or ShardRecord(shard=shard)
+        return self.history(shard).last(known, listed) or ShardRecord(shard=shard)
 
     def history(self, shard: int) -> Log[ShardRecord]:
         return Log(self.store, rundir.ledger_of(shard), ShardRecord)

@@ -19,7 +19,7 @@ from gemini_batch.ledger.posix import PosixStore
 from gemini_batch.ledger.probe import RACERS, probe
 from gemini_batch.ledger.run import RunFiles
 from gemini_batch.parquet import read_blocks
-from gemini_batch.records import Asked, ShardRecord
+from gemini_batch.records import Asked, ShardPlan, ShardRecord
 
 
 @pytest.fixture(params=["posix", "memory", "s3"])
@@ -324,3 +324,25 @@ def test_a_run_is_begun_whatever_the_store_says_of_its_creates(odd, tmp_path):
     store = odd("memory:///")
     store.calls = 1  # the plan's create is answered, the record's is not
     assert begun(store, tmp_path, 2).record().run_id == "run-2"
+
+
+def test_records_are_the_same_by_name_and_by_one_listing_even_a_stale_one(another, monkeypatch):
+    """A sweep that knows nothing lists all histories at once; a listing only says where to look on."""
+    shards, store = 12, another()
+    for shard in range(0, shards, 2):
+        for version in range(1, shard + 2):
+            record = ShardRecord(shard=shard, version=version, nonce="n")
+            assert RunFiles(store).history(shard).append(record)
+    plan = [
+        ShardPlan(shard=shard, first_index=shard, rows=1, requests=1, request_bytes=1, tokens=1)
+        for shard in range(shards)
+    ]
+    expected = {shard: 0 if shard % 2 else shard + 1 for shard in range(shards)}
+    listed = ObjectStore.tree
+    for many, seen in ((shards, listed), (0, listed), (0, lambda *given: listed(*given)[::3]), (0, lambda *given: [])):
+        monkeypatch.setattr("gemini_batch.ledger.run.MANY_UNKNOWN", many)
+        monkeypatch.setattr(ObjectStore, "tree", seen)
+        files, known = RunFiles(store), {}
+        monkeypatch.setattr(files, "reread_plan", list)
+        files.refresh(plan, known, strict=True)
+        assert {shard: record.version for shard, record in known.items()} == expected
