@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROWS = 20_000
+ROWS = 100_000
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,6 @@ def test_the_stages_are_measured_and_drawn(bare_cli: Any, place: Path) -> None:
 
 
 def test_whole_runs_are_measured_alone_and_by_two_workers(bare_cli: Any, place: Path) -> None:
-    written = bench(bare_cli, place, "e2e", ROWS // 4)
+    written = bench(bare_cli, place, "e2e", ROWS)
     assert "| one process and its pool |" in written
     assert "| two workers: celery process |" in written
