@@ -233,8 +233,6 @@ def driver(files: RunFiles, options: Options, keep_pause: bool = False) -> Drive
     Raises:
         BadInput: the run belongs to another endpoint or project: its jobs would all look gone.
     """
-    from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes a second to import
-
     record = record_of(files)
     finished = files.is_finished()
     if options.broker:
@@ -243,6 +241,8 @@ def driver(files: RunFiles, options: Options, keep_pause: bool = False) -> Drive
             limits_in_force(files, options, keep_pause)
             hand_over(files, record.run_id, options.runs, broker)
         return watcher(files, options)
+    from gemini_batch.gemini.client import GeminiClient  # noqa: PLC0415 - the SDK takes half a second to import
+
     account = resolve_account(options.project)
     limits = files.limits(record)
     refuse_stranger(record, limits, account)

@@ -16,8 +16,8 @@ class Held:
 
     def __init__(self, shop: Shop, shard: int, listing: Listing | None = None) -> None:
         self._shop = shop
-        # A listing is a sweep's, which has just told the desk of every record.
-        self._record = shop.read(shard) if listing else shop.last(shard)
+        # A fleet's sweeps tell the desk of every record; what is recorded here, the desk is told here.
+        self._record = shop.last(shard) if shop.sees_all else shop.read(shard)
         self._claim: str | None = None
         self._listed = listing
 
