@@ -17,7 +17,7 @@ from gemini_batch.coordinator.columns import Columns
 from gemini_batch.coordinator.form import Form
 from gemini_batch.coordinator.jsonl import JsonlSource
 from gemini_batch.errors import BadInput
-from gemini_batch.parquet import BLOCK_BYTES, UNREADABLE, block_rows, read_blocks
+from gemini_batch.parquet import UNREADABLE, block_rows, read_blocks
 
 KINDS = {
     ".parquet": "Parquet",
@@ -32,6 +32,9 @@ KINDS = {
     ".arrows": "Arrow",
 }
 """By the end of a file's name; any other is read as Parquet."""
+
+CSV_BYTES = 32_000_000
+"""Read of a CSV file at a time: no row may be longer."""
 
 
 class Source(Protocol):
@@ -141,7 +144,7 @@ class CsvSource:
             quoted_strings_can_be_null=False,
             null_values=[""],
         )
-        reading = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
+        reading = csv.ReadOptions(use_threads=False, block_size=CSV_BYTES)
         return csv.open_csv(self._path, reading, csv.ParseOptions(newlines_in_values=True), converting)
 
 
