@@ -73,7 +73,8 @@ def finish(shop: Shop) -> None:
         if shop.files.is_finished():
             return
         store.delete(rundir.SUCCESS)
-    whole = [_with_part(shop, record) for record in records]
+    parts = {f"{rundir.PARTS}/{name}" for name in store.names(rundir.PARTS)}
+    whole = [record if rundir.part_of(record.shard) in parts else _with_part(shop, record) for record in records]
     merge(store, shop.run, plan, whole, shop.clock, shop.limits.max_cost)
 
 

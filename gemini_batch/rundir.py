@@ -8,6 +8,7 @@ MERGED = "merged.json"
 """What `_SUCCESS` says, for the next round: which files of the dataset can stay."""
 CONTROL = "control"
 LEDGER = "ledger"
+PARTS = "parts"
 SPEND = "spend"
 """The chain of reservations under a cap."""
 STOPPED = "stopped.json"
@@ -55,7 +56,7 @@ def raw_of(shard: int) -> str:
 
 def part_of(shard: int) -> str:
     """The shard's aligned rows."""
-    return f"parts/{shard:06d}.parquet"
+    return f"{PARTS}/{shard:06d}.parquet"
 
 
 def dataset_file(number: int) -> str:

@@ -202,7 +202,7 @@ class Walk:
 
     def _here(self) -> list[str]:
         """All objects of the folders in which only planned ones belong."""
-        folders = (rundir.LEDGER, "raw", "parts", "dataset")
+        folders = (rundir.LEDGER, "raw", rundir.PARTS, "dataset")
         return [f"{folder}/{name}" for folder in folders for name in self._store.names(folder) if name[0] != "."]
 
     # --- shards

@@ -134,7 +134,7 @@ class Host:
         if opened is None:
             return
         with self.hints.hold(bell.run, MERGING) as mine, self._trouble(opened):
-            if mine and not self._begin_round(opened.shop) and all(self._read_all(opened.shop)):
+            if mine and not self._begin_round(opened.shop) and self._is_collected(opened.shop):
                 finish(opened.shop)
                 if opened.shop.files.is_finished():
                     self.let_go(opened)
@@ -313,6 +313,7 @@ class Host:
         return not shop.files.is_finished() and begin_round(shop)
 
     @staticmethod
-    def _read_all(shop: Shop) -> Iterator[bool]:
-        """Whether each shard is collected, by its ledger."""
-        return (shop.read(entry.shard).state is ShardState.COLLECTED for entry in shop.plan)
+    def _is_collected(shop: Shop) -> bool:
+        """Whether every shard is, by its ledger."""
+        shop.records |= {record.shard: record for record in shop.files.last_records(shop.plan, shop.records)}
+        return all(record.state is ShardState.COLLECTED for record in shop.records.values())

@@ -1,7 +1,7 @@
 """Typed access to one run directory: its record, its plan, its shards' histories."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
@@ -133,15 +133,15 @@ class RunFiles:
         for record in self._read_all(wanted, known):
             known[record.shard] = record
 
-    def _read_all(self, shards: list[int], known: dict[int, ShardRecord]) -> Iterator[ShardRecord]:
+    def _read_all(self, shards: list[int], known: Mapping[int, ShardRecord]) -> Iterator[ShardRecord]:
         """Last records, many at a time where each takes a while."""
         if not isinstance(self.store, ObjectStore) or not shards:
-            return (self.last(shard, known[shard]) for shard in shards)
-        unknown = sum(not known[shard].version for shard in shards)
+            return (self.last(shard, known.get(shard)) for shard in shards)
+        unknown = sum(shard not in known or not known[shard].version for shard in shards)
         listed = self._listed(self.store) if unknown > MANY_UNKNOWN else None
         with ThreadPoolExecutor(READERS) as readers:
             return readers.map(
-                lambda shard: self.last(shard, known[shard], None if listed is None else listed[shard]), shards
+                lambda shard: self.last(shard, known.get(shard), None if listed is None else listed[shard]), shards
             )
 
     @staticmethod
@@ -179,7 +179,12 @@ class RunFiles:
         said = self.controls().last()
         return said.limits if said else run.limits
 
-    def last_records(self, plan: list[ShardPlan]) -> Iterator[ShardRecord]:
-        """The newest record of every shard."""
-        for entry in plan:
-            yield self.last(entry.shard)
+    def last_records(
+        self, plan: Sequence[ShardPlan], known: Mapping[int, ShardRecord] | None = None
+    ) -> Iterator[ShardRecord]:
+        """The newest record of every shard, asked for by name, final ones too: a twin may have been learned since.
+
+        Args:
+            known: earlier ones, to look from.
+        """
+        return self._read_all([entry.shard for entry in plan], known or {})
