@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from e2e import fleet, solo, write_manifest
 from measured import Given, table
+from PIL import Image
 
 SIZES, LONG_SIZES = (0.3, 1.0), (3.0, 10.0)
 """Of the rows that were asked for."""
 
-PICTURES, PICTURE_BYTES, BLOCK = 20_000, 1_000_000, 50
+PICTURES, BLOCK = 20_000, 50
+SIDE = 1290
+"""Of a square JPEG file of noise, in pixels: 1 MB."""
+
 OUTSIDE = ("emulator", "valkey", "tracker", "python")
 
 
@@ -47,12 +52,14 @@ def _peaks(write: Callable[[Path], Path]) -> dict[str, dict[str, float]]:
 
 
 def write_pictures(folder: Path) -> Path:
-    """A manifest that holds its pictures: bytes that no compression makes smaller, with the head of a JPEG file."""
+    """A manifest that holds its pictures: noise, which nothing makes smaller, and no two of the same bytes."""
     path = write_manifest(folder, 1)
     part = pa.struct([("text", pa.string()), ("data", pa.binary()), ("mime_type", pa.string())])
+    noise = BytesIO()
+    Image.frombytes("RGB", (SIDE, SIDE), os.urandom(3 * SIDE * SIDE)).save(noise, "JPEG")
     with pq.ParquetWriter(path, pa.schema([("parts", pa.list_(part))]), compression="none") as writer:
         for _ in range(0, PICTURES, BLOCK):
-            data = [b"\xff\xd8\xff\xe0" + os.urandom(PICTURE_BYTES - 4) for _ in range(BLOCK)]
+            data = [noise.getvalue() + os.urandom(16) for _ in range(BLOCK)]
             rows = [[{"text": "What is it?"}, {"data": held, "mime_type": "image/jpeg"}] for held in data]
             writer.write_table(pa.table({"parts": pa.array(rows, pa.list_(part))}))
     return path
