@@ -346,3 +346,5 @@ def test_records_are_the_same_by_name_and_by_one_listing_even_a_stale_one(anothe
         monkeypatch.setattr(files, "reread_plan", list)
         files.refresh(plan, known, strict=True)
         assert {shard: record.version for shard, record in known.items()} == expected
+        for already in ({}, known, {0: known[0], 1: known[1]}):
+            assert {one.shard: one.version for one in files.last_records(plan, already)} == expected
