@@ -10,8 +10,9 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -158,6 +159,24 @@ def stages_of(run_folder: Path, manifest: Path) -> dict[str, float]:
     tallies = _timed(seconds, "parse", lambda: [_parse(files, run, shard.shard) for shard in shards])
     _merged(seconds, files, run, shards, tallies)
     return seconds
+
+
+@contextmanager
+def busy_core(run_folder: Path, manifest: Path) -> Iterator[None]:
+    """Another process that works all the while: it plans the same rows, over and over."""
+    process = get_context("spawn").Process(target=_plan_on, args=(run_folder, manifest), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _plan_on(run_folder: Path, manifest: Path) -> None:
+    run = RunFiles(PosixStore(run_folder)).record()
+    while run is not None:
+        scan(open_manifest(manifest, Columns()), run.asked, (manifest.parent,), run.limits)
 
 
 def _merged(
