@@ -1,11 +1,12 @@
 """Other clients beside this one: one server, one manifest of text prompts.
 
-    python benchmarks/run.py --only peers [--rows 20000]
+    python benchmarks/run.py --only peers [--rows 20000] [--long]
 
 Each client is a script of its own below benchmarks/clients, run by the Python of an environment that has the versions
 of benchmarks/peers.txt (`PEERS_PYTHON`, made with uv in a temporary directory if it is not set). A client that is not
 there, or fails, is named with its error. Rows are wrong where the answer is not that of the prompt. In the last trial
-each is killed once the service has its first job, and the same command is given again.
+each is killed once the service has its first job, and the same command is given again. At length all that is done with
+five times the rows as well.
 """
 
 import os
@@ -41,6 +42,8 @@ SCRIPTS = {
 MISSING = "result_line_missing"
 SHUFFLED = "result_shuffled"
 LONGEST_SECONDS = 900
+LONG = 5
+"""Times the rows."""
 
 KILLED = "killed after the first create, and begun again"
 KILLED_JOB_SECONDS, GLANCE_SECONDS = 3, 0.02
@@ -61,12 +64,17 @@ CLEAN, ODD = (
 
 
 def measure(given: Given) -> dict[str, Any]:
+    sizes = [given.rows, LONG * given.rows] if given.long else [given.rows]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        python = _python(folder)
-        prompts = _write(folder, given.rows)
-        found = {client: _client(client, python, folder, prompts) for client in SCRIPTS}
-    return {"rows": given.rows, "clients": found, "versions": (HERE / "peers.txt").read_text().split()}
+        python = _python(Path(name))
+        found = [{"rows": rows, "clients": _clients(python, rows)} for rows in sizes]
+    return {"sizes": found, "versions": (HERE / "peers.txt").read_text().split()}
+
+
+def _clients(python: str, rows: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        prompts = _write(Path(name), rows)
+        return {client: _client(client, python, Path(name), prompts) for client in SCRIPTS}
 
 
 def _python(folder: Path) -> str:
@@ -175,15 +183,19 @@ def _judged(prompts: list[str], answers: list[str | None]) -> dict[str, int]:
 
 
 def markdown(figures: dict[str, Any]) -> str:
+    said = f"One run each. Other clients: {', '.join(figures['versions'])}.\n\n"
+    return said + "\n".join(_compared(size["rows"], size["clients"]) for size in figures["sizes"])
+
+
+def _compared(rows: int, clients: Mapping[str, Any]) -> str:
     heads = ["client", "rows/s", "time / by hand", "CPU s", "peak memory", "HTTP calls", "wrong rows", "rows without"]
-    floor = figures["clients"]["google-genai, by hand"][CLEAN.name].get("seconds")
-    parts = [f"{figures['rows']:,} rows, one run each. Other clients: {', '.join(figures['versions'])}.\n"]
+    floor, parts = clients["google-genai, by hand"][CLEAN.name].get("seconds"), []
     for trial in (CLEAN.name, ODD.name):
-        lines = [_line(client, found[trial], figures["rows"], floor) for client, found in figures["clients"].items()]
-        parts.append(f"Result lines {trial}:\n\n" + table(heads, lines))
+        lines = [_line(client, found[trial], rows, floor) for client, found in clients.items()]
+        parts.append(f"{rows:,} rows, result lines {trial}:\n\n" + table(heads, lines))
     heads = ["client", "creates", "requests bought twice", "wrong rows", "rows without"]
-    lines = [_outcome(client, found[KILLED]) for client, found in figures["clients"].items() if KILLED in found]
-    parts.append(f"The client is {KILLED}:\n\n" + table(heads, lines))
+    lines = [_outcome(client, found[KILLED]) for client, found in clients.items() if KILLED in found]
+    parts.append(f"{rows:,} rows, the client is {KILLED}:\n\n" + table(heads, lines))
     return "\n".join(parts)
 
 
