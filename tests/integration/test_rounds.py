@@ -107,6 +107,8 @@ def test_samples_that_failed_and_shards_that_were_refused_are_accounted_for(
     emulator.fault("create_line_refused", key="*-0-0-*")
     emulator.fault("create_line_refused_unnamed", key="*-9-0-*")
     done = submit("--n-samples", "3", "--max-requests-per-shard", "12", "--max-live-jobs", "1")
+    if done.code == 1 and "first job" in done.json["reason"]:  # any shard may be the first that is sent
+        done = cli("resume", "run", "--json", "--poll-interval", "0.2", timeout=60)
     assert done.code == 3, done.err
     found = look.rows(folder / "run")
     assert [row["index"] for row in found if row["status"] != "ok"] == [0, 9]
