@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle
 from typing import Any
 from zlib import crc32
 
@@ -20,15 +20,12 @@ from gemini_batch.records import Asked
 
 def line_key(nonce: bytes, index: int, sample: int) -> bytes:
     """`<nonce>-<index>-<sample>-<check>`. The check keeps a damaged key from naming another row."""
-    return line_keys(nonce, [index], [sample])[0]
+    name = b"%b-%d-%d" % (nonce, index, sample)
+    return b"%b-%08x" % (name, crc32(name))
 
 
-def line_keys(nonce: bytes, indices: Sequence[int], samples: Iterable[int]) -> list[bytes]:
-    """The same of several lines: each of a row and a sample of it."""
-    run = b"%b-" % nonce
-    start = crc32(run)
-    names = [b"%d-%d" % line for line in zip(indices, samples, strict=True)]
-    return [b"%b%b-%08x" % (run, name, crc32(name, start)) for name in names]
+DIGEST_BYTES = 16
+"""Of a SHA-256, in `request_digest`."""
 
 
 class Encoder:
@@ -42,7 +39,6 @@ class Encoder:
         """`key` says the key of a row's sample as JSON holds it between its quotes; by default `line_key`."""
         self._nonce = nonce.encode()
         self._key = partial(line_key, self._nonce) if key is None else key
-        self._keys = partial(line_keys, self._nonce) if key is None else partial(map, key)
         self._system = asked.system_instruction
         config = asked.generation_config
         numbers = range(asked.n_samples)
@@ -71,12 +67,14 @@ class Encoder:
         before, _, behind = self.request(b'[{"text":\0}]', None).partition(b"\0")
         return [b"%b%b%b" % (before, orjson.dumps(text), behind) for text in texts]
 
-    def lines(self, indices: Sequence[int], requests: Sequence[bytes]) -> list[bytes]:
-        """The lines of all samples of several rows, in order."""
-        count = len(self._tails)
-        of = [index for index in indices for _ in self._tails]
-        keys = self._keys(of, islice(cycle(range(count)), len(of)))
-        each = requests if count == 1 else [request for request in requests for _ in self._tails]
+    def lines(self, keys: Iterable[bytes], requests: Sequence[bytes]) -> list[bytes]:
+        """The lines of all samples of several rows, in order.
+
+        Args:
+            keys: of each line.
+            requests: of each row.
+        """
+        each = requests if len(self._tails) == 1 else [request for request in requests for _ in self._tails]
         framed = zip(keys, each, cycle(self._tails), strict=False)
         return [b'{"key":"%b","request":%b%b' % line for line in framed]
 
@@ -98,9 +96,16 @@ class Encoder:
 
     def digest(self, content: bytes) -> str:
         """`request_digest`: model, settings (with the run's seed, not the sample's) and content, as 32 hex digits."""
-        basis = self._basis.copy()
-        basis.update(content)
-        return basis.hexdigest()[:32]
+        return self.digests([content])[0].hex()
+
+    def digests(self, contents: Iterable[bytes]) -> list[bytes]:
+        """The same of several, as bytes."""
+        found, of_settings = list[bytes](), self._basis.copy
+        for content in contents:
+            basis = of_settings()
+            basis.update(content)
+            found.append(basis.digest()[:DIGEST_BYTES])
+        return found
 
 
 def _sorted_json(config: dict[str, Any]) -> bytes:

@@ -33,7 +33,7 @@ def align(bodies: Iterable[bytes], sent: pa.Array, again: Callable[[], Iterable[
 
     Args:
         bodies: the file; each ends where a line does.
-        sent: the key of each line that was sent (`wire.line_keys`). Any other is foreign.
+        sent: the key of each line that was sent (`gemini.keys.line_keys`). Any other is foreign.
         again: gives the file once more, for lines that came twice.
 
     Of two lines for one sample the first is kept; if they differ, that is counted as conflicting too.

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gemini_batch.errors import RunStopped
+from gemini_batch.gemini.keys import line_keys
 from gemini_batch.gemini.lines import ANSWERS, TOKENS
 from gemini_batch.gemini.prices import BatchPrice
-from gemini_batch.gemini.wire import line_keys
 from gemini_batch.jobs.align import Aligned
 from gemini_batch.jobs.sent import asked_samples
 from gemini_batch.parquet import block_rows, read_own_columns, read_own_table, row_numbers
@@ -79,9 +79,8 @@ class Shard:
 
     def keys(self, nonce: str) -> pa.Array:
         """Of the lines that were sent, in the order of the request file."""
-        indices = self._rows["index"].take(self._of.filter(self._sent)).to_pylist()
-        samples = self._asked.flatten().filter(self._sent).to_pylist()
-        return pa.array(line_keys(nonce.encode(), indices, samples), pa.string())
+        indices = self._rows["index"].combine_chunks().take(self._of.filter(self._sent))
+        return line_keys(nonce.encode(), indices, self._asked.flatten().filter(self._sent))
 
     def blocks(self, aligned: Aligned) -> Iterator[Block]:
         """All rows in order; never none, so that a shard without rows has a part too."""

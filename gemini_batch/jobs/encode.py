@@ -8,19 +8,22 @@ scratch paths; or, where pictures have to be uploaded first, those pictures.
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any, get_args
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gemini_batch.config import Resolution
 from gemini_batch.errors import RowError
+from gemini_batch.gemini.keys import hex_column, line_keys
 from gemini_batch.gemini.media import Picture, goes_inline, read_picture
-from gemini_batch.gemini.wire import Encoder, file_part, inline_part, text_part
-from gemini_batch.parquet import Writer, own_names, read_own_blocks
+from gemini_batch.gemini.wire import DIGEST_BYTES, Encoder, file_part, inline_part, text_part
+from gemini_batch.parquet import Writer, own_names, read_own_blocks, row_numbers
 from gemini_batch.parts import (
     BESIDE_PROMPTS,
     CLOUDS,
@@ -153,19 +156,30 @@ class Encoding:
         index, prompts = block.column("index"), block.column("prompt")
         if prompts.null_count or not nothing_beside_prompts(block):
             return None
-        indices, texts = index.to_pylist(), prompts.to_pylist()
-        if not all(texts) or not self._task.left_out.keys().isdisjoint(indices):
+        texts, left_out = prompts.to_pylist(), self._task.left_out
+        if not all(texts) or (left_out and not left_out.keys().isdisjoint(index.to_pylist())):
             return None
         requests = self._encoder.text_requests(texts)
-        lines = self._encoder.lines(indices, requests)
+        lines = self._encoder.lines(self._keys(index), requests)
         body = b"".join(lines)
         if self.size_bytes + len(body) > self._task.max_bytes:
             return None
         self.lines += len(lines)
         self.size_bytes += len(body)
-        digests = pa.array([self._encoder.digest(request) for request in requests])
+        digests = hex_column(b"".join(self._encoder.digests(requests)), DIGEST_BYTES)
         nothing = pa.nulls(len(index), pa.string())
         return body, pa.RecordBatch.from_arrays([index, digests, nothing, nothing], schema=REQUESTS)
+
+    def _keys(self, index: pa.Array) -> Iterable[bytes]:
+        """Of the lines of all samples of those rows."""
+        if self._task.key is not None:
+            return starmap(self._task.key, product(index.to_pylist(), self._every))
+        count = len(self._every)
+        lines = row_numbers(0, count * len(index))
+        of = pc.divide(lines, count)
+        samples = pc.subtract(lines, pc.multiply(of, count))
+        keys: list[bytes] = line_keys(self._task.nonce.encode(), index.take(of), samples).cast(pa.binary()).to_pylist()
+        return keys
 
     def rows(self, block: pa.RecordBatch) -> tuple[bytes, pa.RecordBatch]:
         """The lines of the rows of a block, and what became of each."""

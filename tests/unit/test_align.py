@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gemini_batch.gemini.keys import line_keys
 from gemini_batch.gemini.lines import to_answers
-from gemini_batch.gemini.wire import line_key, line_keys, read_answer
+from gemini_batch.gemini.wire import line_key, read_answer
 from gemini_batch.jobs import align as tested
 
 
@@ -36,9 +37,10 @@ def place(lines, nonce, indices, sent):
         for place, (index, samples) in enumerate(zip(indices, sent, strict=True))
         for sample in samples
     ]
-    keys = line_keys(nonce.encode(), [index for _, index, _ in rows], [sample for *_, sample in rows])
+    indices, samples = ([row[at] for row in rows] for at in (1, 2))
+    keys = line_keys(nonce.encode(), pa.array(indices, pa.int64()), pa.array(samples, pa.int32()))
     body = b"\n".join(lines)
-    found = tested.align([body], pa.array(keys, pa.string()), lambda: [body])
+    found = tested.align([body], keys, lambda: [body])
     answers = to_answers(found.answers)
     width = 1 + max((samples[-1] for samples in sent if samples), default=-1)
     placed = [[None] * width for _ in sent]
