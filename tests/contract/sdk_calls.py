@@ -20,6 +20,15 @@ TransportError: type[Exception] = importlib.import_module(
 ).TransportError
 """What the SDK lets through when a connection fails: google-genai 2 sends with httpx, google-genai 3 with httpx2."""
 
+BROKEN_OFF = "the connection was broken off"
+
+
+def name_of(error: BaseException) -> str:
+    """The class of an error. Whether a client meets the end of a connection or its reset is up to the network."""
+    name = type(error).__name__
+    return BROKEN_OFF if name in {"RemoteProtocolError", "ReadError", "WriteError"} else name
+
+
 Client = Any
 """A `genai.Client`, or the asynchronous one behind `Awaited`."""
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from google import genai
 from google.genai import errors
-from sdk_calls import MODEL, Client, TransportError
+from sdk_calls import BROKEN_OFF, MODEL, Client, TransportError, name_of
 from six_prompts import keys_of, lines_of, submit_all, upload_all
 
 from gemini_batch.emulator.local import LocalEmulator
@@ -24,7 +24,7 @@ def outcome(call: Callable[[], Any]) -> Any:
     except errors.APIError as error:
         return error.code
     except (TransportError, ValueError) as error:
-        return type(error).__name__
+        return name_of(error)
 
 
 def client_of(url: str) -> genai.Client:
@@ -76,7 +76,7 @@ def test_faults_of_a_file_and_of_flags_are_there_from_the_start_and_again_after_
             assert [outcome(lambda: len(list(client.batches.list()))) for _ in range(4)] == [503, 503, 429, 0]
             job = submit_all(client)
             http.post("/admin/clock", json={"advance_seconds": 1})
-            assert outcome(lambda job=job: client.batches.get(name=job.name)) == "RemoteProtocolError"
+            assert outcome(lambda job=job: client.batches.get(name=job.name)) == BROKEN_OFF
             found = lines_of(client, client.batches.get(name=job.name))
             assert keys_of(found) == ["r0", "r1", "r2", "r4", "r5"]
             http.post("/admin/reset")
