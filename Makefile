@@ -72,8 +72,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Extras stay in the pins: pip takes `name[extra]` for another package than a pinned `name`, and looks for its newest.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-	--custom-compile-command "make lock" --python-version 3.11
+	--no-strip-extras --custom-compile-command "make lock" --python-version 3.11
 
 lock:  ## renew the lock files from pyproject.toml
 	$(COMPILE) --all-extras --group dev -o requirements.lock pyproject.toml

@@ -2,14 +2,17 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
 from email import message_from_string
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import gemini_batch
 from gemini_batch import effects
@@ -153,6 +156,29 @@ def test_the_source_archive_holds_all_that_its_tests_read(built):
         "LICENSE",
     }
     assert alone | {path.name for path in ROOT.glob("requirements*.lock")} <= names
+
+
+def test_the_lock_names_every_extra_that_one_of_its_packages_asks_of_another():
+    """pip takes `name[extra]` for another package than a pinned `name`, and refuses it once a newer release is out."""
+    text = (ROOT / "requirements.lock").read_text()
+    locked = {pin.name: pin for pin in map(Requirement, re.findall(r"^([^\s#]+==\S+)", text, re.MULTILINE))}
+    asked = {
+        (need.name, extra)
+        for package, pin in locked.items()
+        for need in installed_needs(package, pin.extras)
+        for extra in need.extras
+    }
+    assert ("google-auth", "requests") in asked
+    assert [(name, extra) for name, extra in sorted(asked) if extra not in locked[name].extras] == []
+
+
+def installed_needs(package, extras):
+    """What an installed package requires here, with these of its extras. Packages for other systems require nothing."""
+    try:
+        needs = [Requirement(line) for line in metadata.requires(package) or []]
+    except metadata.PackageNotFoundError:
+        return []
+    return [need for need in needs if not need.marker or any(need.marker.evaluate({"extra": e}) for e in ["", *extras])]
 
 
 # --- effects ----------------------------------------------------------------------------------------------------------
